@@ -1,0 +1,95 @@
+"""
+Frozen values and ports: the words that all rooms share.
+
+Takes nothing, gives the vocabulary. This room imports no other room and no
+third-party package.
+"""
+
+from agentguard.values.decision import (
+    GATES,
+    MODIFIERS,
+    WAYS_OUT,
+    ApprovalTerms,
+    Decision,
+    DecisionRecord,
+    DenialKind,
+    Effect,
+    MatchedRule,
+    Mode,
+    Point,
+    RecordMode,
+)
+from agentguard.values.facts import FACT_SCHEMA_VERSION, FACTS, FactSpec
+from agentguard.values.features import (
+    EVERYDAY_FEATURES,
+    FEATURE_BLOCK_VERSION,
+    FEATURES,
+    FeatureSpec,
+    FeatureType,
+)
+from agentguard.values.ports import (
+    Clock,
+    DecisionSink,
+    Ids,
+    InternalErrorHook,
+    KeyProvider,
+    SpanSink,
+    SpanSource,
+    Verifier,
+)
+from agentguard.values.span import (
+    Attributes,
+    AttributeValue,
+    FlushResult,
+    GapRecord,
+    OutcomeRecord,
+    SpanEvent,
+    SpanLink,
+    SpanRecord,
+    Usage,
+)
+from agentguard.values.verdict import NO_VERDICT, DriftStatus, FeatureVerdict, Verdict
+
+__all__ = [
+    "EVERYDAY_FEATURES",
+    "FACTS",
+    "FACT_SCHEMA_VERSION",
+    "FEATURES",
+    "FEATURE_BLOCK_VERSION",
+    "GATES",
+    "MODIFIERS",
+    "NO_VERDICT",
+    "WAYS_OUT",
+    "ApprovalTerms",
+    "AttributeValue",
+    "Attributes",
+    "Clock",
+    "Decision",
+    "DecisionRecord",
+    "DecisionSink",
+    "DenialKind",
+    "DriftStatus",
+    "Effect",
+    "FactSpec",
+    "FeatureSpec",
+    "FeatureType",
+    "FeatureVerdict",
+    "FlushResult",
+    "GapRecord",
+    "Ids",
+    "InternalErrorHook",
+    "KeyProvider",
+    "MatchedRule",
+    "Mode",
+    "OutcomeRecord",
+    "Point",
+    "RecordMode",
+    "SpanEvent",
+    "SpanLink",
+    "SpanRecord",
+    "SpanSink",
+    "SpanSource",
+    "Usage",
+    "Verdict",
+    "Verifier",
+]

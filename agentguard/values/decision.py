@@ -1,0 +1,213 @@
+"""
+What the policy engine answers, and how the answer is recorded.
+
+A `Decision` is pure: the engine makes it from a bundle and facts, and the same
+question always gives the same decision. A `DecisionRecord` adds who, when and
+which call; it is what the decision log chains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Point(StrEnum):
+    """Where in a call a decision is taken."""
+
+    AGENT_BEFORE = "agent.before"
+    AGENT_AFTER = "agent.after"
+    MODEL_BEFORE = "model.before"
+    MODEL_AFTER = "model.after"
+    TOOL_BEFORE = "tool.before"
+    TOOL_AFTER = "tool.after"
+    DRIFT_ALARM = "drift.alarm"
+
+
+class Effect(StrEnum):
+    """What a rule does. Gates exclude one another, modifiers add up."""
+
+    KILL = "kill"
+    DENY = "deny"
+    CIRCUIT_BREAK = "circuit_break"
+    THROTTLE = "throttle"
+    REQUIRE_APPROVAL = "require_approval"
+    ALLOW = "allow"
+    REDACT = "redact"
+    FALLBACK = "fallback"
+    WARN = "warn"
+
+
+GATES: tuple[Effect, ...] = (
+    Effect.KILL,
+    Effect.DENY,
+    Effect.CIRCUIT_BREAK,
+    Effect.THROTTLE,
+    Effect.REQUIRE_APPROVAL,
+    Effect.ALLOW,
+)
+"""Gates, the most restrictive first: the first one that matched decides."""
+
+MODIFIERS: tuple[Effect, ...] = (Effect.REDACT, Effect.FALLBACK, Effect.WARN)
+
+
+class Mode(StrEnum):
+    """Whether a rule stops a call, speaks up, or only notes what it would have done."""
+
+    ENFORCE = "enforce"
+    WARN = "warn"
+    SHADOW = "shadow"
+
+
+class RecordMode(StrEnum):
+    """How firmly a decision must be on disk before the call runs."""
+
+    REQUIRED = "required"
+    """No durable record, no call."""
+    PREFERRED = "preferred"
+    """Durable where possible; the call runs anyway, and the gap is counted."""
+    ASYNC = "async"
+    """Written within the stated window, the call does not wait."""
+
+
+class DenialKind(StrEnum):
+    """What the caller can do about a call that did not run."""
+
+    NONE = ""
+    FORBIDDEN = "forbidden"
+    NEEDS_APPROVAL = "needs_approval"
+    WAIT = "wait"
+    FIX_INPUT = "fix_input"
+
+
+class MatchedRule(NamedTuple):
+    """One rule that matched, whether or not it decided."""
+
+    policy: str
+    """`metadata.name` of the document."""
+    rule_id: str
+    title: str
+    effect: Effect
+    mode: Mode
+
+
+class ApprovalTerms(NamedTuple):
+    """What a rule with `require_approval` asks for."""
+
+    approvers: tuple[str, ...]
+    """Names of approvers or `group:NAME`; any of them may approve, never the requester."""
+    approvals: int
+    """How many different people must approve."""
+    expires_s: float
+    """Seconds until an unanswered request, or an unused approval, lapses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """
+    What the engine answers to one question.
+
+    Instances may be shared between calls: nothing of one call is in them but
+    `values`, and those only where a rule acted.
+    """
+
+    effect: Effect
+    """The gate's answer: ALLOW, or the most restrictive gate that matched in mode `enforce`."""
+    rule_id: str = ""
+    """The rule that decided; empty where the default did."""
+    policy: str = ""
+    """`metadata.name` of the document of that rule."""
+    kind: DenialKind = DenialKind.NONE
+    reason: str = ""
+    """The reviewer's voice: rule, condition, values, limit. Never shown to a model."""
+    agent_message: str = ""
+    """The rule author's words to the model, or empty."""
+    matched: tuple[MatchedRule, ...] = ()
+    """Every rule that matched, in document order, modes `warn` and `shadow` included."""
+    errors: tuple[str, ...] = ()
+    """What could not be evaluated; where not empty, the effect is not ALLOW by default."""
+    values: Mapping[str, object] | None = None
+    """Facts that the acting rules read; strings only where they are declared plain."""
+    redact: tuple[str, ...] = ()
+    """Detectors whose findings are to be replaced before the call, or in its result."""
+    warnings: tuple[str, ...] = ()
+    """Ids of the rules with effect `warn`, or with another effect in mode `warn`."""
+    record: RecordMode = RecordMode.ASYNC
+    approval: ApprovalTerms | None = None
+    retry_after_s: float | None = None
+    would_be: Effect | None = None
+    """What `shadow` and `warn` rules would have answered, where that is more restrictive."""
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the call may run now."""
+        return self.effect is Effect.ALLOW
+
+
+class DecisionRecord(NamedTuple):
+    """One decision as the decision log keeps it: the answer, and to what question."""
+
+    decision_id: str
+    """16 hexadecimal digits, random."""
+    time_unix_ns: int
+    point: str
+    """A `Point`, or `outcome` for the record that closes an admitted call."""
+    decision: Decision
+    bundle: str
+    """Revision of the bundle: SHA-256 in hexadecimal, or empty where none is loaded."""
+    call_id: str = ""
+    trace_id: str = ""
+    run_id: str = ""
+    agent: str = ""
+    tool: str = ""
+    model: str = ""
+    principal: str = ""
+    evaluation_ns: int = 0
+    approval_id: str = ""
+    outcome: str = ""
+    """For `point == "outcome"`: ok, error, cancelled or abandoned."""
+    enforcement: str = "cooperative"
+    """`cooperative`: decided in the process that it governs."""
+
+    @property
+    def message(self) -> str:
+        """
+        The agent's voice: what a model may read of this decision.
+
+        The shape is fixed: rule, decision, that it is a rule and no fault, the
+        kind, and what stays open. No threshold, no value, no argument is in it
+        unless the author of the rule wrote one into `message.agent`.
+        """
+        decision = self.decision
+        by = f"policy {decision.rule_id}" if decision.rule_id else "the default of the policies"
+        short = self.decision_id[:4]
+        kind = decision.kind or DenialKind.FORBIDDEN
+        wait = (
+            f" Retry after {decision.retry_after_s:g} s."
+            if kind is DenialKind.WAIT and decision.retry_after_s is not None
+            else ""
+        )
+        text = (
+            f"Denied by {by} (decision {short}). This is a rule, not a fault. "
+            f"Kind: {kind}.{wait} {WAYS_OUT[kind]}"
+        )
+        return f"{text} {decision.agent_message}" if decision.agent_message else text
+
+
+WAYS_OUT: Mapping[DenialKind, str] = {
+    DenialKind.FORBIDDEN: (
+        "Do not retry, split, or use another tool for it. "
+        "You may: tell the user, continue without it."
+    ),
+    DenialKind.NEEDS_APPROVAL: (
+        "Do not retry, split, or use another tool for it. "
+        "You may: request approval, tell the user, continue without it."
+    ),
+    DenialKind.WAIT: "You may: wait and try once more, tell the user, continue without it.",
+    DenialKind.FIX_INPUT: (
+        "You may: correct the arguments and try once more, tell the user, continue without it."
+    ),
+}
+"""What a model is told to do, by the kind of denial."""

@@ -1,0 +1,58 @@
+"""What the drift checker concludes, as a value that policies can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DriftStatus(StrEnum):
+    """The state of the watch as a whole."""
+
+    UNKNOWN = "unknown"
+    """No checker ran, it is silent for too long, or it has no reference."""
+    STABLE = "stable"
+    WARNING = "warning"
+    DRIFT = "drift"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureVerdict:
+    """What was concluded about one feature."""
+
+    feature: str
+    statistic: float
+    """Of the test named in `test`."""
+    p_value: float
+    """Corrected for the number of features compared, in [0, 1]."""
+    effect: float
+    """In the unit of `effect_unit`; 0 means no difference."""
+    effect_unit: str
+    test: str
+    is_drift: bool
+    n_reference: int
+    n_current: int
+    sentence: str
+    """One line that a person can act on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A detector's conclusion about one agent, or about the whole store."""
+
+    status: DriftStatus
+    kind: str = ""
+    """Empty, incident, drift, quality, known-change or accuracy."""
+    time_unix_ns: int = 0
+    """When the check ended; 0 where none ran."""
+    features: tuple[FeatureVerdict, ...] = ()
+    agent: str = ""
+    sentence: str = ""
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Names of the features that drifted."""
+        return tuple(f.feature for f in self.features if f.is_drift)
+
+
+NO_VERDICT = Verdict(status=DriftStatus.UNKNOWN, sentence="no drift check has run")
