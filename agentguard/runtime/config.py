@@ -1,0 +1,251 @@
+"""
+The configuration of one process, from all its sources, checked at once.
+
+Reads the environment and at most one configuration file; writes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agentguard.errors import ConfigurationError
+from agentguard.runtime.settings import BY_NAME, SECRET_VARIABLES, SETTINGS, Setting
+
+FILE_NAME = "agentguard.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """
+    All settings of one process, as `settings.py` describes them.
+
+    Made by `load_config`; every field has a value.
+    """
+
+    enabled: bool
+    service: str
+    environment: str
+    store: Path
+    key: str
+    policies: tuple[Path, ...]
+    capture: str
+    capture_bytes_max: int
+    otel: str
+    semconv: str
+    export: str
+    export_protocol: str
+    export_headers: tuple[tuple[str, str], ...] = field(repr=False)
+    export_content: bool
+    drift_interval_s: float
+    flush_timeout_s: float
+    queue_bytes_max: int
+    retention_days: float
+    strict: bool
+    sources: Mapping[str, str]
+    """Where each setting came from: `init()`, a variable, a file, or `default`."""
+
+
+def load_config(
+    given: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Config:
+    """
+    Read all sources and check them together.
+
+    Args:
+        given:
+            Arguments of `init()` by name; `None` values count as not given.
+        environ:
+            Environment; that of the process by default.
+        folder:
+            Where the search for `agentguard.toml` starts, upwards; the current
+            folder by default.
+
+    Returns:
+        The configuration. Folders in it need not exist.
+
+    Raises:
+        ConfigurationError: One or more settings are unknown or unusable; all
+            problems are in it.
+    """
+    environ = os.environ if environ is None else environ
+    folder = Path.cwd() if folder is None else folder
+    problems: list[str] = []
+    from_file, file = _file_settings(folder, problems)
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    _check_names(environ, problems)
+    given = {name: value for name, value in (given or {}).items() if value is not None}
+    for name in given:
+        if name not in BY_NAME:
+            problems.append(f"init(): unknown setting `{name}`{_did_you_mean(name, BY_NAME)}")
+
+    for setting in SETTINGS:
+        candidates: list[tuple[str, object, Path]] = []
+        if setting.name in given:
+            candidates.append(("init()", given[setting.name], folder))
+        if environ.get(setting.variable) and setting.variable not in SECRET_VARIABLES:
+            candidates.append((setting.variable, environ[setting.variable], folder))
+        if setting.name in from_file and file is not None:
+            candidates.append((str(file), from_file[setting.name], file.parent))
+        if setting.otel and environ.get(setting.otel):
+            candidates.append((setting.otel, environ[setting.otel], folder))
+        read = [
+            (source, value)
+            for source, raw, base in candidates
+            for value in _parse(setting, raw, source, base, problems)
+        ]
+        if setting.name == "policies":
+            # No source takes away what another one enforces.
+            added = dict.fromkeys(path for _, paths in read for path in paths)  # type: ignore[attr-defined]
+            values["policies"] = tuple(Path(path) for path in added)
+            sources["policies"] = ", ".join(source for source, _ in read) or "default"
+        elif read:
+            sources[setting.name], values[setting.name] = read[0]
+        else:
+            sources[setting.name], values[setting.name] = "default", setting.default
+
+    _fill_defaults(values, environ)
+    if not values["enabled"] and values["policies"]:
+        problems.append(
+            f"{sources['enabled']}: enabled is false while policies are configured "
+            f"({sources['policies']}): a setting may tighten policy, never loosen it"
+        )
+    if problems:
+        raise ConfigurationError(*problems)
+    return Config(**values, sources=sources)  # type: ignore[arg-type]
+
+
+def policies_configured(environ: Mapping[str, str], folder: Path) -> bool:
+    """
+    Say whether any source names policies, without reading them.
+
+    A configuration that cannot be read counts as configured: the caller then
+    initialises and gets the error, instead of running ungoverned.
+    """
+    try:
+        return bool(load_config(environ=environ, folder=folder).policies)
+    except ConfigurationError:
+        return True
+
+
+def find_file(folder: Path) -> Path | None:
+    """
+    Find `agentguard.toml`, or a `pyproject.toml` with `[tool.agentguard]`, upwards from a folder.
+
+    Args:
+        folder:
+            Where to begin.
+
+    Returns:
+        The nearest one, or None.
+    """
+    for place in (folder, *folder.parents):
+        own = place / FILE_NAME
+        if own.is_file():
+            return own
+        project = place / "pyproject.toml"
+        if project.is_file() and b"[tool.agentguard" in project.read_bytes():
+            return project
+    return None
+
+
+def _file_settings(folder: Path, problems: list[str]) -> tuple[Mapping[str, object], Path | None]:
+    """Read the one configuration file there is, checking its names."""
+    file = None
+    try:
+        file = find_file(folder)
+        if file is None:
+            return {}, None
+        if file.stat().st_uid not in {os.geteuid(), 0}:
+            problems.append(f"{file}: owned by another user, expected the user that runs this program")
+            return {}, file
+        table: object = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(f"{file or folder}: cannot be read as TOML: {error}")
+        return {}, file
+    if file.name == "pyproject.toml":
+        table = table.get("tool", {}).get("agentguard", {}) if isinstance(table, dict) else {}
+    if not isinstance(table, dict):
+        problems.append(f"{file}: expected a table of settings")
+        return {}, file
+    flat: dict[str, object] = {}
+    for name, value in table.items():
+        if name in BY_NAME:
+            flat[name] = value
+        else:
+            problems.append(f"{file}: unknown setting `{name}`{_did_you_mean(name, BY_NAME)}")
+    return flat, file
+
+
+def _check_names(environ: Mapping[str, str], problems: list[str]) -> None:
+    """Refuse a misspelt variable: a policy folder that is never read must not pass in silence."""
+    known = {setting.variable for setting in SETTINGS} | set(SECRET_VARIABLES)
+    problems.extend(
+        f"environment: unknown variable `{name}`{_did_you_mean(name, known)}"
+        for name in sorted(environ)
+        if name.startswith("AGENTGUARD_") and name not in known
+    )
+
+
+def _parse(
+    setting: Setting, raw: object, source: str, base: Path, problems: list[str]
+) -> list[object]:
+    """Read one written value: a list of one, or of none with the problem noted."""
+    raw = os.fspath(raw) if isinstance(raw, os.PathLike) else raw
+    try:
+        value = setting.parse(raw)
+    except ValueError as error:
+        problems.append(f"{source}: {setting.name} is `{str(raw)[:80]}`, expected {error}")
+        return []
+    if setting.is_path and value:
+        value = (
+            tuple(_path(part, base) for part in value)
+            if isinstance(value, tuple)
+            else _key_spec(str(value), base)
+            if setting.name == "key"
+            else _path(str(value), base)
+        )
+    return [value]
+
+
+def _path(written: str, base: Path) -> str:
+    return str(base / Path(written).expanduser())
+
+
+def _key_spec(spec: str, base: Path) -> str:
+    """Make the path of a `file:` key absolute; other providers pass as they are."""
+    scheme, colon, rest = spec.partition(":")
+    return f"file:{_path(rest, base)}" if scheme == "file" and colon else spec
+
+
+def _fill_defaults(values: dict[str, object], environ: Mapping[str, str]) -> None:
+    """Put in the defaults that depend on the machine and the program."""
+    home = Path(environ.get("HOME") or Path.home())
+    data = Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    settings = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    values["store"] = Path(str(values["store"] or data / "agentguard" / "store"))
+    if not values["key"]:
+        if environ.get("AGENTGUARD_KEY_FILE"):
+            values["key"] = f"file:{Path(environ['AGENTGUARD_KEY_FILE']).expanduser().absolute()}"
+        elif environ.get("AGENTGUARD_KEY"):
+            values["key"] = "env"
+        elif environ.get("AGENTGUARD_PASSPHRASE") or environ.get("AGENTGUARD_PASSPHRASE_FILE"):
+            values["key"] = "passphrase"
+        else:
+            values["key"] = f"file:{settings / 'agentguard' / 'key'}"
+    if not values["service"]:
+        values["service"] = Path(sys.argv[0]).stem or "python"
+
+
+def _did_you_mean(name: str, known: object) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)  # type: ignore[call-overload]
+    return f", did you mean `{close[0]}`?" if close else ""

@@ -1,0 +1,140 @@
+"""
+The table of settings: name, type, default, meaning. One place for code, docs and `doctor`.
+
+A setting comes from, in this order: the argument of `init()`, the environment
+variable, `agentguard.toml` or `[tool.agentguard]`, a standard `OTEL_*`
+variable, the default. Policies are the exception: they add up, because no
+source may take away what another one enforces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Setting(NamedTuple):
+    """One setting, as users meet it."""
+
+    name: str
+    """Argument of `init()`, key in `agentguard.toml`; upper case after `AGENTGUARD_` in the environment."""
+    parse: Callable[[object], object]
+    """Turns what was written into the value; raises ValueError with what was expected."""
+    default: object
+    description: str
+    otel: str = ""
+    """The standard variable that is honoured where nothing else is set."""
+    is_path: bool = False
+    """Whether relative values are relative to the file that names them."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"AGENTGUARD_{self.name.upper()}"
+
+
+def boolean(value: object) -> bool:
+    """Read true/false, 1/0, yes/no, on/off."""
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("true or false")
+
+
+def text(value: object) -> str:
+    """Read a string."""
+    if not isinstance(value, str):
+        raise ValueError("a string")  # noqa: TRY004 - one kind of error for all parsers
+    return value
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Read a list of strings; in the environment they are separated by the path separator or a comma."""
+    if isinstance(value, str):
+        return tuple(part for part in value.replace(",", ":").split(":") if part)
+    if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    if hasattr(value, "__fspath__"):
+        return (str(value),)
+    if isinstance(value, (list, tuple)) and all(hasattr(p, "__fspath__") or isinstance(p, str) for p in value):
+        return tuple(str(part) for part in value)
+    raise ValueError("a path or a list of paths")
+
+
+def pairs(value: object) -> tuple[tuple[str, str], ...]:
+    """Read `name=value,name=value`, or a table of strings."""
+    if isinstance(value, dict):
+        if all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+            return tuple(value.items())
+        raise ValueError("a table of strings")
+    if isinstance(value, str):
+        found = []
+        for part in filter(None, (p.strip() for p in value.split(","))):
+            name, equals, content = part.partition("=")
+            if not equals or not name.strip():
+                raise ValueError("name=value,name=value")
+            found.append((name.strip(), content.strip()))
+        return tuple(found)
+    raise ValueError("name=value,name=value")
+
+
+def one_of(*allowed: str) -> Callable[[object], object]:
+    """Read one word of a few."""
+
+    def parse(value: object) -> str:
+        if value in allowed:
+            return str(value)
+        raise ValueError("one of " + ", ".join(allowed))
+
+    return parse
+
+
+def number(*, least: float, most: float, whole: bool = False) -> Callable[[object], object]:
+    """Read a number within bounds, both included."""
+
+    def parse(value: object) -> float | int:
+        expected = f"{'a whole number' if whole else 'a number'} from {least:g} to {most:g}"
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise ValueError(expected)
+        try:
+            read = int(value) if whole else float(value)
+        except ValueError:
+            raise ValueError(expected) from None
+        if not least <= read <= most:
+            raise ValueError(expected)
+        return read
+
+    return parse
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("enabled", boolean, True, "Off makes every decorator a plain call. Refused where policies are configured."),
+    Setting("service", text, "", "Name of the service, on every span; the name of the program where not set.", otel="OTEL_SERVICE_NAME"),
+    Setting("environment", text, "", "Deployment environment, such as prod: the fact `env.name`."),
+    Setting("store", text, "", "Folder of the encrypted store; by default `agentguard/store` under the user's data folder.", is_path=True),
+    Setting("key", text, "", "Where the key comes from: `file:PATH`, `passphrase` or `env`; by default the file `agentguard/key` under the user's configuration folder, made on first use.", is_path=True),
+    Setting("policies", texts, (), "Policy files and folders. All sources add up; a configured folder that is empty is an error.", is_path=True),
+    Setting("capture", one_of("none", "metadata", "redacted", "full"), "metadata", "What is recorded of a call: nothing, everything but content, redacted content, or content as it is."),
+    Setting("capture_bytes_max", number(least=0, most=16_777_216, whole=True), 16_384, "Longest recorded content of one call, in bytes; what is longer is cut."),
+    Setting("otel", one_of("auto", "isolated", "global", "off"), "auto", "How spans stand beside an OpenTelemetry provider of the application."),
+    Setting("semconv", one_of("compat", "latest", "both"), "compat", "Generation of the GenAI attribute names."),
+    Setting("export", text, "none", "`none`, `otlp` (endpoint from `OTEL_EXPORTER_OTLP_*` or the local default), or the URL of an OTLP endpoint."),
+    Setting("export_protocol", one_of("http/protobuf", "grpc"), "http/protobuf", "Protocol of the OTLP export.", otel="OTEL_EXPORTER_OTLP_PROTOCOL"),
+    Setting("export_headers", pairs, (), "Headers of the OTLP export, `name=value,name=value`.", otel="OTEL_EXPORTER_OTLP_HEADERS"),
+    Setting("export_content", boolean, False, "Whether recorded content leaves the machine with the spans."),
+    Setting("drift_interval_s", number(least=0, most=86_400), 300.0, "Seconds between two passes of the background drift checker; 0 switches it off."),
+    Setting("flush_timeout_s", number(least=0, most=60), 2.0, "Longest wait for the store and the exporter when the process ends, in seconds."),
+    Setting("queue_bytes_max", number(least=65_536, most=1_073_741_824, whole=True), 8_388_608, "Most memory that spans may hold before they are on disk, in bytes."),
+    Setting("retention_days", number(least=1, most=36_500), 183.0, "Days that spans are kept."),
+    Setting("strict", boolean, False, "Raise agentguard's own internal errors instead of counting them. For development."),
+)
+"""All settings, in the order of the reference page."""
+
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+SECRET_VARIABLES = ("AGENTGUARD_KEY", "AGENTGUARD_PASSPHRASE", "AGENTGUARD_PASSPHRASE_FILE", "AGENTGUARD_KEY_FILE")
+"""Read by key providers; not settings, so that no value of theirs is ever printed."""
