@@ -5,6 +5,7 @@ Takes nothing, gives the vocabulary. This room imports no other room and no
 third-party package.
 """
 
+from agentguard.values import attributes, metric_names
 from agentguard.values.decision import (
     GATES,
     MODIFIERS,
@@ -92,4 +93,6 @@ __all__ = [
     "Usage",
     "Verdict",
     "Verifier",
+    "attributes",
+    "metric_names",
 ]
