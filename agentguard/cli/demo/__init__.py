@@ -1,0 +1,1 @@
+"""`agentguard demo`: six ways an agent dies, and what stops each."""
