@@ -1,0 +1,1 @@
+"""Tests of agentguard; a package, so that no other distribution's `tests` can stand before it."""
