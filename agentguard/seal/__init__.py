@@ -1,0 +1,77 @@
+"""
+Sealing: keys, key providers, authenticated encryption, signatures.
+
+Takes bytes and a key, gives sealed bytes and signatures. It never decides what
+is to be sealed, never prints a key, and draws randomness from the system only.
+"""
+
+from agentguard.seal._box import BOX_OVERHEAD_BYTES, open_box, seal_box
+from agentguard.seal._files import (
+    PRIVATE_FILE_MODE,
+    PRIVATE_FOLDER_MODE,
+    check_private_folder,
+    ensure_private_folder,
+    open_regular,
+    read_file,
+    sync_data,
+    sync_folder,
+    write_all,
+    write_file_atomic,
+    write_new_file,
+)
+from agentguard.seal._keystore import STORE_FILE, Keystore, Slot, create_keystore, open_keystore
+from agentguard.seal._providers import (
+    EnvironmentKey,
+    FileKey,
+    PassphraseCost,
+    PassphraseKey,
+    create_key_file,
+    provider_from,
+)
+from agentguard.seal._root import (
+    COMMITMENT_BYTES,
+    KEY_BYTES,
+    NONCE_BYTES,
+    SALT_BYTES,
+    TAG_BYTES,
+    RootKey,
+    SealKey,
+)
+from agentguard.seal._signing import SigningKey, VerifyKey
+
+__all__ = [
+    "BOX_OVERHEAD_BYTES",
+    "COMMITMENT_BYTES",
+    "KEY_BYTES",
+    "NONCE_BYTES",
+    "PRIVATE_FILE_MODE",
+    "PRIVATE_FOLDER_MODE",
+    "SALT_BYTES",
+    "STORE_FILE",
+    "TAG_BYTES",
+    "EnvironmentKey",
+    "FileKey",
+    "Keystore",
+    "PassphraseCost",
+    "PassphraseKey",
+    "RootKey",
+    "SealKey",
+    "SigningKey",
+    "Slot",
+    "VerifyKey",
+    "check_private_folder",
+    "create_key_file",
+    "create_keystore",
+    "ensure_private_folder",
+    "open_box",
+    "open_keystore",
+    "open_regular",
+    "provider_from",
+    "read_file",
+    "seal_box",
+    "sync_data",
+    "sync_folder",
+    "write_all",
+    "write_file_atomic",
+    "write_new_file",
+]
