@@ -52,7 +52,7 @@ HOMES: dict[str, set[str]] = {
     "grpc": {"export"},
     "requests": {"export"},
     "urllib3": {"export"},
-    "pyarrow": {"export", "store"},
+    "pyarrow": {"export", "store", "drift"},
     "cryptography": {"seal"},
     "ruamel": {"policy"},
     "pydantic": {"policy"},
