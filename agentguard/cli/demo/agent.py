@@ -48,7 +48,7 @@ TOOLS: tuple[Mapping[str, object], ...] = tuple(
 )
 """What the model is told of the tools."""
 
-ORDER_PATTERN = re.compile(r"\b[A-Z]-\d{2,6}\b")
+ORDER_PATTERN = re.compile(r"\b[A-Z]-\d{1,6}\b")
 
 
 @dataclass

@@ -15,11 +15,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
 from agentguard.cli.demo.brain import TESTED, Behaviour, Text, ToolRequest, Turn, count_tokens, next_turn
+from agentguard.cli.demo.gateway import Upstream
 
 MODEL = "support-1"
 """The name under which the model is served, whatever version answers."""
@@ -43,15 +45,19 @@ class ModelServer:
     Args:
         seed:
             Decides the lengths of all answers.
+        upstream:
+            A real model that writes the answers; `None`: they are scripted. The
+            failures that are ordered come from this server either way.
     """
 
-    def __init__(self, *, seed: int = 7) -> None:
+    def __init__(self, *, seed: int = 7, upstream: Upstream | None = None) -> None:
         self.behaviour: Behaviour = TESTED
         """The version that answers from now on; may be set while requests run."""
         self.statuses: Counter[int] = Counter()
         """HTTP statuses sent, by status."""
         self.output_tokens = 0
-        """Completion tokens billed so far, whether or not they were told."""
+        """Completion tokens billed so far, whether or not they were told; whole answers only."""
+        self.upstream = upstream
         self._faults: deque[Fault] = deque()
         self._lock = threading.Lock()
         self.seats = threading.BoundedSemaphore(_SEATS_MAX)
@@ -153,15 +159,34 @@ class _Handler(BaseHTTPRequestHandler):
                 {"retry-after": "1", "retry-after-ms": str(fault.retry_after_ms)},
             )
             return
+        if server.upstream is not None:
+            with server.seats if server.behaviour.is_seat_bound else nullcontext():
+                self._relay(server, server.upstream, request)
+            return
         response_id, turn, behaviour, pace = server.decide(request)
         output_tokens = count_tokens(" ".join(turn.words) if isinstance(turn, Text) else dict(turn.arguments))
         answer = _Answer(response_id, request, turn, behaviour, output_tokens)
         server.book(200, output_tokens)
-        if behaviour.is_seat_bound:
-            with server.seats:
-                self._answer(answer, pace)
-        else:
+        with server.seats if behaviour.is_seat_bound else nullcontext():
             self._answer(answer, pace)
+
+    def _relay(self, server: ModelServer, upstream: Upstream, request: dict[str, Any]) -> None:
+        """Let the real model answer, at the length and with the faults of the version that is served."""
+        behaviour = server.behaviour
+        request["max_tokens"] = min(request.get("max_tokens") or behaviour.tokens_max, behaviour.tokens_max)
+        if request.get("stream"):
+            self._begin_events()
+            for event in upstream.events(request):
+                self._send_chunk(event)
+            self._end_events()
+            server.book(200)
+            return
+        body = {**upstream.whole(request), "model": request.get("model", MODEL)}
+        server.book(200, body["usage"]["completion_tokens"])
+        if not behaviour.says_usage:
+            del body["usage"]
+            body["choices"][0]["finish_reason"] = behaviour.finish_reason
+        self._send_json(200, body)
 
     def _answer(self, answer: _Answer, pace: float) -> None:
         behaviour = answer.behaviour
@@ -170,15 +195,21 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep((behaviour.first_word_ms + n_words * behaviour.word_ms) * pace / 1e3)
             self._send_json(200, answer.whole())
             return
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.send_header("transfer-encoding", "chunked")
-        self.end_headers()
+        self._begin_events()
         time.sleep(behaviour.first_word_ms * pace / 1e3)
         for chunk in answer.chunks():
             self._send_chunk(b"data: " + json.dumps(chunk).encode() + b"\n\n")
             time.sleep(_WORDS_PER_CHUNK * behaviour.word_ms * pace / 1e3)
         self._send_chunk(b"data: [DONE]\n\n")
+        self._end_events()
+
+    def _begin_events(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+
+    def _end_events(self) -> None:
         self.wfile.write(b"0\r\n\r\n")
         self.wfile.flush()
 
