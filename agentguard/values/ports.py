@@ -80,8 +80,10 @@ class KeyProvider(Protocol):
 class SpanSource(Protocol):
     """A finished span that is not yet written out: the writer thread asks for the record."""
 
-    bytes_estimate: int
-    """About how much memory the span holds; the queue is bounded by the sum."""
+    @property
+    def bytes_estimate(self) -> int:
+        """About how much memory the span holds; the queue is bounded by the sum."""
+        ...
 
     def record(self) -> SpanRecord:
         """Make the record. Called once, off the calling thread."""

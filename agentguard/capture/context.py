@@ -1,0 +1,65 @@
+"""
+Finding the span around us, and making one current.
+
+Our span is held under OpenTelemetry's key and under one of our own: a no-op
+tracer inside ours makes a span current that records nothing, and would hide it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext
+
+from agentguard.capture.span import Span
+
+_KEY: Final = otel_context.create_key("agentguard-span")
+
+
+class Parent(NamedTuple):
+    """Under what a new span begins."""
+
+    parent: Span | SpanContext | None
+    """The span above in the trace: ours, or the identity of a foreign one, or none."""
+    owner: Span | None
+    """The nearest span of ours, whether or not a foreign one lies between."""
+
+
+def context_with(span: Span, context: Context | None = None) -> Context:
+    """Make a context in which the span is current, without attaching it."""
+    return otel_context.set_value(_KEY, span, trace.set_span_in_context(span, context))
+
+
+def current_span(context: Context | None = None) -> Span | None:
+    """Give the innermost span of ours, or None."""
+    span = otel_context.get_value(_KEY, context)
+    return span if isinstance(span, Span) else None
+
+
+def find_parent(context: Context | None = None) -> Parent:
+    """
+    Say under what a new span begins in a context.
+
+    Args:
+        context:
+            The context to look into; None for the current one.
+
+    Returns:
+        Our own span where it is the innermost; else the foreign span that is
+        current, with our nearest one as owner; else nothing.
+
+    """
+    current = trace.get_current_span(context)
+    if isinstance(current, Span):
+        return Parent(current, current)
+    owner = current_span(context)
+    identity = current.get_span_context()
+    if not identity.is_valid:
+        return Parent(owner, owner)
+    if owner is not None and identity.span_id == owner.get_span_context().span_id:
+        # A no-op tracer passes on the identity of our span.
+        return Parent(owner, owner)
+    return Parent(identity, owner)

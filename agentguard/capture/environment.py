@@ -1,0 +1,78 @@
+"""What all spans of one runtime share: clock, ids, sink, limits, profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agentguard.values import Clock, Ids, InternalErrorHook, SpanSource, Usage
+from agentguard.values.attributes import Profile
+
+
+class SpanLimits(NamedTuple):
+    """How large one span may grow; what exceeds a limit is dropped and counted on the span."""
+
+    attributes_max: int = 128
+    events_max: int = 128
+    links_max: int = 128
+    event_attributes_max: int = 128
+    attribute_chars_max: int = 16_384
+    """Longer strings are cut."""
+    sequence_items_max: int = 256
+    """Longer sequences are cut."""
+
+
+class CaptureEnvironment:
+    """
+    One object a runtime, shared by its spans and never changed while they live.
+
+    `sink` gets each span exactly once, when it ends, on the thread that ended
+    it. Whatever the sink raises goes to `on_internal_error`.
+    """
+
+    __slots__ = (
+        "captures_messages",
+        "ids",
+        "late_writes",
+        "limits",
+        "monotonic_ns",
+        "on_internal_error",
+        "price_usd",
+        "profile",
+        "scope_version",
+        "sink",
+        "unix_ns",
+        "usage_on_agents",
+    )
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        ids: Ids,
+        sink: Callable[[SpanSource], object],
+        on_internal_error: InternalErrorHook,
+        profile: Profile = "compat",
+        limits: SpanLimits | None = None,
+        scope_version: str = "",
+        captures_messages: bool = False,
+        price_usd: Callable[[Usage], float | None] | None = None,
+        usage_on_agents: bool = False,
+    ) -> None:
+        # Bound methods, because each span reads both clocks and every look-up counts.
+        self.unix_ns = clock.unix_ns
+        self.monotonic_ns = clock.monotonic_ns
+        self.ids = ids
+        self.sink = sink
+        self.on_internal_error = on_internal_error
+        self.profile: Profile = profile
+        self.limits = limits or SpanLimits()
+        self.scope_version = scope_version
+        self.captures_messages = captures_messages
+        """Whether texts of exceptions may stand on spans; only with content capture."""
+        self.price_usd = price_usd
+        """Gives the price of a usage, or None for an unknown model; must be cheap."""
+        self.usage_on_agents = usage_on_agents
+        """Whether `gen_ai.usage.*` is also written on agent spans, where backends count it twice."""
+        self.late_writes = 0
+        """Calls that came after a span had ended and were ignored; a lower bound under threads."""

@@ -1,0 +1,380 @@
+"""
+The span of a guarded call.
+
+Takes what happens during one call, gives a `SpanRecord` once it has ended. The
+record is made lazily, off the thread that made the call.
+"""
+
+# ruff: noqa: SLF001 - a span adds to the totals of the span above it, an instance of the same class
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext
+
+from agentguard.capture.environment import CaptureEnvironment
+from agentguard.capture.failures import class_name, error_type, is_cancellation
+from agentguard.capture.mirror import finish_mirror
+from agentguard.capture.recording import DESCRIPTION_CHARS_MAX, RecordingSpan
+from agentguard.capture.usage import extract_usage
+from agentguard.capture.usage_sums import (
+    UsageTotals,
+    add_totals,
+    combine_usage,
+    totals_lock,
+    totals_of,
+    usage_attributes,
+    with_numbers,
+)
+from agentguard.values import AttributeValue, SpanRecord, Usage
+from agentguard.values import attributes as names
+
+
+class Span(RecordingSpan):
+    """
+    One call while it runs, and what is known of it.
+
+    Args of the constructor: `attributes` is taken over as it is and must be a
+    fresh dict of clean values; `parent` is the span above in the trace, `owner`
+    the nearest span of ours around it (the same, unless a foreign span lies
+    between); `mirror` is a span of the application's provider whose ids this
+    span adopts, and which gets the same content when it ends.
+    """
+
+    __slots__ = (
+        "_billed",
+        "_first_chunk_ns",
+        "_outcome",
+        "_owner",
+        "_owner_id",
+        "_retries",
+        "_totals",
+        "_usage",
+        "kind",
+        "otel_kind",
+    )
+
+    def __init__(
+        self,
+        environment: CaptureEnvironment,
+        name: str,
+        kind: str,
+        *,
+        otel_kind: str = "internal",
+        parent: Span | SpanContext | None = None,
+        owner: Span | None = None,
+        attributes: dict[str, AttributeValue] | None = None,
+        start_unix_ns: int | None = None,
+        mirror: trace.Span | None = None,
+    ) -> None:
+        self.kind = kind
+        self.otel_kind = otel_kind
+        if owner is None and isinstance(parent, Span):
+            owner = parent
+        self._owner = owner
+        self._owner_id = 0 if owner is None else owner._span_id
+        self._outcome = ""
+        self._usage: Usage | None = None
+        self._billed: UsageTotals | None = None
+        self._totals: UsageTotals | None = None
+        self._retries = 0
+        self._first_chunk_ns = -1
+        super().__init__(
+            environment,
+            name,
+            parent=parent,
+            attributes=attributes,
+            start_unix_ns=start_unix_ns,
+            mirror=mirror,
+        )
+
+    def _settle(self, end_time: int | None) -> None:
+        """Price the usage, add it to the span around this one, and finish the mirror."""
+        usage = self._usage
+        if usage is not None:
+            price_usd = self._environment.price_usd
+            if usage.cost_usd is None and price_usd is not None:
+                self._usage = usage = usage._replace(cost_usd=price_usd(usage))
+        owner = self._owner
+        if owner is not None:
+            # Not kept any longer: an ended span must not hold the ones above it in memory.
+            self._owner = None
+            # What was reported inside counts, so that nested reports of one response are added once.
+            contribution = self._totals or self._billed or (usage and totals_of(usage))
+            if contribution is not None and owner.is_recording():
+                with totals_lock():
+                    owner._totals = add_totals(owner._totals, contribution)
+        mirror = self._mirror
+        if mirror is not None:
+            self._mirror = None
+            finish_mirror(
+                mirror,
+                name=self.name,
+                attributes=self.attributes,
+                events=tuple(self._events or ()),
+                status=self._status,
+                description=self._status_description,
+                end_time=end_time,
+            )
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """Record what was raised, and end."""
+        if exc_val is not None:
+            self.fail(exc_val)
+        self.end()
+
+    # What a guarded call says about itself
+
+    def set(self, key: str, value: object) -> Self:
+        """Set one attribute, and return the span."""
+        self.set_attribute(key, value)
+        return self
+
+    def event(self, name: str, attributes: Mapping[str, object] | None = None) -> Self:
+        """Note an event, and return the span."""
+        self.add_event(name, attributes)  # type: ignore[arg-type] # cleaned there
+        return self
+
+    def fail(self, error: BaseException) -> None:
+        """Say that the call raised: error.type, status, outcome and an exception event."""
+        if self._duration_ns >= 0:
+            self._environment.late_writes += 1
+            return
+        self._attributes[names.ERROR_TYPE] = error_type(error)
+        self._outcome = names.OUTCOME_CANCELLED if is_cancellation(error) else names.OUTCOME_ERROR
+        self._status = "error"
+        self._status_description = class_name(error)[:DESCRIPTION_CHARS_MAX]
+        self.record_exception(error)
+
+    def abandon(self) -> None:
+        """Say that a stream was not consumed to its end: its usage is unknown, not zero."""
+        if self._duration_ns >= 0:
+            self._environment.late_writes += 1
+            return
+        self._attributes.setdefault(names.ERROR_TYPE, names.ERROR_OTHER)
+        self._attributes[names.STREAM_OUTCOME] = names.OUTCOME_ABANDONED
+        self._outcome = names.OUTCOME_ABANDONED
+        self._status = "error"
+
+    def deny(self) -> None:
+        """Say that policy stopped the call before it ran."""
+        if self._duration_ns >= 0:
+            self._environment.late_writes += 1
+            return
+        self._attributes[names.ERROR_TYPE] = names.OUTCOME_DENIED
+        self._outcome = names.OUTCOME_DENIED
+        self._status = "error"
+        self._status_description = "CallDenied"
+
+    def record_usage(
+        self,
+        value: object = None,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cost_usd: float | None = None,
+    ) -> bool:
+        """
+        Say what the call used.
+
+        Reports of the same response, and reports that fill each other's gaps,
+        become one. A different report is that of another attempt: the last one
+        stands as the usage, and all of them are summed as billed.
+
+        Args:
+            value:
+                A `Usage`, or a response object of a model SDK.
+            input_tokens:
+                Overrides what *value* says, as do the other numbers.
+            output_tokens:
+                Reasoning included.
+            cost_usd:
+                What the provider says that the call cost.
+
+        Returns:
+            Whether anything was found and kept.
+
+        """
+        if self._duration_ns >= 0:
+            self._environment.late_writes += 1
+            return False
+        try:
+            usage = value if isinstance(value, Usage) else extract_usage(value)
+            if input_tokens is not None or output_tokens is not None or cost_usd is not None:
+                usage = with_numbers(usage, input_tokens, output_tokens, cost_usd)
+            if usage is None:
+                return False
+            if self._usage is None:
+                self._usage = usage
+            else:
+                self._usage, self._billed = combine_usage(self._usage, usage, self._billed)
+        except Exception as error:
+            self._environment.on_internal_error("capture.record_usage", error)
+            return False
+        return True
+
+    def record_retry(
+        self,
+        attempt: int | None = None,
+        error: BaseException | str | None = None,
+        backoff_s: float | None = None,
+        source: str = "agentguard",
+        *,
+        status_code: int | None = None,
+    ) -> None:
+        """
+        Say that an attempt failed and another one follows.
+
+        Args:
+            attempt:
+                Number of the failed attempt, from 1; counted where not given.
+            error:
+                What made it fail: an exception, or a value for `error.type`.
+            backoff_s:
+                Seconds waited before the next attempt, at least 0.
+            source:
+                Who retries: sdk, tenacity, stamina, langchain, agentguard ...
+            status_code:
+                HTTP status of the failed attempt.
+
+        """
+        if self._duration_ns >= 0:
+            self._environment.late_writes += 1
+            return
+        self._retries += 1
+        noted: dict[str, object] = {
+            names.RETRY_ATTEMPT: self._retries if attempt is None else attempt,
+            names.RETRY_SOURCE: source,
+        }
+        if error is not None:
+            noted[names.ERROR_TYPE] = error if isinstance(error, str) else error_type(error)
+        if status_code is not None:
+            noted[names.HTTP_STATUS_CODE] = status_code
+        if backoff_s is not None:
+            noted[names.RETRY_BACKOFF_S] = float(backoff_s)
+        self.add_event(names.EVENT_RETRY, noted)  # type: ignore[arg-type]
+
+    def first_chunk(self) -> None:
+        """Say that the first chunk with content has arrived; later calls do nothing."""
+        if self._first_chunk_ns < 0 and self._duration_ns < 0:
+            self._first_chunk_ns = self._environment.monotonic_ns() - self._start_monotonic_ns
+
+    # What others read
+
+    @property
+    def call_id(self) -> str:
+        """16 hexadecimal digits; joins span, decisions and outcome."""
+        return f"{self._span_id:016x}"
+
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits."""
+        return f"{self._trace_id:032x}"
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the call itself reported last."""
+        return self._usage
+
+    @property
+    def totals(self) -> UsageTotals | None:
+        """What the calls below this one used together; None where none said anything."""
+        return self._totals
+
+    @property
+    def retries(self) -> int:
+        """Attempts beyond the first, so far."""
+        return self._retries
+
+    @property
+    def outcome(self) -> str:
+        """Empty while nothing is wrong, else error, cancelled, abandoned or denied."""
+        return self._outcome
+
+    @property
+    def start_unix_ns(self) -> int:
+        """Wall-clock start."""
+        return self._start_unix_ns
+
+    @property
+    def duration_ns(self) -> int:
+        """Monotonic duration; -1 while the span is open."""
+        return self._duration_ns
+
+    @property
+    def elapsed_ns(self) -> int:
+        """How long the call has run so far, or took."""
+        if self._duration_ns >= 0:
+            return self._duration_ns
+        return self._environment.monotonic_ns() - self._start_monotonic_ns
+
+    @property
+    def attributes(self) -> dict[str, AttributeValue]:
+        """All attributes as they would be recorded now, in a fresh dict."""
+        environment = self._environment
+        # One call into C copies the dict, so another thread may go on writing.
+        found = dict(self._attributes)
+        found[names.SEMCONV] = names.SEMCONV_VERSION[environment.profile]
+        if self._outcome:
+            found[names.OUTCOME] = self._outcome
+        if self._retries:
+            found[names.HTTP_RESEND_COUNT] = self._retries
+            found[names.ATTEMPTS] = self._retries + 1
+        if self._first_chunk_ns >= 0:
+            found[names.TIME_TO_FIRST_CHUNK_S] = self._first_chunk_ns / 1e9
+        if self._is_parent_foreign:
+            found[names.PARENT_FOREIGN] = True
+            if self._owner_id:
+                found[names.PARENT_CALL_ID] = f"{self._owner_id:016x}"
+        usage_attributes(
+            found,
+            kind=self.kind,
+            usage=self._usage,
+            billed=self._billed,
+            totals=self._totals,
+            is_failed=self._outcome not in {"", names.OUTCOME_ABANDONED},
+            is_ended=self._duration_ns >= 0,
+            profile=environment.profile,
+            is_plain_on_agents=environment.usage_on_agents,
+        )
+        if self._dropped_attributes:
+            found[names.DROPPED_ATTRIBUTES] = self._dropped_attributes
+        if self._dropped_events:
+            found[names.DROPPED_EVENTS] = self._dropped_events
+        if self._dropped_links:
+            found[names.DROPPED_LINKS] = self._dropped_links
+        return found
+
+    def record(self) -> SpanRecord:
+        """Make the record of the ended span; meant for the thread that writes it."""
+        return SpanRecord(
+            trace_id=self.trace_id,
+            span_id=self.call_id,
+            parent_span_id=f"{self._parent_id:016x}" if self._parent_id else "",
+            name=self.name,
+            kind=self.kind,
+            otel_kind=self.otel_kind,
+            start_unix_ns=self._start_unix_ns,
+            duration_ns=max(self._duration_ns, 0),
+            status=self._status,
+            status_description=self._status_description,
+            attributes=self.attributes,
+            events=tuple(self._events or ()),
+            links=tuple(self._links or ()),
+            scope="agentguard",
+            scope_version=self._environment.scope_version,
+            trace_state=self._trace_state.to_header() if self._trace_state else "",
+        )
+
+    def __repr__(self) -> str:
+        state = "open" if self._duration_ns < 0 else "ended"
+        return f"<Span {self.name!r} {self.call_id} {state}>"
