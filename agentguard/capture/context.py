@@ -7,6 +7,7 @@ tracer inside ours makes a span current that records nothing, and would hide it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from opentelemetry import context as otel_context
@@ -17,6 +18,8 @@ from opentelemetry.trace import SpanContext
 from agentguard.capture.span import Span
 
 _KEY: Final = otel_context.create_key("agentguard-span")
+_OTEL_KEY: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+"""The key under which OpenTelemetry keeps the current span, learnt through its public function."""
 
 
 class Parent(NamedTuple):
@@ -28,9 +31,33 @@ class Parent(NamedTuple):
     """The nearest span of ours, whether or not a foreign one lies between."""
 
 
-def context_with(span: Span, context: Context | None = None) -> Context:
-    """Make a context in which the span is current, without attaching it."""
-    return otel_context.set_value(_KEY, span, trace.set_span_in_context(span, context))
+def context_with(
+    span: Span,
+    context: Context | None = None,
+    *,
+    current: trace.Span | None = None,
+    more: Mapping[str, object] | None = None,
+) -> Context:
+    """
+    Make a context in which the span is current, without attaching it.
+
+    Args:
+        span:
+            Our span.
+        context:
+            What the new context is built on; None for the current one.
+        current:
+            What OpenTelemetry is to see as current instead: the span of the
+            application's provider that mirrors ours.
+        more:
+            Further values of the new context, by context key.
+
+    Returns:
+        A new context; one copy, since every guarded call makes one.
+
+    """
+    base = otel_context.get_current() if context is None else context
+    return Context({**base, _OTEL_KEY: span if current is None else current, _KEY: span, **(more or {})})
 
 
 def current_span(context: Context | None = None) -> Span | None:

@@ -120,7 +120,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("policies", texts, (), "Policy files and folders. All sources add up; a configured folder that is empty is an error.", is_path=True),
     Setting("capture", one_of("none", "metadata", "redacted", "full"), "metadata", "What is recorded of a call: nothing, everything but content, redacted content, or content as it is."),
     Setting("capture_bytes_max", number(least=0, most=16_777_216, whole=True), 16_384, "Longest recorded content of one call, in bytes; what is longer is cut."),
-    Setting("otel", one_of("auto", "isolated", "global", "off"), "auto", "How spans stand beside an OpenTelemetry provider of the application."),
+    Setting("otel", one_of("auto", "isolated", "off"), "auto", "How spans stand beside an OpenTelemetry provider of the application."),
     Setting("semconv", one_of("compat", "latest", "both"), "compat", "Generation of the GenAI attribute names."),
     Setting("export", text, "none", "`none`, `otlp` (endpoint from `OTEL_EXPORTER_OTLP_*` or the local default), or the URL of an OTLP endpoint."),
     Setting("export_protocol", one_of("http/protobuf", "grpc"), "http/protobuf", "Protocol of the OTLP export.", otel="OTEL_EXPORTER_OTLP_PROTOCOL"),

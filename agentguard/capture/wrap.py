@@ -1,0 +1,427 @@
+"""
+Wrapping of callables: a wrapper of the same shape for each shape of callable.
+
+Takes a callable and the function that begins a call, gives a callable that
+behaves as the first: same result, exception, signature and `inspect` answers,
+same task, same generator protocol. What a call means (policy, span, store) is
+not known here; it is behind `BeginCall` and `ActiveCall`.
+
+A context token never lives across a `yield`: for each step of a generator the
+context is attached, the step runs, the context is detached, in one frame.
+Otherwise a `break` of the caller leaks the span, and a generator that is closed
+from another task cannot detach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
+from contextvars import Token
+from typing import Any, Protocol, TypeVar, cast
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class ActiveCall(Protocol):
+    """One call between its beginning and its end. Only policy makes these methods raise."""
+
+    args: tuple[Any, ...]
+    """Positional arguments to call with; redacted copies where a rule asked for it."""
+    kwargs: Mapping[str, Any]
+    context: Context
+    """The context in which the function runs."""
+    admission: Callable[[], Awaitable[None]] | None
+    """What a coroutine awaits before the function may run, or None."""
+
+    def finish(self, result: Any) -> Any:  # noqa: ANN401
+        """End the call with its result; returns what the caller gets."""
+        ...
+
+    async def finish_async(self, result: Any) -> Any:  # noqa: ANN401
+        """Do the same without blocking the event loop."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with what it raised."""
+        ...
+
+    def chunk(self, item: Any) -> None:  # noqa: ANN401
+        """Note one item of a generator."""
+        ...
+
+    def abandon(self) -> None:
+        """End a generator that was closed before its end."""
+        ...
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether items are to be kept until `release` has judged all of them."""
+        ...
+
+    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:  # noqa: ANN401
+        """Judge all items of a generator and its return value at once; may raise, may redact."""
+        ...
+
+
+class BeginCall(Protocol):
+    """Begins a call; None means that the function runs as if it were not wrapped."""
+
+    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> ActiveCall | None:
+        """May raise what policy raises."""
+        ...
+
+
+def attach(context: Context) -> Token[Context]:
+    """Make a context current in this frame."""
+    return otel_context.attach(context)
+
+
+def detach(token: Token[Context]) -> None:
+    """
+    Restore what was current before `attach`.
+
+    A frame may be closed from another context (a coroutine collected at loop
+    shutdown): there is nothing to restore there, and nothing to report.
+    """
+    try:
+        token.var.reset(token)
+    except ValueError:
+        return
+
+
+def wrap(callable_: _F, begin: BeginCall) -> _F:
+    """
+    Wrap a callable in one of its own shape.
+
+    Args:
+        callable_:
+            Function, coroutine function, generator function, async generator
+            function, method, `staticmethod`, `classmethod`, partial, or an
+            object with `__call__`.
+        begin:
+            Called with the arguments of each call.
+
+    Returns:
+        The wrapper; `__wrapped__` is the original.
+
+    Raises:
+        TypeError: It cannot be called.
+    """
+    if isinstance(callable_, (staticmethod, classmethod)):
+        return cast("_F", type(callable_)(wrap(callable_.__func__, begin)))
+    if not callable(callable_):
+        raise TypeError(f"agentguard wraps callables, got `{type(callable_).__name__}`")
+    wrapper: Callable[..., Any]
+    if inspect.isasyncgenfunction(callable_):
+        wrapper = _async_generator(callable_, begin)
+    elif inspect.iscoroutinefunction(callable_):
+        wrapper = _coroutine(callable_, begin)
+    elif inspect.isgeneratorfunction(callable_):
+        wrapper = _generator(callable_, begin)
+    elif isinstance(callable_, (types.FunctionType, types.BuiltinFunctionType, types.MethodType)):
+        wrapper = _function(callable_, begin)
+    elif inspect.isclass(callable_):
+        raise TypeError(
+            f"agentguard wraps callables, got the class `{callable_.__name__}`; decorate its methods"
+        )
+    else:
+        return cast("_F", _GuardedObject(callable_, begin))
+    return cast("_F", functools.wraps(callable_)(wrapper))
+
+
+def _function(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = begin(args, kwargs)
+        if call is None:
+            return function(*args, **kwargs)
+        token = attach(call.context)
+        try:
+            result = function(*call.args, **call.kwargs)
+        except BaseException as error:
+            call.fail(error)
+            raise
+        finally:
+            detach(token)
+        if isinstance(result, _LAZY):
+            return _lazy(result, call)
+        return call.finish(result)
+
+    return wrapper
+
+
+def _coroutine(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = begin(args, kwargs)
+        if call is None:
+            return await function(*args, **kwargs)
+        return await _drive_coroutine(lambda: function(*call.args, **call.kwargs), call)
+
+    return wrapper
+
+
+async def _admit(call: ActiveCall, admission: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the admission; a call that is cancelled meanwhile has ended too."""
+    try:
+        await admission()
+    except BaseException as error:
+        call.fail(error)
+        raise
+
+
+async def _drive_coroutine(start: Callable[[], Awaitable[Any]], call: ActiveCall) -> Any:  # noqa: ANN401
+    """Await the admission, then the function, in the caller's own task."""
+    if call.admission is not None:
+        await _admit(call, call.admission)
+    token = attach(call.context)
+    try:
+        result = await start()
+    except GeneratorExit:
+        call.abandon()
+        raise
+    except BaseException as error:
+        call.fail(error)
+        raise
+    finally:
+        detach(token)
+    return await call.finish_async(result)
+
+
+def _generator(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        call = begin(args, kwargs)
+        if call is None:
+            return (yield from function(*args, **kwargs))
+        return (yield from _drive_generator(function(*call.args, **call.kwargs), call))
+
+    return wrapper
+
+
+def _drive_generator(inner: Generator[Any, Any, Any], call: ActiveCall) -> Generator[Any, Any, Any]:
+    """Run a generator step by step, each step inside the call's context."""
+    if call.holds_back:
+        return (yield from _held_generator(inner, call))
+    step: Callable[[Any], Any] = inner.send
+    value: Any = None
+    while True:
+        token = attach(call.context)
+        try:
+            item = step(value)
+        except StopIteration as stop:
+            result = stop.value
+            break
+        except BaseException as error:
+            call.fail(error)
+            raise
+        finally:
+            detach(token)
+            del value
+        call.chunk(item)
+        is_closing = False
+        # The step runs outside the handler, so that the inner generator sees the same
+        # exception context as without us.
+        try:
+            value = yield item
+            step = inner.send
+        except GeneratorExit:
+            is_closing = True
+        except BaseException as thrown:  # noqa: BLE001 - forwarded to the inner generator
+            value = thrown
+            step = inner.throw
+        if is_closing:
+            return _close(inner, call)
+    return call.finish(result)
+
+
+def _close(inner: Generator[Any, Any, Any], call: ActiveCall) -> Any:  # noqa: ANN401
+    """Close the inner generator in its context; Python 3.13 hands its return value to the closer."""
+    token = attach(call.context)
+    try:
+        value: Any = inner.close()  # type: ignore[func-returns-value,unused-ignore]
+    except BaseException as error:
+        call.fail(error)
+        raise
+    finally:
+        detach(token)
+    call.abandon()
+    return value
+
+
+def _held_generator(inner: Generator[Any, Any, Any], call: ActiveCall) -> Generator[Any, Any, Any]:
+    """Collect everything first: an enforcing after-rule judges before the caller sees an item."""
+    items: list[Any] = []
+    token = attach(call.context)
+    try:
+        while True:
+            try:
+                item = next(inner)
+            except StopIteration as stop:
+                value = stop.value
+                break
+            call.chunk(item)
+            items.append(item)
+    except BaseException as error:
+        call.fail(error)
+        raise
+    finally:
+        detach(token)
+    items, value = call.release(items, value)
+    yield from items
+    return value
+
+
+def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        call = begin(args, kwargs)
+        if call is not None:
+            if call.admission is not None:
+                await _admit(call, call.admission)
+            args, kwargs = call.args, dict(call.kwargs)
+        inner = function(*args, **kwargs)
+        if call is not None and call.holds_back:
+            for item in await _hold_async(inner, call):
+                yield item
+            return
+        # An async generator cannot `yield from`: each step is forwarded by hand.
+        step: Callable[[Any], Awaitable[Any]] = inner.asend
+        value: Any = None
+        while True:
+            token = None if call is None else attach(call.context)
+            try:
+                item = await step(value)
+            except StopAsyncIteration:
+                break
+            except BaseException as error:
+                if call is not None:
+                    call.fail(error)
+                raise
+            finally:
+                if token is not None:
+                    detach(token)
+                del value
+            if call is not None:
+                call.chunk(item)
+            is_closing = False
+            try:
+                value = yield item
+                step = inner.asend
+            except GeneratorExit:
+                is_closing = True
+            except BaseException as thrown:  # noqa: BLE001 - forwarded to the inner generator
+                value = thrown
+                step = inner.athrow
+            if is_closing:
+                await _close_async(inner, call)
+                return
+        if call is not None:
+            await call.finish_async(None)
+
+    return wrapper
+
+
+async def _close_async(inner: AsyncGenerator[Any, Any], call: ActiveCall | None) -> None:
+    token = attach(call.context) if call is not None else None
+    try:
+        await inner.aclose()
+    except BaseException as error:
+        if call is not None:
+            call.fail(error)
+        raise
+    finally:
+        if token is not None:
+            detach(token)
+    if call is not None:
+        call.abandon()
+
+
+async def _hold_async(inner: AsyncGenerator[Any, Any], call: ActiveCall) -> list[Any]:
+    items: list[Any] = []
+    token = attach(call.context)
+    try:
+        async for item in inner:
+            call.chunk(item)
+            items.append(item)
+    except BaseException as error:
+        call.fail(error)
+        raise
+    finally:
+        detach(token)
+    items, _ = call.release(items, None)
+    return items
+
+
+_LAZY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, asyncio.Future)
+"""What a plain function may return while its work is still to be done."""
+
+
+def _lazy(result: Any, call: ActiveCall) -> Any:  # noqa: ANN401
+    """End the call when the work that a plain function handed out is done."""
+    if isinstance(result, types.GeneratorType):
+        return _drive_generator(result, call)
+    if isinstance(result, types.AsyncGeneratorType):
+        return _async_generator(lambda *_args, **_kwargs: result, lambda _args, _kwargs: call)()
+    if isinstance(result, types.CoroutineType):
+        return _drive_coroutine(lambda: cast("Coroutine[Any, Any, Any]", result), call)
+    if call.holds_back:
+        return asyncio.ensure_future(_drive_coroutine(lambda: result, call), loop=result.get_loop())
+
+    def done(future: asyncio.Future[Any]) -> None:
+        if future.cancelled():
+            call.fail(asyncio.CancelledError())
+        elif (error := future.exception()) is not None:
+            call.fail(error)
+        else:
+            call.finish(future.result())
+
+    result.add_done_callback(done)
+    return result
+
+
+class _GuardedObject:
+    """
+    Stands before an object with `__call__`; all else is the object's own.
+
+    `isinstance` sees the object's class, so that frameworks which look at types
+    treat it as what it is.
+    """
+
+    def __init__(self, target: Callable[..., Any], begin: BeginCall) -> None:
+        object.__setattr__(self, "__wrapped__", target)
+        # The shape is that of `__call__`, or of what a partial stands for.
+        called = target if isinstance(target, functools.partial) else target.__call__  # type: ignore[operator]
+        function = called.func if isinstance(called, functools.partial) else called
+        shape = (
+            _async_generator
+            if inspect.isasyncgenfunction(function)
+            else _coroutine
+            if inspect.iscoroutinefunction(function)
+            else _generator
+            if inspect.isgeneratorfunction(function)
+            else _function
+        )
+        object.__setattr__(self, "_agentguard_call", shape(called, begin))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return object.__getattribute__(self, "_agentguard_call")(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(object.__getattribute__(self, "__wrapped__"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        setattr(object.__getattribute__(self, "__wrapped__"), name, value)
+
+    def __repr__(self) -> str:
+        return repr(object.__getattribute__(self, "__wrapped__"))
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return type(object.__getattribute__(self, "__wrapped__"))
+
+    @__class__.setter
+    def __class__(self, value: type) -> None:
+        raise TypeError("the class of a guarded object cannot be changed")

@@ -1,0 +1,71 @@
+"""
+The one runtime of this process: which it is, and what a call does before there is one.
+
+Where policies are configured nothing runs ungoverned: the first decorated call
+initialises, or fails. Without policies it is a plain call until `init()`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentguard.runtime.calls import GuardedCall
+    from agentguard.runtime.core import Runtime
+    from agentguard.runtime.spec import CallSpec
+
+
+class _Active:
+    """What this process has been set up with."""
+
+    __slots__ = ("is_off", "lock", "runtime")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.runtime: Runtime | None = None
+        self.is_off = False
+        """Whether calls before `init()` are known to run as they are."""
+
+
+ACTIVE = _Active()
+
+
+def begin_call(spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> GuardedCall | None:
+    """
+    Begin a call of a decorated callable; what every wrapper asks first.
+
+    Returns:
+        The call, or None where the function runs as if it were not wrapped.
+
+    Raises:
+        CallDenied: Policy said no.
+        ApprovalPending: A person must decide first.
+        ConfigurationError: Policies are configured, and cannot be put in force.
+    """
+    runtime = ACTIVE.runtime
+    if runtime is None:
+        if ACTIVE.is_off:
+            return None
+        runtime = _first_call()
+        if runtime is None:
+            return None
+    return runtime.begin(spec, args, kwargs)
+
+
+def _first_call() -> Runtime | None:
+    """Decide once what calls before `init()` do."""
+    from agentguard.runtime.config import policies_configured
+
+    with ACTIVE.lock:
+        if ACTIVE.runtime is not None:
+            return ACTIVE.runtime
+        if not policies_configured(os.environ, Path.cwd()):
+            ACTIVE.is_off = True
+            return None
+    from agentguard.runtime.api import init
+
+    return init()

@@ -1,0 +1,542 @@
+"""
+One guarded call, from its first question to its last record.
+
+The order is fixed: a span begins; policy decides; the decision is recorded;
+the function runs; policy judges the result; the span ends; the outcome is
+recorded. Errors of watching end in `health`, errors of deciding end in a denial.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import create_key, get_current
+
+from agentguard.capture import Span, context_with, find_parent
+from agentguard.errors import ApprovalPending, AuditError, CallDenied, SealError, StoreError
+from agentguard.runtime.arguments import plain
+from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.results import HeldStream, as_stream
+from agentguard.runtime.runs import RUN_KEY, Run
+from agentguard.values import (
+    AttributeValue,
+    Decision,
+    DecisionRecord,
+    DenialKind,
+    Effect,
+    Point,
+    RecordMode,
+    Usage,
+)
+from agentguard.values import attributes as names
+
+if TYPE_CHECKING:
+    from agentguard.runtime.core import Runtime
+    from agentguard.runtime.spec import CallSpec
+
+CALL_KEY = create_key("agentguard-call")
+
+_OUTCOME = Decision(effect=Effect.ALLOW)
+
+
+class GuardedCall:
+    """
+    One call of one decorated callable: what `capture.wrap` drives.
+
+    Made by `begin`; ended exactly once by `finish`, `fail` or `abandon`.
+    """
+
+    __slots__ = (
+        "_facts",
+        "_is_recorded",
+        "_repeats",
+        "admission",
+        "agent",
+        "agent_version",
+        "args",
+        "arguments",
+        "context",
+        "error_type",
+        "is_ended",
+        "kwargs",
+        "model",
+        "result",
+        "run",
+        "runtime",
+        "span",
+        "spec",
+    )
+
+    def __init__(
+        self, runtime: Runtime, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        self.runtime = runtime
+        self.spec = spec
+        self.args = args
+        self.kwargs = kwargs
+        self.arguments = spec.binder.bind(args, kwargs)
+        """Arguments by name; None where they do not fit the signature."""
+        self.admission: Callable[[], Awaitable[None]] | None = None
+        self.result: object = None
+        self.error_type = ""
+        self.is_ended = False
+        self._facts: CallFacts | None = None
+        self._is_recorded = False
+        self._repeats = 0
+
+        context = get_current()
+        outer = context.get(CALL_KEY)
+        owner = outer if isinstance(outer, GuardedCall) else None
+        run = context.get(RUN_KEY)
+        self.run = run if isinstance(run, Run) else runtime.new_run()
+        if spec.governed_as == "agent":
+            self.agent, self.agent_version = spec.name, spec.version
+        elif owner is not None:
+            self.agent, self.agent_version = owner.agent, owner.agent_version
+        else:
+            self.agent = self.agent_version = ""
+        self.model = spec.model or self._requested_model() if spec.governed_as == "model" else ""
+
+        name = spec.span_name
+        attributes = self._attributes()
+        if self.model and self.model != spec.model:
+            attributes[names.REQUEST_MODEL] = self.model
+            name = names.span_name(spec.operation, self.model)
+        mirror = runtime.mirror_span(name, spec.otel_kind, context, is_root=owner is None)
+        parent = find_parent(context)
+        self.span = Span(
+            runtime.environment,
+            name,
+            spec.kind,
+            otel_kind=spec.otel_kind,
+            parent=parent.parent,
+            owner=parent.owner,
+            attributes=attributes,
+            mirror=mirror,
+        )
+        self.context = context_with(
+            self.span, context, current=mirror, more={CALL_KEY: self, RUN_KEY: self.run}
+        )
+
+    def _requested_model(self) -> str:
+        """Read the model from the arguments, where they name one."""
+        model = self.arguments.get("model") if self.arguments else None
+        return model if isinstance(model, str) else ""
+
+    def _attributes(self) -> dict[str, AttributeValue]:
+        """Attributes known before the function runs."""
+        attributes = dict(self.spec.attributes)
+        run = self.run
+        attributes[names.RUN_ID] = run.run_id
+        conversation = run.conversation_id or self._conversation_id()
+        if conversation:
+            attributes[names.CONVERSATION_ID] = conversation
+        if self.agent and self.spec.governed_as != "agent":
+            attributes[names.AGENT_NAME] = self.agent
+        for label, value in run.labels.items():
+            attributes[names.LABEL_PREFIX + label] = value
+        return attributes
+
+    def _conversation_id(self) -> str:
+        given = self.spec.conversation_id
+        if callable(given):
+            given = given(*self.args, **self.kwargs)
+        if isinstance(given, str) and given and not self.run.conversation_id:
+            self.run.conversation_id = given
+            return given
+        return ""
+
+    # Deciding
+
+    @property
+    def facts(self) -> CallFacts:
+        """Facts of this call, worked out when read."""
+        if self._facts is None:
+            self._facts = CallFacts(self)
+        return self._facts
+
+    def repeats(self) -> int:
+        """How often the run made this very call before."""
+        return self._repeats
+
+    def count(self) -> None:
+        """Count the call in its run; a denied one counts too, or a loop of them would not show."""
+        if self.runtime.counts_repeats and self.spec.governed_as == "tool":
+            written = json.dumps(
+                plain(self.arguments), sort_keys=True, default=lambda value: type(value).__qualname__
+            )
+            self._repeats = self.run.repeat(self.spec.name, hash(written))
+
+    def decide(self, point: Point) -> DecisionRecord | None:
+        """Ask the engine; None where no policies are loaded."""
+        runtime = self.runtime
+        engine = runtime.engine
+        killed = runtime.kill_reason(self)
+        if engine is None and not killed:
+            return None
+        started_ns = runtime.clock.monotonic_ns()
+        if killed:
+            decision = Decision(
+                effect=Effect.KILL, kind=DenialKind.FORBIDDEN, reason=killed, record=RecordMode.PREFERRED
+            )
+        else:
+            assert engine is not None
+            try:
+                decision = engine.decide(point, self.facts)
+            except Exception as error:
+                # The engine promises not to raise; where it does, silence must not become consent.
+                runtime.health("policy.decide", error)
+                decision = _undecided(f"{point}: {type(error).__name__}")
+        span = self.span
+        return DecisionRecord(
+            decision_id=f"{runtime.ids.span_id():016x}",
+            time_unix_ns=runtime.clock.unix_ns(),
+            point=str(point),
+            decision=decision,
+            bundle=runtime.revision,
+            call_id=span.call_id,
+            trace_id=span.trace_id,
+            run_id=self.run.run_id,
+            agent=self.agent,
+            tool=self.spec.name if self.spec.governed_as == "tool" else "",
+            model=self.model,
+            principal=self.run.principal,
+            evaluation_ns=runtime.clock.monotonic_ns() - started_ns,
+        )
+
+    def admit(self, record: DecisionRecord) -> None:
+        """
+        Record a decision, and let the call run or stop it.
+
+        May wait for the disk: in a coroutine it runs in a thread.
+
+        Raises:
+            CallDenied: The decision, or the failure to record it, forbids the call.
+            ApprovalPending: A person must decide first.
+        """
+        token = ""
+        if record.decision.effect is Effect.REQUIRE_APPROVAL:
+            record, token = self._approved(record)
+        decision = record.decision
+        record = self._recorded(record)
+        decision = record.decision
+        if not decision.is_allowed or decision.matched or decision.errors:
+            self._note(record)
+        if not decision.is_allowed:
+            self.span.deny()
+            self._end()
+            raise ApprovalPending(record, token) if token else CallDenied(record)
+        if decision.redact:
+            self._redact_arguments(record)
+
+    def _approved(self, record: DecisionRecord) -> tuple[DecisionRecord, str]:
+        """Look for a granted approval of exactly this call; without one, ask for it."""
+        from agentguard.state import freeze_action
+
+        terms = record.decision.approval
+        assert terms is not None
+        try:
+            if self.arguments is None:
+                raise ValueError("the arguments do not fit the signature")
+            action = freeze_action(
+                point=record.point,
+                name=self.spec.name,
+                agent=self.agent,
+                principal=self.run.principal,
+                args=plain(self.arguments),
+            )
+            approval_id = self.runtime.state.approvals.find_grant(action, terms)
+            if approval_id is not None:
+                decision = _allowed_by_approval(record.decision, approval_id)
+                self._use_frozen(action.args)
+                return record._replace(decision=decision, approval_id=approval_id), ""
+            token = self.runtime.state.approvals.request(
+                action, terms, title=record.decision.reason, decision_id=record.decision_id
+            )
+        except Exception as error:
+            # What cannot be frozen cannot be approved.
+            self.runtime.health("state.approvals", error)
+            decision = _undecided(f"{record.decision.rule_id}: no approval possible: {error}")
+            return record._replace(decision=decision), ""
+        return record, token
+
+    def _use_frozen(self, arguments: Mapping[str, Any]) -> None:
+        """Run with the very copy that was approved: nobody can change it in between."""
+        self.args, self.kwargs = self.spec.binder.unbind(arguments, receiver=self.args)
+        self.arguments = dict(arguments)
+
+    def _recorded(self, record: DecisionRecord) -> DecisionRecord:
+        """Hand the record to the decision log; where a required one cannot be kept, deny."""
+        journal = self.runtime.journal
+        if journal is None:
+            return record
+        try:
+            journal.append(record)
+        except (AuditError, StoreError, SealError, OSError) as error:
+            self.runtime.health("audit.append", error)
+            if record.decision.record is RecordMode.REQUIRED and record.decision.is_allowed:
+                return record._replace(decision=_undecided("the decision could not be recorded"))
+            return record
+        self._is_recorded = True
+        return record
+
+    def _note(self, record: DecisionRecord) -> None:
+        """Put the decision on the span, so that a trace shows what governed it."""
+        decision = record.decision
+        noted: dict[str, AttributeValue] = {
+            names.DECISION_ID: record.decision_id,
+            names.POLICY_VERDICT: str(decision.would_be or decision.effect),
+            names.POLICY_ACTION: str(decision.effect),
+            names.POLICY_LATENCY_US: record.evaluation_ns / 1000,
+        }
+        if decision.rule_id:
+            noted[names.POLICY_RULE_ID] = decision.rule_id
+            noted[names.POLICY_ID] = decision.policy
+        if decision.kind:
+            noted[names.POLICY_REASON_CODE] = str(decision.kind)
+        self.span.add_event(names.EVENT_POLICY, noted)
+
+    def _redact_arguments(self, record: DecisionRecord) -> None:
+        """Replace what the detectors find in the arguments; what cannot be searched is not passed on."""
+        from agentguard.redaction import redact
+
+        skip = self.spec.binder.skip
+        try:
+            args, found = redact(self.args[skip:], record.decision.redact)
+            kwargs, more = redact(dict(self.kwargs), record.decision.redact)
+        except Exception as error:
+            self._refuse(record, f"redaction of the arguments: {type(error).__name__}", error)
+        assert isinstance(args, tuple)
+        assert isinstance(kwargs, dict)
+        self.args = (*self.args[:skip], *args)
+        self.kwargs = kwargs
+        self.arguments = self.spec.binder.bind(self.args, kwargs)
+        self.span.set_attribute(names.CONTENT_REDACTIONS, found + more)
+
+    def _refuse(self, record: DecisionRecord, what: str, error: Exception) -> None:
+        """Deny because a modifier could not do its work."""
+        self.runtime.health("redaction", error)
+        record = self._recorded(record._replace(decision=_undecided(what)))
+        self.span.deny()
+        self._end()
+        raise CallDenied(record) from None
+
+    # Ending
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of the call itself, as far as known."""
+        return self.span.usage
+
+    @property
+    def duration_ms(self) -> float:
+        """How long the call took, or has run so far."""
+        return self.span.elapsed_ns / 1e6
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a rule judges the result before the caller may see any of it."""
+        engine = self.runtime.engine
+        return engine is not None and engine.acts_after(self.spec.after, self.spec.name)
+
+    def chunk(self, item: Any) -> None:  # noqa: ANN401, ARG002 - the shape of `ActiveCall`
+        """Note the first item of a generator."""
+        self.span.first_chunk()
+
+    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:  # noqa: ANN401
+        """Judge all items of a held generator and its return value at once."""
+        judged = self.finish({"items": items, "value": value})
+        return list(judged["items"]), judged["value"]
+
+    def finish(self, result: Any) -> Any:  # noqa: ANN401
+        """
+        End the call with what the function returned.
+
+        Returns:
+            The result itself; a stand-in that counts where it is a stream; a
+            redacted copy where a rule asked for that.
+
+        Raises:
+            CallDenied: A rule withholds the result.
+        """
+        if self.is_ended:
+            return result
+        stream = as_stream(result, self)
+        if stream is not None:
+            return HeldStream(stream, self) if self.holds_back else stream
+        self.take_usage(result)
+        return self.complete(result)
+
+    async def finish_async(self, result: Any) -> Any:  # noqa: ANN401
+        """Do as `finish`, with what may wait for the disk in a thread."""
+        if self.holds_back and as_stream(result, None) is None:
+            return await asyncio.to_thread(self.finish, result)
+        return self.finish(result)
+
+    def take_usage(self, result: object) -> None:
+        """Read tokens from what a model call returned."""
+        try:
+            if self.spec.usage is not None:
+                self.span.record_usage(self.spec.usage(result))
+            elif self.spec.governed_as == "model":
+                self.span.record_usage(result)
+        except Exception as error:
+            self.runtime.health("capture.usage", error)
+
+    def complete(self, result: Any) -> Any:  # noqa: ANN401
+        """Let the after-rules judge a whole result, then end the span."""
+        self.result = result
+        self.is_ended = True
+        if self.holds_back:
+            record = self.decide(self.spec.after)
+            if record is not None:
+                result = self._judged(record, result)
+        self._end()
+        return result
+
+    def _judged(self, record: DecisionRecord, result: Any) -> Any:  # noqa: ANN401
+        record = self._recorded(record)
+        decision = record.decision
+        if not decision.is_allowed or decision.matched or decision.errors:
+            self._note(record)
+        if not decision.is_allowed:
+            self.span.deny()
+            self._end()
+            raise CallDenied(record)
+        if decision.redact:
+            from agentguard.redaction import redact
+
+            try:
+                result, found = redact(result, decision.redact)
+            except Exception as error:
+                self._refuse(record, f"redaction of the result: {type(error).__name__}", error)
+            self.span.set_attribute(names.CONTENT_REDACTIONS, found)
+        return result
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with what it raised; the error itself goes its own way."""
+        if self.span.is_recording():
+            self.is_ended = True
+            self.span.fail(error)
+            self.error_type = str(self.span.attributes.get(names.ERROR_TYPE, ""))
+            self._end(is_error=True)
+
+    def abandon(self) -> None:
+        """End a stream or generator that its consumer left."""
+        if self.span.is_recording():
+            self.is_ended = True
+            self.span.abandon()
+            self._end()
+
+    def _end(self, *, is_error: bool = False) -> None:
+        """End the span, count, and record the outcome. Nothing here reaches the caller."""
+        runtime, span, spec = self.runtime, self.span, self.spec
+        try:
+            runtime.capture_content(self)
+            span.end()
+            usage = span.usage
+            tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
+            cost_usd = usage.cost_usd or 0.0 if usage is not None else 0.0
+            self.run.count_end(
+                is_error=is_error, tokens=tokens, cost_usd=cost_usd, retries=span.retries
+            )
+            if runtime.state is not None:
+                if spec.governed_as == "tool":
+                    runtime.state.rates.record(spec.name, is_error=is_error)
+                if tokens or cost_usd:
+                    runtime.state.spend.add(usd=cost_usd, tokens=tokens)
+            if self._is_recorded and runtime.journal is not None:
+                runtime.journal.append(
+                    DecisionRecord(
+                        decision_id=f"{runtime.ids.span_id():016x}",
+                        time_unix_ns=runtime.clock.unix_ns(),
+                        point="outcome",
+                        decision=_OUTCOME,
+                        bundle=runtime.revision,
+                        call_id=span.call_id,
+                        trace_id=span.trace_id,
+                        run_id=self.run.run_id,
+                        outcome=span.outcome or names.OUTCOME_OK,
+                    )
+                )
+        except Exception as error:
+            runtime.health("runtime.end", error)
+
+
+def begin(
+    runtime: Runtime, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> GuardedCall | None:
+    """
+    Begin one call: span, decision, record.
+
+    Args:
+        runtime:
+            The wired whole.
+        spec:
+            What was decorated.
+        args:
+            Positional arguments, a receiver included.
+        kwargs:
+            Keyword arguments.
+
+    Returns:
+        The call, whose `args` and `kwargs` are to be used; None where the
+        function runs as if it were not wrapped.
+
+    Raises:
+        CallDenied: Policy said no.
+        ApprovalPending: A person must decide first.
+    """
+    try:
+        call = GuardedCall(runtime, spec, args, kwargs)
+        if call.arguments is None and spec.binder.is_exact:
+            return None  # The call itself raises the TypeError that the caller is to see.
+        call.count()
+    except Exception as error:
+        runtime.health("runtime.begin", error)
+        if runtime.engine is None:
+            return None
+        raise CallDenied(runtime.undecidable(spec, type(error).__name__)) from None
+    record = call.decide(spec.before)
+    call.run.count_call(spec.governed_as)
+    if record is None:
+        return call
+    decision = record.decision
+    if spec.is_async and (decision.record is not RecordMode.ASYNC or not decision.is_allowed or decision.redact):
+        # The disk and the approvals are waited for in a thread, never on the event loop.
+        call.admission = partial(asyncio.to_thread, call.admit, record)
+        return call
+    call.admit(record)
+    return call
+
+
+def _undecided(what: str) -> Decision:
+    """Deny, because something could not be evaluated."""
+    return Decision(
+        effect=Effect.DENY,
+        kind=DenialKind.FORBIDDEN,
+        reason=f"denied: could not be evaluated: {what}",
+        errors=(what,),
+        record=RecordMode.PREFERRED,
+    )
+
+
+def _allowed_by_approval(decision: Decision, approval_id: str) -> Decision:
+    """Turn the demand for an approval into the permission that a person gave."""
+    return Decision(
+        effect=Effect.ALLOW,
+        rule_id=decision.rule_id,
+        policy=decision.policy,
+        reason=f"allowed by approval {approval_id[:8]} under {decision.rule_id}",
+        matched=decision.matched,
+        errors=decision.errors,
+        values=decision.values,
+        redact=decision.redact,
+        warnings=decision.warnings,
+        record=decision.record,
+        would_be=decision.would_be,
+    )

@@ -1,0 +1,355 @@
+"""
+The decorators: what a developer writes above a function.
+
+Each keeps the type of what it decorates: the type variable is bound to the
+callable itself, so overloads, methods and generators stay what they are. Used
+bare (`@tool`) or called (`@tool(effect="read")`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
+
+from agentguard.capture.wrap import wrap
+from agentguard.runtime.active import begin_call
+from agentguard.runtime.spec import CallSpec, ToolEffect, make_spec
+from agentguard.values import AttributeValue
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+
+def _guard(function: F, spec: CallSpec) -> F:
+    def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:  # noqa: ANN401
+        return begin_call(spec, args, kwargs)
+
+    return wrap(function, begin)
+
+
+def _decorate(function: F | None, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - F or a decorator of F
+    if function is not None:
+        return _guard(function, make_spec(function, **options))
+
+    def decorator(decorated: F) -> F:
+        return _guard(decorated, make_spec(decorated, **options))
+
+    return decorator
+
+
+@overload
+def tool(function: F, /) -> F: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    effect: ToolEffect = "write",
+    description: str = "",
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> Callable[[F], F]: ...
+def tool(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    effect: ToolEffect = "write",
+    description: str = "",
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> F | Callable[[F], F]:
+    """
+    Guard a tool: policy before and after each call, and a span `execute_tool NAME`.
+
+    Args:
+        function:
+            What is decorated, where the decorator is used bare.
+        name:
+            Name of the tool, as rules and spans have it; the function's own by default.
+        effect:
+            What the tool does to the world: none, read or write. A tool that does
+            not say counts as write.
+        description:
+            One sentence, recorded on the span.
+        capture:
+            Overrides the setting `capture` for this callable, downwards only.
+        attributes:
+            More attributes for each span.
+
+    Returns:
+        A callable of the same shape and type.
+
+    Raises:
+        TypeError: What is decorated cannot be called.
+    """
+    return _decorate(  # type: ignore[no-any-return]
+        function,
+        {
+            "kind": "tool",
+            "name": name,
+            "effect": effect,
+            "description": description,
+            "capture": capture,
+            "attributes": attributes,
+        },
+    )
+
+
+@overload
+def agent(function: F, /) -> F: ...
+@overload
+def agent(
+    *,
+    name: str | None = None,
+    version: str = "",
+    description: str = "",
+    conversation_id: str | Callable[..., str] | None = None,
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> Callable[[F], F]: ...
+def agent(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: str = "",
+    description: str = "",
+    conversation_id: str | Callable[..., str] | None = None,
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> F | Callable[[F], F]:
+    """
+    Guard an agent: a span `invoke_agent NAME` around everything that it calls.
+
+    Calls inside it carry its name as the fact `agent.name`, and their tokens are
+    summed on its span as `agentguard.usage.total.*`.
+
+    Args:
+        function:
+            What is decorated, where the decorator is used bare.
+        name:
+            Name of the agent; the function's own by default.
+        version:
+            Declared version.
+        description:
+            One sentence, recorded on the span.
+        conversation_id:
+            Id of the conversation, or a function of the call's arguments that gives it.
+        capture:
+            Overrides the setting `capture` for this callable, downwards only.
+        attributes:
+            More attributes for each span.
+
+    Returns:
+        A callable of the same shape and type.
+    """
+    return _decorate(  # type: ignore[no-any-return]
+        function,
+        {
+            "kind": "agent",
+            "name": name,
+            "version": version,
+            "description": description,
+            "conversation_id": conversation_id,
+            "capture": capture,
+            "attributes": attributes,
+        },
+    )
+
+
+@overload
+def model(function: F, /) -> F: ...
+@overload
+def model(
+    *,
+    name: str | None = None,
+    provider: str = "",
+    model: str = "",
+    operation: str = "chat",
+    usage: Callable[[Any], object] | None = None,
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> Callable[[F], F]: ...
+def model(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    provider: str = "",
+    model: str = "",
+    operation: str = "chat",
+    usage: Callable[[Any], object] | None = None,
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> F | Callable[[F], F]:
+    """
+    Guard a model call: a span `chat MODEL` with tokens, retries and time to first chunk.
+
+    Tokens are read from what the function returns: responses and streams of the
+    OpenAI, Anthropic and Google SDKs, LangChain and pydantic-ai messages.
+
+    Args:
+        function:
+            What is decorated, where the decorator is used bare.
+        name:
+            Name of the function in decisions; its own by default.
+        provider:
+            The convention's name of the provider, such as openai; read from the
+            response where not given.
+        model:
+            Requested model; the argument `model` of the call by default.
+        operation:
+            chat, generate_content, text_completion or embeddings.
+        usage:
+            A function of the result that gives a `Usage` or a response object,
+            for results of another form.
+        capture:
+            Overrides the setting `capture` for this callable, downwards only.
+        attributes:
+            More attributes for each span.
+
+    Returns:
+        A callable of the same shape and type.
+    """
+    return _decorate(  # type: ignore[no-any-return]
+        function,
+        {
+            "kind": "embeddings" if operation == "embeddings" else "model",
+            "name": name,
+            "provider": provider,
+            "model": model,
+            "operation": operation,
+            "usage": usage,
+            "capture": capture,
+            "attributes": attributes,
+        },
+    )
+
+
+@overload
+def workflow(function: F, /) -> F: ...
+@overload
+def workflow(
+    *,
+    name: str | None = None,
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> Callable[[F], F]: ...
+def workflow(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> F | Callable[[F], F]:
+    """
+    Guard a workflow that runs several agents: a span `invoke_workflow NAME`.
+
+    Policy sees it at the points of an agent.
+
+    Args:
+        function:
+            What is decorated, where the decorator is used bare.
+        name:
+            Name of the workflow; the function's own by default.
+        capture:
+            Overrides the setting `capture` for this callable, downwards only.
+        attributes:
+            More attributes for each span.
+
+    Returns:
+        A callable of the same shape and type.
+    """
+    return _decorate(  # type: ignore[no-any-return]
+        function, {"kind": "workflow", "name": name, "capture": capture, "attributes": attributes}
+    )
+
+
+@overload
+def retriever(function: F, /) -> F: ...
+@overload
+def retriever(
+    *,
+    name: str | None = None,
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> Callable[[F], F]: ...
+def retriever(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> F | Callable[[F], F]:
+    """
+    Guard a retrieval: a span `retrieval NAME`.
+
+    Policy sees it at the points of a tool, with the effect read.
+
+    Args:
+        function:
+            What is decorated, where the decorator is used bare.
+        name:
+            Name of the data source; the function's own by default.
+        capture:
+            Overrides the setting `capture` for this callable, downwards only.
+        attributes:
+            More attributes for each span.
+
+    Returns:
+        A callable of the same shape and type.
+    """
+    return _decorate(  # type: ignore[no-any-return]
+        function,
+        {"kind": "retriever", "name": name, "effect": "read", "capture": capture, "attributes": attributes},
+    )
+
+
+@overload
+def guard(function: F, /) -> F: ...
+@overload
+def guard(
+    *,
+    kind: str = "tool",
+    name: str | None = None,
+    effect: ToolEffect = "write",
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> Callable[[F], F]: ...
+def guard(
+    function: F | None = None,
+    /,
+    *,
+    kind: str = "tool",
+    name: str | None = None,
+    effect: ToolEffect = "write",
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> F | Callable[[F], F]:
+    """
+    Guard any callable: the generic decorator behind the named ones.
+
+    Args:
+        function:
+            What is decorated, where the decorator is used bare.
+        kind:
+            agent, model, tool, workflow, retriever, or another operation such as
+            plan, which policy sees at the points of a tool.
+        name:
+            Name in rules and spans; the function's own by default.
+        effect:
+            none, read or write, for what policy sees as a tool.
+        capture:
+            Overrides the setting `capture` for this callable, downwards only.
+        attributes:
+            More attributes for each span.
+
+    Returns:
+        A callable of the same shape and type.
+    """
+    return _decorate(  # type: ignore[no-any-return]
+        function,
+        {"kind": kind, "name": name, "effect": effect, "capture": capture, "attributes": attributes},
+    )

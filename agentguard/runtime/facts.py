@@ -1,0 +1,153 @@
+"""
+The facts of one call: each is worked out when a rule first reads it.
+
+Names and meanings are those of the catalogue in `values/facts.py`; a fact that
+has no provider here is missing, and a rule that reads it cannot be evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from agentguard.runtime.arguments import plain
+
+if TYPE_CHECKING:
+    from agentguard.runtime.calls import GuardedCall
+
+NS = 1_000_000_000
+NEVER_S = 1e12
+"""Stands for "never" where a fact counts seconds: finite, so that it compares."""
+
+
+class CallFacts(dict[str, object]):
+    """Facts by name; a missing one raises KeyError, which the engine takes as "cannot be evaluated"."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: GuardedCall) -> None:
+        super().__init__()
+        self._call = call
+
+    def __missing__(self, name: str) -> object:
+        provider = PROVIDERS.get(name)
+        if provider is None:
+            provider = self._call.runtime.registered_facts[name]
+        value = self[name] = provider(self._call)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the fact has a value."""
+        try:
+            self[name]  # type: ignore[index]
+        except KeyError:
+            return False
+        return True
+
+    def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
+        """The value of a fact, or the default where it is missing."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+def _arguments(call: GuardedCall) -> object:
+    if call.arguments is None:
+        raise KeyError("args")
+    return plain(call.arguments)
+
+
+_ADDRESS = re.compile(r"[^\s<>,;\"']{1,64}@([^\s<>,;\"'@]{1,253})")
+
+
+def _recipients(call: GuardedCall) -> object:
+    """Find mail addresses in the arguments that name recipients, lists and comma-joined text alike."""
+    found: list[dict[str, str]] = []
+
+    def read(value: object) -> None:
+        if isinstance(value, str):
+            found.extend(
+                {"address": match.group(0).lower(), "domain": match.group(1).lower().rstrip(".>")}
+                for match in _ADDRESS.finditer(value[:65_536])
+            )
+        elif isinstance(value, Mapping):
+            for part in value.values():
+                read(part)
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                read(part)
+
+    arguments = plain(call.arguments or {})
+    if isinstance(arguments, dict):
+        for name in ("to", "cc", "bcc", "recipients", "recipient"):
+            read(arguments.get(name))
+    return found
+
+
+def _result(call: GuardedCall) -> object:
+    if not call.is_ended:
+        raise KeyError("result")
+    return plain(call.result)
+
+
+def _drift_age_s(call: GuardedCall) -> float:
+    checked = call.runtime.verdict.time_unix_ns
+    return (call.runtime.clock.unix_ns() - checked) / NS if checked else NEVER_S
+
+
+def _usage(field: str) -> Callable[[GuardedCall], object]:
+    def read(call: GuardedCall) -> object:
+        tokens = getattr(call.usage, field) if call.usage is not None else None
+        if tokens is None:
+            raise KeyError(f"usage.{field}")
+        return tokens
+
+    return read
+
+
+PROVIDERS: Mapping[str, Callable[[GuardedCall], object]] = {
+    "tool.name": lambda call: call.spec.name,
+    "tool.effect": lambda call: call.spec.effect,
+    "tool.calls_5m": lambda call: call.runtime.state.rates.calls(call.spec.name, 300.0),
+    "tool.error_rate_5m": lambda call: call.runtime.state.rates.error_rate(call.spec.name, 300.0),
+    "args": _arguments,
+    "recipients": _recipients,
+    "agent.name": lambda call: call.agent,
+    "agent.version": lambda call: call.agent_version,
+    "model.name": lambda call: call.model,
+    "model.provider": lambda call: call.spec.provider,
+    "principal.id": lambda call: call.run.principal,
+    "principal.roles": lambda call: list(call.run.roles),
+    "run.id": lambda call: call.run.run_id,
+    "run.labels": lambda call: call.run.labels,
+    "run.calls": lambda call: call.run.calls,
+    "run.tool_calls": lambda call: call.run.tool_calls,
+    "run.model_calls": lambda call: call.run.model_calls,
+    "run.repeats": lambda call: call.repeats(),
+    "run.errors": lambda call: call.run.errors,
+    "run.retries": lambda call: call.run.retries,
+    "run.tokens": lambda call: call.run.tokens,
+    "run.cost_usd": lambda call: call.run.cost_usd,
+    "run.duration_s": lambda call: (call.runtime.clock.monotonic_ns() - call.run.start_ns) / NS,
+    "conversation.id": lambda call: call.run.conversation_id,
+    "cost.usd_today": lambda call: call.runtime.state.spend.usd_today(),
+    "tokens.today": lambda call: call.runtime.state.spend.tokens_today(),
+    "env.name": lambda call: call.runtime.config.environment,
+    "env.service": lambda call: call.runtime.config.service,
+    "time.now": lambda call: datetime.fromtimestamp(call.runtime.clock.unix_ns() / NS, tz=UTC),
+    "drift.status": lambda call: str(call.runtime.verdict.status),
+    "drift.kind": lambda call: call.runtime.verdict.kind,
+    "drift.features": lambda call: list(call.runtime.verdict.drifted),
+    "drift.age_s": _drift_age_s,
+    "deps.vulnerable": lambda call: call.runtime.dependencies.vulnerable,
+    "deps.age_days_max": lambda call: call.runtime.dependencies.age_days_max,
+    "result": _result,
+    "call.duration_ms": lambda call: call.duration_ms,
+    "call.error": lambda call: call.error_type,
+    "usage.input_tokens": _usage("input_tokens"),
+    "usage.output_tokens": _usage("output_tokens"),
+}
+"""Where each fact of the catalogue comes from."""

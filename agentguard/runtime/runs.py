@@ -1,0 +1,124 @@
+"""A run: one piece of work of an agent, with what is known and counted of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from opentelemetry.context import Context, create_key, get_current
+
+from agentguard.capture.wrap import attach, detach
+
+RUN_KEY = create_key("agentguard-run")
+REPEATS_MAX = 4096
+
+
+class Run:
+    """
+    Identity, labels and counters of one run.
+
+    Opened with `agentguard.run(...)`, or by the first guarded call outside any
+    run. Counters are for this process; they feed the facts `run.*`.
+    """
+
+    __slots__ = (
+        "_lock",
+        "calls",
+        "conversation_id",
+        "cost_usd",
+        "errors",
+        "labels",
+        "model_calls",
+        "principal",
+        "repeats",
+        "retries",
+        "roles",
+        "run_id",
+        "start_ns",
+        "tokens",
+        "tool_calls",
+    )
+
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        start_ns: int,
+        conversation_id: str = "",
+        principal: str = "",
+        roles: tuple[str, ...] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.start_ns = start_ns
+        """Monotonic nanoseconds."""
+        self.conversation_id = conversation_id
+        self.principal = principal
+        self.roles = roles
+        self.labels = dict(labels or {})
+        self.calls = self.tool_calls = self.model_calls = 0
+        self.errors = self.retries = self.tokens = 0
+        self.cost_usd = 0.0
+        self.repeats: dict[tuple[str, int], int] = {}
+        self._lock = threading.Lock()
+
+    def count_call(self, kind: str) -> None:
+        """Count a call that begins."""
+        with self._lock:
+            self.calls += 1
+            if kind == "tool":
+                self.tool_calls += 1
+            elif kind == "model":
+                self.model_calls += 1
+
+    def count_end(self, *, is_error: bool, tokens: int, cost_usd: float, retries: int) -> None:
+        """Count what a call that ended has used."""
+        if is_error or tokens or cost_usd or retries:
+            with self._lock:
+                self.errors += is_error
+                self.tokens += tokens
+                self.cost_usd += cost_usd
+                self.retries += retries
+
+    def repeat(self, tool: str, fingerprint: int) -> int:
+        """
+        Count a call of a tool with these arguments.
+
+        Args:
+            tool:
+                Its name.
+            fingerprint:
+                Of the arguments.
+
+        Returns:
+            How often the run made this very call before.
+        """
+        key = (tool, fingerprint)
+        with self._lock:
+            before = self.repeats.pop(key, 0)
+            if len(self.repeats) >= REPEATS_MAX:
+                # The oldest goes: a loop repeats what is recent.
+                del self.repeats[next(iter(self.repeats))]
+            self.repeats[key] = before + 1
+        return before
+
+
+class RunScope:
+    """Makes a run current for a block, sync or async; what `agentguard.run` returns."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._tokens: list[object] = []
+
+    def __enter__(self) -> Run:
+        self._tokens.append(attach(Context({**get_current(), RUN_KEY: self._run})))
+        return self._run
+
+    def __exit__(self, *_: object) -> None:
+        detach(self._tokens.pop())  # type: ignore[arg-type]
+
+    async def __aenter__(self) -> Run:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()

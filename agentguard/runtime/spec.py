@@ -1,0 +1,129 @@
+"""What a decorator says about a callable, worked out once when it is decorated."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from agentguard.runtime.arguments import Binder
+from agentguard.values import AttributeValue, Point, attributes as names
+
+Kind: TypeAlias = Literal["agent", "model", "tool", "workflow", "retriever"]
+ToolEffect: TypeAlias = Literal["none", "read", "write"]
+
+GOVERNED_AS: Mapping[str, str] = {
+    "agent": "agent",
+    "workflow": "agent",
+    "model": "model",
+    "embeddings": "model",
+    "tool": "tool",
+    "retriever": "tool",
+}
+"""Which intervention points a kind of call passes; other kinds pass those of a tool."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallSpec:
+    """One decorated callable."""
+
+    kind: str
+    name: str
+    governed_as: str
+    """agent, model or tool."""
+    before: Point
+    after: Point
+    operation: str
+    otel_kind: str
+    subject_attribute: str
+    """The attribute that names what is called; empty where the operation has none."""
+    attributes: Mapping[str, AttributeValue]
+    """Those that are the same for each call."""
+    binder: Binder
+    is_async: bool
+    effect: ToolEffect = "write"
+    model: str = ""
+    provider: str = ""
+    version: str = ""
+    usage: Callable[[Any], object] | None = None
+    capture: str | None = None
+    span_name: str = ""
+    conversation_id: str | Callable[..., str] | None = field(default=None, repr=False)
+
+
+def make_spec(
+    function: Callable[..., Any],
+    *,
+    kind: str,
+    name: str | None = None,
+    operation: str = "",
+    effect: ToolEffect = "write",
+    model: str = "",
+    provider: str = "",
+    version: str = "",
+    description: str = "",
+    usage: Callable[[Any], object] | None = None,
+    capture: str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+    conversation_id: str | Callable[..., str] | None = None,
+) -> CallSpec:
+    """
+    Work out what is the same for all calls of one callable.
+
+    Args:
+        function:
+            What is decorated; `staticmethod` and `classmethod` are looked into.
+        kind:
+            agent, model, tool, workflow, retriever or another operation.
+        name:
+            Name of the agent, tool …; that of the function by default.
+
+    Returns:
+        The spec that the wrapper holds.
+    """
+    inner = function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
+    called_name = name or getattr(inner, "__name__", "") or type(inner).__name__
+    row = names.operation_spec(kind, operation)
+    fixed: dict[str, AttributeValue] = {names.OPERATION_NAME: row.operation}
+    subject = model if row.subject == names.REQUEST_MODEL else called_name
+    if row.subject and subject:
+        fixed[row.subject] = subject
+    if kind == "agent":
+        if version:
+            fixed[names.AGENT_VERSION] = version
+        if description:
+            fixed[names.AGENT_DESCRIPTION] = description
+    governed_as = GOVERNED_AS.get(kind, "tool")
+    if governed_as == "tool":
+        fixed[names.TOOL_EFFECT] = effect
+        if kind == "tool":
+            fixed[names.TOOL_TYPE] = "function"
+            if description:
+                fixed[names.TOOL_DESCRIPTION] = description
+    if provider:
+        fixed[names.PROVIDER_NAME] = provider
+    if attributes:
+        fixed.update(attributes)
+    call = inner if inspect.isroutine(inner) else getattr(inner, "__call__", inner)  # noqa: B004
+    return CallSpec(
+        kind=kind,
+        name=called_name,
+        governed_as=governed_as,
+        before=Point(f"{governed_as}.before"),
+        after=Point(f"{governed_as}.after"),
+        operation=row.operation,
+        otel_kind=row.otel_kind,
+        subject_attribute=row.subject,
+        attributes=fixed,
+        binder=Binder(inner),
+        is_async=any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (inner, call)),
+        effect=effect,
+        model=model,
+        provider=provider,
+        version=version,
+        usage=usage,
+        capture=capture,
+        span_name=names.span_name(row.operation, subject if row.subject else ""),
+        conversation_id=conversation_id,
+    )
