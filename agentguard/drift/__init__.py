@@ -1,0 +1,23 @@
+"""
+Is it still the agent we tested? Comparisons of two windows, and the watch over the store.
+
+Takes tables or the store's feature buffers, gives comparisons and verdicts with a false-alarm
+rate that was promised. It never opens a file but those handed to it, never reads a clock, and
+never raises into a guarded call.
+"""
+
+from agentguard.drift._compare import compare
+from agentguard.drift._comparison import Comparison, FeatureComparison
+from agentguard.drift._labels import LabelledQuality, Metric, labelled_quality, rolling_quality
+from agentguard.drift._typed import Floors
+
+__all__ = [
+    "Comparison",
+    "FeatureComparison",
+    "Floors",
+    "LabelledQuality",
+    "Metric",
+    "compare",
+    "labelled_quality",
+    "rolling_quality",
+]

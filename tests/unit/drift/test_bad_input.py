@@ -1,0 +1,174 @@
+"""Bad tables: a clear sentence, no crash, and the other features go on."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from agentguard import drift
+from agentguard.errors import DriftInputError
+from agentguard.values import DriftStatus
+
+GOOD = {"x": [float(i % 17) + 0.5 for i in range(60)]}
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ([None] * 60, "no usable value in the current"),
+        ([float("nan")] * 60, "no usable value in the current"),
+        ([float("inf")] * 60, "no usable value in the current"),
+        ([1.5, "abc"] * 30, "mixes text"),
+        (["abc"] * 60, "text in the current table, numbers in the other"),
+        ([datetime(2026, 1, 1, tzinfo=UTC)] * 60, "neither numbers nor text"),
+        (np.array(["2026-01-01"] * 60, dtype="datetime64[D]"), "dates"),
+        ([[1]] * 60, "neither numbers nor text"),
+        ([b"1"] * 60, "neither numbers nor text"),
+        (np.ones((60, 2)), "2 dimensions"),
+        (np.full(60, 1j), "complex"),
+        ([None] * 58 + [1.0, 2.0], "2 usable values in the current"),
+    ],
+)
+def test_a_bad_column_is_not_comparable_and_others_go_on(column, words: str) -> None:
+    """Each kind of broken column gets a sentence of its own; its neighbour is still compared."""
+    result = drift.compare({**GOOD, "y": GOOD["x"]}, {"x": column, "y": GOOD["x"]}, features=["x", "y"])
+    assert result["x"].verdict == "not comparable"
+    assert words in result["x"].sentence
+    assert result["y"].verdict == "stable"
+    assert result.status in {DriftStatus.WARNING, DriftStatus.DRIFT}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [Decimal("1.5"), Decimal("2.5")] * 30,
+        pd.array([1, None, 3] * 20, dtype="Int64"),
+        pd.Series([1, None, 3] * 20, dtype="Float64"),
+        np.ma.masked_array(np.arange(60.0), mask=[False, True] * 30),
+        [10**400] * 20 + [1.5] * 40,
+        [True, None, False] * 20,
+    ],
+)
+def test_odd_dtypes_are_read(column) -> None:
+    """Decimals, nullable and masked arrays, huge integers and booleans with gaps are numbers."""
+    result = drift.compare({"x": column}, {"x": column})
+    assert result["x"].verdict == "stable"
+    assert result["x"].statistic == 0.0
+
+
+def test_nullable_frames_are_read() -> None:
+    """Nullable dtypes of pandas and polars keep their missing values."""
+    values = [1, None, 3, 200] * 25
+    for frame in (pd.DataFrame({"x": pd.array(values, dtype="Int64")}), pl.DataFrame({"x": values})):
+        row = drift.compare(frame, frame)["x"]
+        assert row.missing_current == 0.25
+        assert row.n_current == 75
+
+
+def test_constant_features_are_stable_or_found() -> None:
+    """One value everywhere is stable; another value everywhere is drift."""
+    assert drift.compare({"x": [3.5] * 50}, {"x": [3.5] * 50})["x"].verdict == "stable"
+    assert drift.compare({"x": [3.5] * 50}, {"x": [4.5] * 50})["x"].verdict == "drift"
+
+
+def test_a_column_of_one_side_only_is_named() -> None:
+    """A column that disappeared is a sentence and a warning."""
+    result = drift.compare({**GOOD, "z": GOOD["x"]}, GOOD, features=["x", "z"])
+    assert "the current table has no such column" in result["z"].sentence
+    assert result.status is DriftStatus.WARNING
+    assert "Not comparable: z" in result.verdict
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ({}, "empty mapping"),
+        ({"x": []}, "no rows"),
+        ({"x": "abc"}, "column `x` is a str"),
+        ({"x": 3}, "column `x` is a int"),
+        ({"x": [1.0], "y": [1.0, 2.0]}, "1 to 2 rows"),
+        (3, "got a int"),
+        (None, "got a NoneType"),
+        (pd.DataFrame(), "no columns"),
+        (pd.DataFrame([[1, 2]], columns=["x", "x"]), "one name|more than once"),
+        ("nothing.parquet", "there is no file"),
+        ("nothing.xlsx", "expected .parquet or .csv"),
+    ],
+)
+def test_a_bad_table_is_refused(reference, words: str) -> None:
+    """What is no table raises one sentence."""
+    with pytest.raises(DriftInputError, match=words):
+        drift.compare(reference, GOOD)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"alpha": 0.0}, "alpha is 0"),
+        ({"alpha": 1.5}, "alpha is 1.5"),
+        ({"correction": "none"}, "correction is `none`"),
+        ({"features": "x"}, "features is the text `x`"),
+        ({"features": []}, "features is empty"),
+        ({"features": ["nope"]}, "no table has a column `nope`"),
+        ({"labels": ("p", "t"), "features": ["x"]}, "no column `p`"),
+    ],
+)
+def test_a_bad_argument_is_refused(arguments, words: str) -> None:
+    """Arguments out of range raise one sentence with got and expected."""
+    with pytest.raises(DriftInputError, match=words):
+        drift.compare(GOOD, GOOD, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"x,x\n1,2\n", "more than once"),
+        (b"x,y\n1\n", "line 2 has 1 cells, expected 2"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b'x\n"abc\n', "not readable as CSV"),
+        (b"x\n", "no rows"),
+    ],
+)
+def test_a_bad_csv_file_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    """Broken CSV files raise one sentence."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(DriftInputError, match=words):
+        drift.compare(path, GOOD)
+
+
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
+    """Bytes that are no Parquet raise one sentence."""
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"no parquet at all")
+    with pytest.raises(DriftInputError, match="not a readable Parquet file"):
+        drift.compare(path, GOOD)
+
+
+def test_text_among_numbers_in_csv_is_not_guessed(tmp_path: Path) -> None:
+    """A CSV column of numbers with a word in it is not comparable; words for missing are missing."""
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n" + "1.5,2.5\n" * 20 + "oops,NA\n")
+    result = drift.compare(path, path)
+    assert "mixes numbers (20 rows) and other text (1 rows)" in result["x"].sentence
+    assert result["y"].n_current == 20
+
+
+def test_infinite_and_negative_values_are_counted() -> None:
+    """Infinite and negative latencies are left out, noted, and tested as missing."""
+    bad = {"response_latency_ms": [100.0 + i for i in range(50)] + [float("inf")] * 20 + [-5.0] * 10}
+    good = {"response_latency_ms": [100.0 + i for i in range(50)]}
+    result = drift.compare(good, bad)
+    assert any("30 of 80 current rows are infinite or out of range" in note for note in result.notes)
+    assert result.drifted == ("response_latency_ms (missing)",)
+
+
+def test_names_from_strangers_are_escaped() -> None:
+    """A column name with a terminal escape does nothing in the printed table."""
+    name = "x\x1b[31m"
+    assert "\x1b" not in str(drift.compare({name: GOOD["x"]}, {name: GOOD["x"]}))
