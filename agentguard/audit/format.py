@@ -1,0 +1,273 @@
+"""
+The byte layout of a decision journal: header, frames, leaves.
+
+Pure: bytes in, values out; no clock, no file, no key. A journal is one header
+and then frames. Every frame is one leaf of the journal's Merkle tree, and
+carries the leaf hash of the frame before it. The normative page is
+`docs/reference/decision-log-format.md`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MAGIC = b"AGDECJ1\n"
+FRAME_MAGIC = b"AGDF"
+FORMAT_VERSION = 1
+
+HEADER = struct.Struct(">8sHH16s8sI24s32sI")
+"""magic, version, flags, store id, writer, n, salt, key commitment, CRC-32 of all before."""
+PREFIX = struct.Struct(">4sIQQ32s32sI")
+"""magic, length of the sealed body, index, ledger sequence, previous leaf, body digest, CRC-32."""
+TRAILER = struct.Struct(">32sI")
+"""MAC, CRC-32 of sealed body and MAC."""
+
+BLIND_BYTES = 16
+RECORD_BYTES_MAX = 1 << 20
+"""Longest record; a frame that claims more is damaged."""
+SEALED_BYTES_MAX = RECORD_BYTES_MAX + 1024
+ZERO_LEAF = bytes(32)
+"""What the first frame of a journal names as the leaf before it."""
+
+_NAME = re.compile(r"([0-9a-f]{16})-([0-9]{1,9})\Z")
+_SECTOR_BYTES = 512
+
+
+class JournalId(NamedTuple):
+    """Which journal: the writer, a random number of one process, and its n-th file."""
+
+    store_id: bytes
+    writer: bytes
+    n: int
+
+    @property
+    def name(self) -> str:
+        """`<writer>-<n>`, the name of the file without its suffix."""
+        return f"{self.writer.hex()}-{self.n}"
+
+
+class Header(NamedTuple):
+    """What stands at the start of a journal, in clear."""
+
+    journal: JournalId
+    salt: bytes
+    commitment: bytes
+    version: int
+
+
+class Frame(NamedTuple):
+    """One frame as it stands in the file; nothing of it is authenticated yet."""
+
+    offset: int
+    end: int
+    index: int
+    ledger_sequence: int
+    """Sequence of the newest ledger entry the writer knew: a ledger that ends before it was cut."""
+    previous: bytes
+    digest: bytes
+    """SHA-256(blind || record): lets leaf hashes be computed without any decryption key."""
+    sealed: bytes
+    mac: bytes
+    attested: bytes
+    """What the MAC covers: prefix and sealed body."""
+
+
+class Damage(NamedTuple):
+    """Bytes of a journal that are no frame."""
+
+    offset: int
+    end: int
+    is_torn: bool
+    """What a crash leaves at the end of a file, as opposed to damage or alteration."""
+
+
+class HeaderDamagedError(ValueError):
+    """The header does not parse; the message says why."""
+
+
+def pack_header(header: Header) -> bytes:
+    """
+    Write a header.
+
+    Args:
+        header:
+            Its version is ignored: this code writes `FORMAT_VERSION`.
+
+    Returns:
+        `HEADER.size` bytes.
+    """
+    journal = header.journal
+    body = HEADER.pack(
+        MAGIC,
+        FORMAT_VERSION,
+        0,
+        journal.store_id,
+        journal.writer,
+        journal.n,
+        header.salt,
+        header.commitment,
+        0,
+    )[:-4]
+    return body + struct.pack(">I", zlib.crc32(body))
+
+
+def parse_header(data: bytes) -> Header:
+    """
+    Read a header.
+
+    Args:
+        data:
+            The start of a journal.
+
+    Returns:
+        The header; its commitment is not checked here.
+
+    Raises:
+        HeaderDamagedError: Too short, not a journal, damaged, or of a newer version.
+    """
+    if len(data) < HEADER.size:
+        raise HeaderDamagedError(f"header has {len(data)} bytes, expected {HEADER.size}")
+    magic, version, flags, store_id, writer, n, salt, commitment, crc = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise HeaderDamagedError("the file does not begin as a decision journal does")
+    if zlib.crc32(data[: HEADER.size - 4]) != crc:
+        raise HeaderDamagedError("the checksum of the header is wrong")
+    if version != FORMAT_VERSION or flags != 0:
+        raise HeaderDamagedError(f"format version {version}.{flags}, this program reads {FORMAT_VERSION}.0")
+    return Header(JournalId(store_id, writer, n), salt, commitment, version)
+
+
+def parse_name(name: str, store_id: bytes) -> JournalId | None:
+    """Read `<writer>-<n>` from the name of a file without suffix; None where it is another file."""
+    match = _NAME.match(name)
+    return JournalId(store_id, bytes.fromhex(match[1]), int(match[2])) if match else None
+
+
+def leaf_header(journal: JournalId, index: int, ledger_sequence: int, previous: bytes) -> bytes:
+    """
+    Write what a leaf attests beside the record: where it stands.
+
+    The same bytes are the associated data of the sealed body, so a frame that
+    is moved, or copied from another journal or store, does not open.
+    """
+    return struct.pack(
+        ">4sH16s8sIQQ32s",
+        b"AGDL",
+        FORMAT_VERSION,
+        journal.store_id,
+        journal.writer,
+        journal.n,
+        index,
+        ledger_sequence,
+        previous,
+    )
+
+
+def body_digest(blind: bytes, record: bytes) -> bytes:
+    """SHA-256(blind || record); the blind keeps short records from being guessed."""
+    return hashlib.sha256(blind + record).digest()
+
+
+def leaf_hash(header: bytes, digest: bytes) -> bytes:
+    """
+    Hash one leaf: SHA-256(0x00 || header || digest).
+
+    Source: RFC 6962 section 2.1, with `header || digest` as the leaf's data.
+    """
+    return hashlib.sha256(b"\x00" + header + digest).digest()
+
+
+def pack_prefix(
+    *, sealed_bytes: int, index: int, ledger_sequence: int, previous: bytes, digest: bytes
+) -> bytes:
+    """Write the part of a frame that stands before the sealed body."""
+    body = PREFIX.pack(FRAME_MAGIC, sealed_bytes, index, ledger_sequence, previous, digest, 0)[:-4]
+    return body + struct.pack(">I", zlib.crc32(body))
+
+
+def pack_trailer(sealed: bytes, mac: bytes) -> bytes:
+    """Write the part of a frame that stands after the sealed body."""
+    return TRAILER.pack(mac, zlib.crc32(mac, zlib.crc32(sealed)))
+
+
+def scan(data: bytes, start: int = HEADER.size) -> Iterator[Frame | Damage]:
+    """
+    Walk the frames of a journal and skip what is none.
+
+    Never raises: whatever stands in the file comes out as frames and damage
+    that together cover it. After damage the walk goes on at the next frame
+    whose prefix has a right checksum.
+
+    Args:
+        data:
+            The whole journal.
+        start:
+            Where the first frame begins.
+
+    Yields:
+        Frames and damage in the order of the file.
+    """
+    offset, size = start, len(data)
+    while offset < size:
+        frame, claimed_end = _frame_at(data, offset)
+        if frame is not None:
+            yield frame
+            offset = frame.end
+            continue
+        following = _next_prefix(data, offset + 1)
+        if following is not None:
+            yield Damage(offset, following, is_torn=False)
+            offset = following
+            continue
+        # Nothing follows: a crash explains a frame that is cut short or has a hole where
+        # the disk had not yet written; anything else was whole once, and is not now.
+        is_short = size - offset < PREFIX.size or (claimed_end is not None and claimed_end > size)
+        yield Damage(offset, size, is_torn=is_short or _has_hole(data, offset))
+        return
+
+
+def _frame_at(data: bytes, offset: int) -> tuple[Frame | None, int | None]:
+    """Read the frame at an offset; else None and, where the prefix is sound, where it should end."""
+    prefix = data[offset : offset + PREFIX.size]
+    if len(prefix) < PREFIX.size:
+        return None, None
+    magic, length, index, ledger_sequence, previous, digest, crc = PREFIX.unpack(prefix)
+    if magic != FRAME_MAGIC or crc != zlib.crc32(prefix[:-4]) or length > SEALED_BYTES_MAX:
+        return None, None
+    body_end = offset + PREFIX.size + length
+    end = body_end + TRAILER.size
+    if end > len(data):
+        return None, end
+    sealed = data[offset + PREFIX.size : body_end]
+    mac, crc = TRAILER.unpack_from(data, body_end)
+    if crc != zlib.crc32(mac, zlib.crc32(sealed)):
+        return None, end
+    frame = Frame(offset, end, index, ledger_sequence, previous, digest, sealed, mac, data[offset:body_end])
+    return frame, end
+
+
+def _next_prefix(data: bytes, offset: int) -> int | None:
+    """Find the next place where a sound prefix stands."""
+    while (offset := data.find(FRAME_MAGIC, offset)) >= 0:
+        prefix = data[offset : offset + PREFIX.size]
+        if len(prefix) == PREFIX.size and zlib.crc32(prefix[:-4]) == int.from_bytes(prefix[-4:], "big"):
+            return offset
+        offset += 1
+    return None
+
+
+def _has_hole(data: bytes, offset: int) -> bool:
+    """Whether a disk sector after the offset, or the rest of the file, is all zero."""
+    if not any(data[-16:]):
+        return True
+    first = -(-offset // _SECTOR_BYTES) * _SECTOR_BYTES
+    hole = bytes(_SECTOR_BYTES)
+    return any(
+        data[at : at + _SECTOR_BYTES] == hole
+        for at in range(first, len(data) - _SECTOR_BYTES + 1, _SECTOR_BYTES)
+    )

@@ -1,0 +1,294 @@
+"""
+The ledger: one chained list of signed checkpoints for all writers of a store.
+
+Each journal says of itself how many records it has; the ledger says it in one
+place, in order, signed, and each entry names the hash of the one before. So a
+journal that is deleted, cut or replaced by an older copy is missed here, and a
+ledger that is cut is missed by the records that were written after it.
+
+Files are `log/ledger-<k>.agl`, text, entries separated by blank lines. A file
+that has grown to its limit is followed by the next one, which begins with a
+signed summary of all heads; one older file is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from agentguard.audit.checkpoint import (
+    Checkpoint,
+    Head,
+    NoteError,
+    entry_hash,
+    origin_of,
+    parse,
+    sign,
+)
+from agentguard.audit.disk import Disk
+from agentguard.audit.keys import AuditKeys
+from agentguard.audit.tree import root_hash
+from agentguard.errors import AuditError, SealError
+from agentguard.seal import PRIVATE_FILE_MODE, ensure_private_folder, read_file, write_file_atomic
+from agentguard.values import Clock
+
+FOLDER = "log"
+LEDGER_BYTES_MAX = 1 << 20
+"""Size at which the next file begins, unless the summary alone is a quarter of it."""
+READ_BYTES_MAX = 1 << 28
+LOCK_WAIT_S_MAX = 5.0
+SUMMARY = "heads"
+
+_NAME = re.compile(r"ledger-([0-9]{8})\.agl\Z")
+_ENTRY = re.compile(rb"(.+?\n\n(?:\xe2\x80\x94 [^\n]+\n)+)\n", re.DOTALL)
+
+
+class Tail(NamedTuple):
+    """Where the ledger ends."""
+
+    number: int
+    """Of the newest file; 0 where there is none."""
+    end: int
+    """Length of its complete entries, in bytes."""
+    sequence: int
+    previous: bytes
+    """Hash of the last entry; zeros where there is none."""
+    summary_bytes: int
+
+
+EMPTY_TAIL = Tail(0, 0, 0, bytes(32), 0)
+
+
+class Ledger:
+    """
+    Appends checkpoints on behalf of one process; several may do so at once.
+
+    Every append takes the lock of the ledger, reads what others appended, adds
+    one entry and brings it to disk before it returns.
+    """
+
+    def __init__(
+        self, folder: Path, keys: AuditKeys, clock: Clock, *, disk: Disk, bytes_max: int = LEDGER_BYTES_MAX
+    ) -> None:
+        self._folder = folder / FOLDER
+        self._keys = keys
+        self._clock = clock
+        self._disk = disk
+        self._bytes_max = bytes_max
+        self._tail = EMPTY_TAIL
+
+    def append(self, *, journal: str, size: int, root: bytes, state: str) -> int:
+        """
+        State that a journal has so many records with that root.
+
+        Args:
+            journal:
+                `<writer>-<n>`.
+            size:
+                Its records, all of them on disk.
+            root:
+                RFC 6962 root over their leaves.
+            state:
+                `open` or `closed`.
+
+        Returns:
+            The sequence of the new entry.
+
+        Raises:
+            AuditError: The ledger is locked for too long, does not end as ledgers do, or cannot
+                be written.
+        """
+        ensure_private_folder(self._folder)
+        try:
+            with locked(self._folder):
+                self._tail = self._caught_up(self._tail)
+                if (
+                    self._tail.end > max(self._bytes_max, 4 * self._tail.summary_bytes)
+                    or not self._tail.number
+                ):
+                    self._tail = self._begin_file(self._tail)
+                return self._write(journal, size, root, state)
+        except (OSError, SealError) as error:
+            raise AuditError(f"ledger: cannot be written ({_why(error)})") from error
+
+    def peek(self) -> Tail:
+        """
+        Say where the ledger ends now.
+
+        Raises:
+            AuditError: It cannot be read, or does not end as ledgers do.
+        """
+        ensure_private_folder(self._folder)
+        try:
+            with locked(self._folder):
+                self._tail = self._caught_up(self._tail)
+        except (OSError, SealError) as error:
+            raise AuditError(f"ledger: cannot be read ({_why(error)})") from error
+        return self._tail
+
+    def _write(self, journal: str, size: int, root: bytes, state: str) -> int:
+        tail = self._tail
+        checkpoint = Checkpoint(
+            origin=origin_of(self._keys.store_id, journal),
+            size=size,
+            root=root,
+            sequence=tail.sequence + 1,
+            previous=tail.previous,
+            time_unix_ns=self._clock.unix_ns(),
+            state=state,
+        )
+        note = sign(checkpoint, self._keys.signing_key, self._keys.store_id)
+        fd = os.open(self._path(tail.number), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+        try:
+            # What stands behind the last complete entry is the rest of a write that a crash cut off.
+            if os.fstat(fd).st_size > tail.end:
+                self._disk.truncate(fd, tail.end)
+            os.lseek(fd, tail.end, os.SEEK_SET)
+            try:
+                self._disk.write(fd, note + b"\n")
+                self._disk.sync(fd)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._disk.truncate(fd, tail.end)
+                raise
+        finally:
+            os.close(fd)
+        self._tail = tail._replace(
+            end=tail.end + len(note) + 1, sequence=checkpoint.sequence, previous=entry_hash(note)
+        )
+        return checkpoint.sequence
+
+    def _begin_file(self, tail: Tail) -> Tail:
+        """Begin the next file with a summary of all heads, and let go of the one before the last."""
+        heads: dict[str, Head] = {}
+        if tail.number:
+            for note in split(read_file(self._path(tail.number), bytes_max=READ_BYTES_MAX)[: tail.end]):
+                with contextlib.suppress(NoteError):
+                    _collect(heads, parse(note))
+        lines = tuple(heads[name] for name in sorted(heads))
+        checkpoint = Checkpoint(
+            origin=origin_of(self._keys.store_id, SUMMARY),
+            size=len(lines),
+            root=summary_root(lines),
+            sequence=tail.sequence + 1,
+            previous=tail.previous,
+            time_unix_ns=self._clock.unix_ns(),
+            heads=lines,
+        )
+        note = sign(checkpoint, self._keys.signing_key, self._keys.store_id)
+        number = tail.number + 1
+        write_file_atomic(self._path(number), note + b"\n")
+        for older in files(self._folder):
+            if older[0] < number - 1:
+                older[1].unlink(missing_ok=True)
+        return Tail(number, len(note) + 1, checkpoint.sequence, entry_hash(note), len(note))
+
+    def _caught_up(self, tail: Tail) -> Tail:
+        """Read what was appended since the tail was known."""
+        numbers = [number for number, _ in files(self._folder)]
+        if not numbers:
+            return EMPTY_TAIL
+        number = numbers[-1]
+        path = self._path(number)
+        if number != tail.number or path.stat().st_size < tail.end:
+            tail = EMPTY_TAIL._replace(number=number)
+        data = read_file(path, bytes_max=READ_BYTES_MAX)
+        notes = list(split(data[tail.end :]))
+        if not notes:
+            if tail.end == 0:
+                raise AuditError(f"ledger: {path.name} has no complete entry").hint(_HINT)
+            return tail
+        try:
+            last = parse(notes[-1])
+        except NoteError as error:
+            raise AuditError(f"ledger: the last entry of {path.name} is damaged").hint(_HINT) from error
+        end = tail.end + sum(len(note) + 1 for note in notes)
+        if data[end:].strip(b"\x00") and b"\n\n" in data[end:] and data[end:].endswith(b"\n\n"):
+            raise AuditError(f"ledger: the last entry of {path.name} is damaged").hint(_HINT)
+        summary_bytes = tail.summary_bytes if tail.end else len(notes[0])
+        return Tail(number, end, last.sequence, entry_hash(notes[-1]), summary_bytes)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"ledger-{number:08d}.agl"
+
+
+_HINT = "`agentguard decisions verify` says what is wrong"
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, wait_s_max: float = LOCK_WAIT_S_MAX) -> Iterator[None]:
+    """
+    Hold the ledger's lock: one process at a time, and one thread of it.
+
+    Args:
+        folder:
+            The `log` folder.
+        wait_s_max:
+            A process that stops while it holds the lock must not stop all others.
+
+    Raises:
+        AuditError: Someone else held it for that long.
+    """
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+    try:
+        deadline = time.monotonic() + wait_s_max
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise AuditError(f"ledger: locked by another process for {wait_s_max:g} s") from error
+                time.sleep(0.002)
+        try:
+            yield
+        finally:
+            # Unlocked by name: a child forked meanwhile shares the lock, closing alone would not end it.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
+def files(folder: Path) -> list[tuple[int, Path]]:
+    """List the ledger's files, oldest first."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for entry in folder.iterdir():
+            if match := _NAME.match(entry.name):
+                found.append((int(match[1]), entry))
+    return sorted(found)
+
+
+def split(data: bytes) -> Iterator[bytes]:
+    """Cut a ledger file into its complete entries; an incomplete last one is left out."""
+    offset = 0
+    while match := _ENTRY.match(data, offset):
+        yield match[1]
+        offset = match.end()
+
+
+def summary_root(heads: tuple[Head, ...]) -> bytes:
+    """Root over the head lines of a summary, as RFC 6962 leaves."""
+    return root_hash([hashlib.sha256(b"\x00" + head.line().encode()).digest() for head in heads])
+
+
+def _collect(heads: dict[str, Head], checkpoint: Checkpoint) -> None:
+    """Note the head or heads that an entry states; later entries win."""
+    if checkpoint.journal == SUMMARY:
+        heads.update((head.journal, head) for head in checkpoint.heads)
+    else:
+        heads[checkpoint.journal] = Head(
+            checkpoint.journal, checkpoint.size, checkpoint.root, checkpoint.state
+        )
+
+
+def _why(error: BaseException) -> str:
+    """Say what went wrong without the path that an OSError carries."""
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,203 @@
+"""
+One journal file while it is written: chain, MAC, tree, and bytes on disk.
+
+Single-threaded: `journal` holds a lock around every call. A batch that cannot
+be written leaves no trace: neither in the file nor in the chain.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agentguard.audit import format as layout
+from agentguard.audit.disk import Disk
+from agentguard.audit.keys import AuditKeys, MacChain
+from agentguard.audit.records import CLOSE, OPEN, encode_event
+from agentguard.audit.tree import Frontier
+from agentguard.errors import AuditError
+from agentguard.seal import PRIVATE_FILE_MODE, SALT_BYTES, sync_folder
+
+SUFFIX = ".agd"
+
+RandomBytes = Callable[[int], bytes]
+
+
+class UnsyncedError(OSError):
+    """
+    A sync failed, so the kernel may have dropped what was written.
+
+    Trying again on the same file would succeed and mean nothing: the journal is
+    left, and the batch is written anew to the next one.
+    """
+
+
+class JournalFile:
+    """A journal that this process made and alone appends to."""
+
+    def __init__(
+        self,
+        folder: Path,
+        keys: AuditKeys,
+        journal: layout.JournalId,
+        *,
+        disk: Disk,
+        random_bytes: RandomBytes,
+        opening: dict[str, object],
+        time_unix_ns: int,
+        ledger_sequence: int,
+    ) -> None:
+        """
+        Create the file and bring its first record, the opening, to disk.
+
+        Raises:
+            OSError: It cannot be made; nothing is left behind.
+        """
+        self.journal = journal
+        self.tree = Frontier()
+        self.ledger_sequence = ledger_sequence
+        """Sequence of the newest ledger entry known; every record carries it."""
+        self.bytes = 0
+        self.synced_records = 0
+        """Records that are on stable storage."""
+        self.synced_bytes = 0
+        self.unsynced: list[bytes] = []
+        """Records written since; should a sync fail, they are written anew elsewhere."""
+        self._disk = disk
+        self._random_bytes = random_bytes
+        self._previous = layout.ZERO_LEAF
+        salt = random_bytes(SALT_BYTES)
+        self._key = keys.journal_key(journal, salt)
+        first_mac_key = random_bytes(32)
+        self._macs = MacChain(first_mac_key)
+        header = layout.Header(journal, salt, self._key.commitment, layout.FORMAT_VERSION)
+        box = keys.seal_mac_key(first_mac_key, journal)
+        opening = {
+            **opening,
+            # A list: a slot for an auditor's public key goes beside this one.
+            "mac_key": [{"for": "root", "box": base64.b64encode(box).decode("ascii")}],
+        }
+        path = folder / f"{journal.name}{SUFFIX}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.fd = os.open(path, flags, PRIVATE_FILE_MODE)
+        try:
+            # Held for as long as the writer lives: readers tell a running writer from a dead one.
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            disk.write(self.fd, layout.pack_header(header))
+            self.bytes = layout.HEADER.size
+            self.append([encode_event(OPEN, time_unix_ns, opening)], sync=True)
+            sync_folder(folder)
+        except BaseException:
+            os.close(self.fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
+    def append(self, records: Sequence[bytes], *, sync: bool) -> None:
+        """
+        Chain, seal and write records, and bring them to disk where that is asked.
+
+        Args:
+            records:
+                As `records` encodes them.
+            sync:
+                Return only once they are on stable storage.
+
+        Raises:
+            AuditError: A record is too long.
+            UnsyncedError: Written, but perhaps not on disk: leave this journal.
+            OSError: Not written; the journal is as it was, unless it says `UnsyncedError`.
+        """
+        tree, macs, previous = self.tree.copy(), self._macs.copy(), self._previous
+        parts: list[bytes] = []
+        for record in records:
+            if len(record) > layout.RECORD_BYTES_MAX:
+                raise AuditError(
+                    f"decision log: a record of {len(record)} bytes, expected at most {layout.RECORD_BYTES_MAX}"
+                )
+            index, blind = tree.size, self._random_bytes(layout.BLIND_BYTES)
+            digest = layout.body_digest(blind, record)
+            header = layout.leaf_header(self.journal, index, self.ledger_sequence, previous)
+            sealed = self._key.seal(blind + record, header + digest)
+            attested = (
+                layout.pack_prefix(
+                    sealed_bytes=len(sealed),
+                    index=index,
+                    ledger_sequence=self.ledger_sequence,
+                    previous=previous,
+                    digest=digest,
+                )
+                + sealed
+            )
+            parts.append(attested)
+            parts.append(layout.pack_trailer(sealed, macs.mac(attested)))
+            macs.advance()
+            previous = layout.leaf_hash(header, digest)
+            tree.append(previous)
+        data = b"".join(parts)
+        self._write(data)
+        self._macs.wipe()
+        self.tree, self._macs, self._previous = tree, macs, previous
+        self.bytes += len(data)
+        self.unsynced.extend(records)
+        if sync:
+            self.sync()
+
+    def sync(self) -> None:
+        """
+        Bring all that was written to stable storage.
+
+        Raises:
+            UnsyncedError: The system could not.
+        """
+        if not self.unsynced:
+            return
+        try:
+            self._disk.sync(self.fd)
+        except OSError as error:
+            raise UnsyncedError(error.errno or errno.EIO, "the disk did not take the decision log") from error
+        self.unsynced.clear()
+        self.synced_records, self.synced_bytes = self.tree.size, self.bytes
+
+    def close(self, time_unix_ns: int, details: dict[str, object]) -> None:
+        """
+        Write the closing record, sync and let go of the file.
+
+        Raises:
+            OSError: The closing record could not be written; the file is closed nevertheless.
+        """
+        try:
+            self.append([encode_event(CLOSE, time_unix_ns, details)], sync=True)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is."""
+        self._macs.wipe()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def leave(self) -> None:
+        """Let go of the file, and cut off, as far as the disk lets us, what is written again elsewhere."""
+        with contextlib.suppress(OSError):
+            self._disk.truncate(self.fd, self.synced_bytes)
+        self.abandon()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._disk.write(self.fd, data)
+        except OSError:
+            # A part may be written. Were it left, the next record would stand behind garbage.
+            try:
+                self._disk.truncate(self.fd, self.bytes)
+            except OSError as error:
+                raise UnsyncedError(
+                    error.errno or errno.EIO, "the decision log cannot be cut back"
+                ) from error
+            raise
