@@ -4,6 +4,61 @@ Middleware that wraps AI agents and governs them.
 A decorator marks a call; policy decides before it, telemetry records it in
 encrypted local storage, and a background checker says whether it is still the
 agent that was tested.
+
+    import agentguard
+    agentguard.init()
+
+    @agentguard.tool(effect="write")
+    def refund(order_id: str, amount_usd: float) -> str: ...
 """
 
-__version__ = "0.1.0"
+from agentguard.errors import AgentGuardError, ApprovalPending, CallDenied
+from agentguard.runtime import (
+    agent,
+    current,
+    flush,
+    guard,
+    init,
+    model,
+    record_outcome,
+    record_retry,
+    record_usage,
+    retriever,
+    run,
+    shutdown,
+    span,
+    tool,
+    workflow,
+)
+from agentguard.version import __version__
+
+__all__ = [
+    "AgentGuardError",
+    "ApprovalPending",
+    "CallDenied",
+    "__version__",
+    "agent",
+    "current",
+    "flush",
+    "guard",
+    "init",
+    "model",
+    "record_outcome",
+    "record_retry",
+    "record_usage",
+    "retriever",
+    "run",
+    "shutdown",
+    "span",
+    "tool",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load `agentguard.drift` and `agentguard.policy` when first named: they need numpy and YAML."""
+    if name in {"drift", "policy"}:
+        import importlib
+
+        return importlib.import_module(f"agentguard.{name}")
+    raise AttributeError(f"module 'agentguard' has no attribute {name!r}")

@@ -10,23 +10,38 @@ from agentguard.capture.context import Parent, context_with, current_span, find_
 from agentguard.capture.environment import CaptureEnvironment, SpanLimits
 from agentguard.capture.failures import class_name, error_type, is_cancellation
 from agentguard.capture.ids import RandomIds
+from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
 from agentguard.capture.span import Span
+from agentguard.capture.stepping import attach, detach
+from agentguard.capture.stream import StreamObserver, is_stream, watch_stream
+from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.usage import add_usage, extract_usage
 from agentguard.capture.usage_sums import UsageTotals
 
 __all__ = [
     "CaptureEnvironment",
+    "HttpHooks",
     "Parent",
     "RandomIds",
     "Span",
     "SpanLimits",
+    "StreamObserver",
+    "StreamUsage",
     "UsageTotals",
     "add_usage",
+    "async_http_hooks",
+    "attach",
     "class_name",
     "context_with",
     "current_span",
+    "detach",
     "error_type",
     "extract_usage",
     "find_parent",
+    "http_hooks",
     "is_cancellation",
+    "is_stream",
+    "stamina_hook",
+    "tenacity_hook",
+    "watch_stream",
 ]

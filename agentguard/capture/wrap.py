@@ -19,11 +19,11 @@ import functools
 import inspect
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
-from contextvars import Token
 from typing import Any, Protocol, TypeVar, cast
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
+
+from agentguard.capture.stepping import attach, detach
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -75,24 +75,6 @@ class BeginCall(Protocol):
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> ActiveCall | None:
         """May raise what policy raises."""
         ...
-
-
-def attach(context: Context) -> Token[Context]:
-    """Make a context current in this frame."""
-    return otel_context.attach(context)
-
-
-def detach(token: Token[Context]) -> None:
-    """
-    Restore what was current before `attach`.
-
-    A frame may be closed from another context (a coroutine collected at loop
-    shutdown): there is nothing to restore there, and nothing to report.
-    """
-    try:
-        token.var.reset(token)
-    except ValueError:
-        return
 
 
 def wrap(callable_: _F, begin: BeginCall) -> _F:

@@ -17,7 +17,7 @@ import click
 
 from agentguard import escape
 from agentguard.errors import AgentGuardError, PolicyDocumentError
-from agentguard.runtime.config import Config, load_config
+from agentguard.runtime import Config, SystemClock, load_config
 
 if TYPE_CHECKING:
     from agentguard.seal import Keystore
@@ -50,7 +50,6 @@ class Place:
             KeyUnavailableError: The key cannot be had, or is not the store's.
         """
         # Imported late: help and errors of other commands need no cryptography.
-        from agentguard.runtime.clock import SystemClock
         from agentguard.seal import provider_from
         from agentguard.store import Store
 

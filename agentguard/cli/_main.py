@@ -58,7 +58,9 @@ class _LazyGroup(click.Group):
     epilog="Exit status: 0 fine, 1 findings, 2 unusable input. Settings: agentguard.toml or AGENTGUARD_*.",
 )
 @click.version_option(agentguard.__version__, prog_name="agentguard")
-@click.option("--store", type=click.Path(path_type=Path), help="Folder of the store, instead of the configured one.")
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="Folder of the store, instead of the configured one."
+)
 @click.option("--key", help="Where the key comes from: file:PATH, passphrase or env.")
 @click.pass_context
 def root(ctx: click.Context, store: Path | None, key: str | None) -> None:

@@ -54,11 +54,7 @@ class Binder:
             (p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None
         )
         self._var_keyword = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-        single = [
-            p
-            for p in parameters
-            if p.kind in by_position or p.kind is inspect.Parameter.KEYWORD_ONLY
-        ]
+        single = [p for p in parameters if p.kind in by_position or p.kind is inspect.Parameter.KEYWORD_ONLY]
         self._names = frozenset(p.name for p in single)
         self._defaults = {p.name: p.default for p in single if p.default is not inspect.Parameter.empty}
 
@@ -85,7 +81,9 @@ class Binder:
                 return None
             values[self._var_positional] = list(args[len(self._positional) :])
         if kwargs:
-            if not values.keys().isdisjoint(kwargs) or not (self._var_keyword or kwargs.keys() <= self._names):
+            if not values.keys().isdisjoint(kwargs) or not (
+                self._var_keyword or kwargs.keys() <= self._names
+            ):
                 return None
             values.update(kwargs)
         if len(values) < len(self._names) or not self._names <= values.keys():

@@ -20,7 +20,7 @@ from agentguard.capture import Span, context_with, find_parent
 from agentguard.errors import ApprovalPending, AuditError, CallDenied, SealError, StoreError
 from agentguard.runtime.arguments import plain
 from agentguard.runtime.facts import CallFacts
-from agentguard.runtime.results import HeldStream, as_stream
+from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run
 from agentguard.values import (
     AttributeValue,
@@ -365,15 +365,14 @@ class GuardedCall:
         """
         if self.is_ended:
             return result
-        stream = as_stream(result, self)
-        if stream is not None:
-            return HeldStream(stream, self) if self.holds_back else stream
+        if returns_stream(result, self):
+            return follow_stream(result, self)
         self.take_usage(result)
         return self.complete(result)
 
     async def finish_async(self, result: Any) -> Any:  # noqa: ANN401
         """Do as `finish`, with what may wait for the disk in a thread."""
-        if self.holds_back and as_stream(result, None) is None:
+        if self.holds_back and not returns_stream(result, self):
             return await asyncio.to_thread(self.finish, result)
         return self.finish(result)
 
@@ -441,9 +440,7 @@ class GuardedCall:
             usage = span.usage
             tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
             cost_usd = usage.cost_usd or 0.0 if usage is not None else 0.0
-            self.run.count_end(
-                is_error=is_error, tokens=tokens, cost_usd=cost_usd, retries=span.retries
-            )
+            self.run.count_end(is_error=is_error, tokens=tokens, cost_usd=cost_usd, retries=span.retries)
             if runtime.state is not None:
                 if spec.governed_as == "tool":
                     runtime.state.rates.record(spec.name, is_error=is_error)
@@ -506,7 +503,9 @@ def begin(
     if record is None:
         return call
     decision = record.decision
-    if spec.is_async and (decision.record is not RecordMode.ASYNC or not decision.is_allowed or decision.redact):
+    if spec.is_async and (
+        decision.record is not RecordMode.ASYNC or not decision.is_allowed or decision.redact
+    ):
         # The disk and the approvals are waited for in a thread, never on the event loop.
         call.admission = partial(asyncio.to_thread, call.admit, record)
         return call

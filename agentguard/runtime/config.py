@@ -196,9 +196,7 @@ def _check_names(environ: Mapping[str, str], problems: list[str]) -> None:
     )
 
 
-def _parse(
-    setting: Setting, raw: object, source: str, base: Path, problems: list[str]
-) -> list[object]:
+def _parse(setting: Setting, raw: object, source: str, base: Path, problems: list[str]) -> list[object]:
     """Read one written value: a list of one, or of none with the problem noted."""
     raw = os.fspath(raw) if isinstance(raw, os.PathLike) else raw
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from opentelemetry.context import Context, create_key, get_current
 
-from agentguard.capture.wrap import attach, detach
+from agentguard.capture import attach, detach
 
 RUN_KEY = create_key("agentguard-run")
 REPEATS_MAX = 4096

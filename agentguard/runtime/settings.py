@@ -60,7 +60,9 @@ def texts(value: object) -> tuple[str, ...]:
         return tuple(value)
     if hasattr(value, "__fspath__"):
         return (str(value),)
-    if isinstance(value, (list, tuple)) and all(hasattr(p, "__fspath__") or isinstance(p, str) for p in value):
+    if isinstance(value, (list, tuple)) and all(
+        hasattr(p, "__fspath__") or isinstance(p, str) for p in value
+    ):
         return tuple(str(part) for part in value)
     raise ValueError("a path or a list of paths")
 
@@ -112,29 +114,117 @@ def number(*, least: float, most: float, whole: bool = False) -> Callable[[objec
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("enabled", boolean, True, "Off makes every decorator a plain call. Refused where policies are configured."),
-    Setting("service", text, "", "Name of the service, on every span; the name of the program where not set.", otel="OTEL_SERVICE_NAME"),
+    Setting(
+        "enabled",
+        boolean,
+        True,
+        "Off makes every decorator a plain call. Refused where policies are configured.",
+    ),
+    Setting(
+        "service",
+        text,
+        "",
+        "Name of the service, on every span; the name of the program where not set.",
+        otel="OTEL_SERVICE_NAME",
+    ),
     Setting("environment", text, "", "Deployment environment, such as prod: the fact `env.name`."),
-    Setting("store", text, "", "Folder of the encrypted store; by default `agentguard/store` under the user's data folder.", is_path=True),
-    Setting("key", text, "", "Where the key comes from: `file:PATH`, `passphrase` or `env`; by default the file `agentguard/key` under the user's configuration folder, made on first use.", is_path=True),
-    Setting("policies", texts, (), "Policy files and folders. All sources add up; a configured folder that is empty is an error.", is_path=True),
-    Setting("capture", one_of("none", "metadata", "redacted", "full"), "metadata", "What is recorded of a call: nothing, everything but content, redacted content, or content as it is."),
-    Setting("capture_bytes_max", number(least=0, most=16_777_216, whole=True), 16_384, "Longest recorded content of one call, in bytes; what is longer is cut."),
-    Setting("otel", one_of("auto", "isolated", "off"), "auto", "How spans stand beside an OpenTelemetry provider of the application."),
-    Setting("semconv", one_of("compat", "latest", "both"), "compat", "Generation of the GenAI attribute names."),
-    Setting("export", text, "none", "`none`, `otlp` (endpoint from `OTEL_EXPORTER_OTLP_*` or the local default), or the URL of an OTLP endpoint."),
-    Setting("export_protocol", one_of("http/protobuf", "grpc"), "http/protobuf", "Protocol of the OTLP export.", otel="OTEL_EXPORTER_OTLP_PROTOCOL"),
-    Setting("export_headers", pairs, (), "Headers of the OTLP export, `name=value,name=value`.", otel="OTEL_EXPORTER_OTLP_HEADERS"),
+    Setting(
+        "store",
+        text,
+        "",
+        "Folder of the encrypted store; by default `agentguard/store` under the user's data folder.",
+        is_path=True,
+    ),
+    Setting(
+        "key",
+        text,
+        "",
+        "Where the key comes from: `file:PATH`, `passphrase` or `env`; by default the file `agentguard/key` under the user's configuration folder, made on first use.",
+        is_path=True,
+    ),
+    Setting(
+        "policies",
+        texts,
+        (),
+        "Policy files and folders. All sources add up; a configured folder that is empty is an error.",
+        is_path=True,
+    ),
+    Setting(
+        "capture",
+        one_of("none", "metadata", "redacted", "full"),
+        "metadata",
+        "What is recorded of a call: nothing, everything but content, redacted content, or content as it is.",
+    ),
+    Setting(
+        "capture_bytes_max",
+        number(least=0, most=16_777_216, whole=True),
+        16_384,
+        "Longest recorded content of one call, in bytes; what is longer is cut.",
+    ),
+    Setting(
+        "otel",
+        one_of("auto", "isolated"),
+        "auto",
+        "How spans stand beside an OpenTelemetry provider of the application.",
+    ),
+    Setting(
+        "semconv", one_of("compat", "latest", "both"), "compat", "Generation of the GenAI attribute names."
+    ),
+    Setting(
+        "export",
+        text,
+        "none",
+        "`none`, `otlp` (endpoint from `OTEL_EXPORTER_OTLP_*` or the local default), or the URL of an OTLP endpoint.",
+    ),
+    Setting(
+        "export_protocol",
+        one_of("http/protobuf", "grpc"),
+        "http/protobuf",
+        "Protocol of the OTLP export.",
+        otel="OTEL_EXPORTER_OTLP_PROTOCOL",
+    ),
+    Setting(
+        "export_headers",
+        pairs,
+        (),
+        "Headers of the OTLP export, `name=value,name=value`.",
+        otel="OTEL_EXPORTER_OTLP_HEADERS",
+    ),
     Setting("export_content", boolean, False, "Whether recorded content leaves the machine with the spans."),
-    Setting("drift_interval_s", number(least=0, most=86_400), 300.0, "Seconds between two passes of the background drift checker; 0 switches it off."),
-    Setting("flush_timeout_s", number(least=0, most=60), 2.0, "Longest wait for the store and the exporter when the process ends, in seconds."),
-    Setting("queue_bytes_max", number(least=65_536, most=1_073_741_824, whole=True), 8_388_608, "Most memory that spans may hold before they are on disk, in bytes."),
+    Setting(
+        "drift_interval_s",
+        number(least=0, most=86_400),
+        300.0,
+        "Seconds between two passes of the background drift checker; 0 switches it off.",
+    ),
+    Setting(
+        "flush_timeout_s",
+        number(least=0, most=60),
+        2.0,
+        "Longest wait for the store and the exporter when the process ends, in seconds.",
+    ),
+    Setting(
+        "queue_bytes_max",
+        number(least=65_536, most=1_073_741_824, whole=True),
+        8_388_608,
+        "Most memory that spans may hold before they are on disk, in bytes.",
+    ),
     Setting("retention_days", number(least=1, most=36_500), 183.0, "Days that spans are kept."),
-    Setting("strict", boolean, False, "Raise agentguard's own internal errors instead of counting them. For development."),
+    Setting(
+        "strict",
+        boolean,
+        False,
+        "Raise agentguard's own internal errors instead of counting them. For development.",
+    ),
 )
 """All settings, in the order of the reference page."""
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
-SECRET_VARIABLES = ("AGENTGUARD_KEY", "AGENTGUARD_PASSPHRASE", "AGENTGUARD_PASSPHRASE_FILE", "AGENTGUARD_KEY_FILE")
+SECRET_VARIABLES = (
+    "AGENTGUARD_KEY",
+    "AGENTGUARD_PASSPHRASE",
+    "AGENTGUARD_PASSPHRASE_FILE",
+    "AGENTGUARD_KEY_FILE",
+)
 """Read by key providers; not settings, so that no value of theirs is ever printed."""
