@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
@@ -34,6 +34,14 @@ from agentguard.values import AttributeValue, SpanRecord, Usage
 from agentguard.values import attributes as names
 
 
+class FailedAttempt(NamedTuple):
+    """An attempt over HTTP that another one followed."""
+
+    status_code: int
+    waited_s: float
+    """Seconds between the failed response and the next request."""
+
+
 class Span(RecordingSpan):
     """
     One call while it runs, and what is known of it.
@@ -47,6 +55,7 @@ class Span(RecordingSpan):
 
     __slots__ = (
         "_billed",
+        "_failed_attempt",
         "_first_chunk_ns",
         "_outcome",
         "_owner",
@@ -82,6 +91,7 @@ class Span(RecordingSpan):
         self._billed: UsageTotals | None = None
         self._totals: UsageTotals | None = None
         self._retries = 0
+        self._failed_attempt: tuple[str, int, int] | None = None
         self._first_chunk_ns = -1
         super().__init__(
             environment,
@@ -263,10 +273,26 @@ class Span(RecordingSpan):
             noted[names.RETRY_BACKOFF_S] = float(backoff_s)
         self.add_event(names.EVENT_RETRY, noted)  # type: ignore[arg-type]
 
+    def note_failed_attempt(self, target: str, status_code: int) -> None:
+        """Remember an attempt that failed, in case another one follows; only the last one is kept."""
+        self._failed_attempt = (target, status_code, self.elapsed_ns)
+
+    def take_failed_attempt(self, target: str) -> FailedAttempt | None:
+        """Give and forget the failed attempt, if it went to the same target."""
+        failed = self._failed_attempt
+        if failed is None or failed[0] != target:
+            return None
+        self._failed_attempt = None
+        return FailedAttempt(failed[1], max(self.elapsed_ns - failed[2], 0) / 1e9)
+
     def first_chunk(self) -> None:
         """Say that the first chunk with content has arrived; later calls do nothing."""
         if self._first_chunk_ns < 0 and self._duration_ns < 0:
             self._first_chunk_ns = self._environment.monotonic_ns() - self._start_monotonic_ns
+
+    def report(self, where: str, error: BaseException) -> None:
+        """Pass an error of our own to whoever counts them."""
+        self._environment.on_internal_error(where, error)
 
     # What others read
 

@@ -1,0 +1,331 @@
+"""
+Proxies for streams: iterators that are watched while somebody else consumes them.
+
+Takes an iterator, an async iterator or a stream object of an SDK, gives an object
+that behaves as it did: same chunks, same exceptions, same attributes, usable in
+`with`. The observer hears of the first content and, exactly once, of the end.
+
+A context token never lives across a step: the context of the call is attached
+for the one step that asks the inner stream for a chunk.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, Protocol, Self
+
+from opentelemetry.context import Context
+
+from agentguard.capture.failures import is_cancellation
+from agentguard.capture.stepping import attach, detach
+from agentguard.capture.stream_usage import StreamUsage
+from agentguard.capture.usage import extract_usage
+from agentguard.values import Usage
+from agentguard.values import attributes as names
+
+_REBOUND: Final = frozenset(
+    {"until_done", "get_final_message", "get_final_text", "get_final_completion", "get_final_response"}
+)
+"""Methods of SDK streams that consume the stream themselves: they run on the proxy instead."""
+
+_SNAPSHOTS: Final = ("current_message_snapshot", "current_completion_snapshot")
+
+
+class StreamObserver(Protocol):
+    """What a proxy tells; nothing of it may raise."""
+
+    @property
+    def context(self) -> Context | None:
+        """The context for the steps of the stream; None leaves the consumer's."""
+        ...
+
+    def first_chunk(self) -> None:
+        """Hear that the first chunk with content is here."""
+        ...
+
+    def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:
+        """
+        Say that the stream is over; called once.
+
+        Args:
+            usage:
+                What the chunks said, or None: unknown.
+            outcome:
+                ok, error, cancelled or abandoned.
+            error:
+                What ended it, for error and cancelled.
+
+        """
+        ...
+
+
+class _Watch:
+    """What the proxies of one stream share: the accumulator, and that the end comes once."""
+
+    __slots__ = ("_has_content", "_inner", "_observer", "_open", "context", "proxies", "usage")
+
+    def __init__(self, inner: object, observer: StreamObserver) -> None:
+        self._inner = inner
+        self._observer = observer
+        self._has_content = False
+        self._open = True
+        self.context = observer.context
+        self.usage = StreamUsage()
+        self.proxies = 0
+        """How many objects stand for the stream: it may hand out parts of itself."""
+
+    def follow(self, inner: object) -> None:
+        """Look at another object for the final usage: a manager has handed out its stream."""
+        self._inner = inner
+
+    def chunk(self, item: object) -> None:
+        """Look at one chunk."""
+        if self.usage.chunk(item) and not self._has_content:
+            self._has_content = True
+            self._observer.first_chunk()
+
+    def end(self, outcome: str, error: BaseException | None = None) -> None:
+        """Report the end, once."""
+        try:
+            # Deleting a slot is one step of the interpreter: of two threads, one gets here.
+            del self._open
+        except AttributeError:
+            return
+        self._observer.end(self._usage(), outcome, error)
+
+    def fail(self, error: BaseException) -> None:
+        """Report what a step raised."""
+        self.end(names.OUTCOME_CANCELLED if is_cancellation(error) else names.OUTCOME_ERROR, error)
+
+    def drop(self) -> None:
+        """Report the end once the last proxy of the stream is gone."""
+        self.proxies -= 1
+        if self.proxies <= 0:
+            self.leave()
+
+    def leave(self, error: BaseException | None = None) -> None:
+        """Report that the consumer reads no further."""
+        if error is not None:
+            self.fail(error)
+        elif self.usage.is_complete:
+            self.end(names.OUTCOME_OK)
+        else:
+            self.end(names.OUTCOME_ABANDONED)
+
+    def _usage(self) -> Usage | None:
+        """Give the usage, if need be from the snapshot that the SDK keeps."""
+        usage = self.usage.usage()
+        if usage is not None:
+            return usage
+        for name in _SNAPSHOTS:
+            try:
+                usage = extract_usage(getattr(self._inner, name, None))
+            except Exception:  # noqa: S112 - the snapshot of a stream that gave nothing may raise
+                continue
+            if usage is not None:
+                return usage
+        return None
+
+
+class _Proxy:
+    """Attributes, class and representation are those of the inner stream."""
+
+    __slots__ = ("__weakref__", "_agentguard_inner", "_agentguard_watch")
+
+    def __init__(self, inner: Any, watch: _Watch) -> None:
+        object.__setattr__(self, "_agentguard_inner", inner)
+        object.__setattr__(self, "_agentguard_watch", watch)
+        watch.proxies += 1
+
+    def __getattr__(self, name: str) -> Any:
+        inner = self._agentguard_inner
+        found = getattr(inner, name)
+        if name in _REBOUND:
+            function = getattr(type(inner), name, None)
+            if isinstance(function, types.FunctionType):
+                return types.MethodType(function, self)
+        if name == "text_stream":
+            return _wrap(found, self._agentguard_watch)
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._agentguard_inner, name, value)
+
+    def __repr__(self) -> str:
+        return repr(self._agentguard_inner)
+
+    @property
+    def __class__(self) -> type:
+        # `isinstance(stream, openai.Stream)` stays true.
+        return type(self._agentguard_inner)
+
+    @__class__.setter
+    def __class__(self, value: type) -> None:
+        raise TypeError("the class of a watched stream cannot be changed")
+
+    def __del__(self) -> None:
+        # The slot is missing where the constructor failed.
+        watch = getattr(self, "_agentguard_watch", None)
+        if watch is not None:
+            watch.drop()
+
+
+class WatchedStream(_Proxy):
+    """A synchronous stream, or a manager that hands one out in `with`."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        inner = self._agentguard_inner
+        if hasattr(inner, "__next__"):
+            return self
+        return WatchedStream(iter(inner), self._agentguard_watch)
+
+    def __next__(self) -> Any:
+        watch: _Watch = self._agentguard_watch
+        token = attach(watch.context) if watch.context is not None else None
+        try:
+            item = self._agentguard_inner.__next__()
+        except StopIteration:
+            watch.end(names.OUTCOME_OK)
+            raise
+        except BaseException as error:
+            watch.fail(error)
+            raise
+        finally:
+            if token is not None:
+                detach(token)
+        watch.chunk(item)
+        return item
+
+    def __enter__(self) -> Self:
+        inner = self._agentguard_inner
+        entered = inner.__enter__()
+        if entered is inner:
+            return self
+        self._agentguard_watch.follow(entered)
+        return type(self)(entered, self._agentguard_watch)
+
+    def __exit__(self, *exc_info: object) -> Any:
+        try:
+            return self._agentguard_inner.__exit__(*exc_info)
+        finally:
+            self._agentguard_watch.leave(_raised(exc_info))
+
+    def close(self) -> Any:
+        """Close the inner stream; if it was not read to its end, it is abandoned."""
+        try:
+            return self._agentguard_inner.close()
+        finally:
+            self._agentguard_watch.leave()
+
+
+class WatchedAsyncStream(_Proxy):
+    """An asynchronous stream, or a manager that hands one out in `async with`."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        inner = self._agentguard_inner
+        if hasattr(inner, "__anext__"):
+            return self
+        return WatchedAsyncStream(aiter(inner), self._agentguard_watch)
+
+    async def __anext__(self) -> Any:
+        watch: _Watch = self._agentguard_watch
+        # The token stays in this task: a step is awaited in the frame that attached it.
+        token = attach(watch.context) if watch.context is not None else None
+        try:
+            item = await self._agentguard_inner.__anext__()
+        except StopAsyncIteration:
+            watch.end(names.OUTCOME_OK)
+            raise
+        except BaseException as error:
+            watch.fail(error)
+            raise
+        finally:
+            if token is not None:
+                detach(token)
+        watch.chunk(item)
+        return item
+
+    async def __aenter__(self) -> Self:
+        inner = self._agentguard_inner
+        entered = await inner.__aenter__()
+        if entered is inner:
+            return self
+        self._agentguard_watch.follow(entered)
+        return type(self)(entered, self._agentguard_watch)
+
+    async def __aexit__(self, *exc_info: object) -> Any:
+        try:
+            return await self._agentguard_inner.__aexit__(*exc_info)
+        finally:
+            self._agentguard_watch.leave(_raised(exc_info))
+
+    async def close(self) -> Any:
+        """Close the inner stream; if it was not read to its end, it is abandoned."""
+        return await self._agentguard_close("close")
+
+    async def aclose(self) -> Any:
+        """Do what `close` does, under the name that generators use."""
+        return await self._agentguard_close("aclose")
+
+    async def _agentguard_close(self, name: str) -> Any:
+        close: Callable[[], Any] = getattr(self._agentguard_inner, name)
+        try:
+            return await close()
+        finally:
+            self._agentguard_watch.leave()
+
+
+def _raised(exc_info: tuple[object, ...]) -> BaseException | None:
+    """Take the exception out of what `__exit__` gets."""
+    error = exc_info[1] if len(exc_info) > 1 else None
+    return error if isinstance(error, BaseException) else None
+
+
+def _wrap(inner: Any, watch: _Watch) -> Any:
+    """Choose the proxy by what the object can do."""
+    if hasattr(inner, "__anext__") or hasattr(inner, "__aiter__") or hasattr(inner, "__aenter__"):
+        return WatchedAsyncStream(inner, watch)
+    return WatchedStream(inner, watch)
+
+
+def is_stream(value: object) -> bool:
+    """
+    Whether an object is a stream that is worth watching.
+
+    Returns:
+        True for iterators, async iterators, and the stream managers of SDKs;
+        False for containers, strings, files and generators (a decorator
+        handles generators itself).
+
+    """
+    kind = type(value)
+    if isinstance(value, (types.GeneratorType, types.AsyncGeneratorType)):
+        return False
+    is_iterator = hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+    is_manager = kind.__name__.endswith("StreamManager") and (
+        hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
+    )
+    return (is_iterator or is_manager) and not hasattr(kind, "readline")
+
+
+def watch_stream(stream: Any, observer: StreamObserver) -> Any:
+    """
+    Put a proxy before a stream.
+
+    Args:
+        stream:
+            An iterator, an async iterator, or the stream or stream manager of an SDK.
+        observer:
+            Hears of the first content and of the end.
+
+    Returns:
+        The proxy. It holds the stream; when nobody holds the proxy any more and
+        the stream was not read to its end, the observer hears `abandoned`.
+
+    """
+    return _wrap(stream, _Watch(stream, observer))

@@ -1,0 +1,241 @@
+"""
+Following a stream chunk by chunk: when content begins, and what was used at the end.
+
+Knows the chunks of OpenAI (chat and responses), Anthropic, Google and LangChain
+by their shape. Work and memory for a chunk do not grow with the stream; no chunk
+is kept. Never raises.
+
+Source: OpenAI sends the usage in the last chunk, if it was asked to; Anthropic's
+and Google's counts are cumulative and replace the earlier ones; LangChain's add up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agentguard.capture.usage import add_usage, extract_usage, read, token_count
+from agentguard.values import Usage
+
+_FINISHED_RESPONSES: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_CONTENT_DELTA_FIELDS: Final = (
+    "content",
+    "tool_calls",
+    "refusal",
+    "function_call",
+    "reasoning_content",
+    "reasoning",
+    "audio",
+)
+_CONTENT_BLOCKS: Final = frozenset({"tool_use", "server_tool_use"})
+_REASONS_MAX: Final = 16
+
+
+class StreamUsage:
+    """
+    Accumulates what the chunks of one stream say.
+
+    Example:
+        >>> stream = StreamUsage()
+        >>> stream.chunk({"choices": [{"delta": {"content": "Hi"}}]})
+        True
+        >>> stream.chunk({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 1}})
+        False
+        >>> stream.usage().output_tokens
+        1
+
+    """
+
+    __slots__ = ("_anthropic", "_reasons", "_usage", "chunks", "is_complete")
+
+    def __init__(self) -> None:
+        self._usage: Usage | None = None
+        self._anthropic: dict[str, int] | None = None
+        self._reasons: tuple[str, ...] = ()
+        self.chunks = 0
+        """How many were seen."""
+        self.is_complete = False
+        """Whether the stream said itself that nothing of the answer is left."""
+
+    def chunk(self, value: object) -> bool:
+        """
+        Look at one chunk.
+
+        Args:
+            value:
+                As the stream gave it.
+
+        Returns:
+            Whether it carries content: text, a part of a tool call, or reasoning.
+            A chunk of unknown shape counts as content.
+
+        """
+        self.chunks += 1
+        if isinstance(value, (str, bytes)):
+            return bool(value)
+        try:
+            return self._look(value)
+        except Exception:
+            # Law 1: a chunk that cannot be read is content of which we know nothing.
+            return True
+
+    def usage(self) -> Usage | None:
+        """
+        Give what the stream used as far as it was said.
+
+        Returns:
+            None where no chunk said anything: unknown, not zero.
+
+        """
+        usage = self._usage
+        if usage is None:
+            return None
+        if usage.input_tokens is None and usage.output_tokens is None:
+            return None
+        if self._reasons and not usage.finish_reasons:
+            usage = usage._replace(finish_reasons=self._reasons)
+        return usage
+
+    def _look(self, value: object) -> bool:
+        """Tell the shapes of chunks apart."""
+        choices = read(value, "choices")
+        if isinstance(choices, (list, tuple)):
+            return self._openai_chat(value, choices)
+        kind = read(value, "type")
+        if isinstance(kind, str):
+            if kind.startswith("response."):
+                return self._openai_responses(value, kind)
+            if kind.startswith(("message_", "content_block_")) or kind == "ping":
+                return self._anthropic_event(value, kind)
+        if isinstance(value, tuple) and value and read(value[0], "usage_metadata") is not None:
+            value = value[0]  # LangGraph: (message chunk, metadata)
+        metadata = read(value, "usage_metadata")
+        if read(value, "candidates") is not None or read(metadata, "prompt_token_count") is not None:
+            return self._google(value)
+        if metadata is not None or read(value, "tool_call_chunks") is not None:
+            return self._langchain(value)
+        return self._unknown(value)
+
+    def _finish(self, reason: object) -> None:
+        """Note why a choice ended."""
+        if isinstance(reason, str) and reason and len(self._reasons) < _REASONS_MAX:
+            self._reasons = (*self._reasons, str.__str__(reason))
+
+    def _openai_chat(self, value: object, choices: list[object] | tuple[object, ...]) -> bool:
+        """Read a chunk of chat completions."""
+        if read(value, "usage") is not None:
+            usage = extract_usage(value)
+            if usage is not None:
+                self._usage = usage
+                self.is_complete = self.is_complete or not choices
+        is_content = False
+        for choice in choices[:_REASONS_MAX]:
+            delta = read(choice, "delta")
+            if delta is not None and not is_content:
+                is_content = any(read(delta, field) for field in _CONTENT_DELTA_FIELDS)
+            if not is_content and delta is None:
+                is_content = bool(read(choice, "text"))
+            reason = read(choice, "finish_reason")
+            if reason is not None:
+                self._finish(reason)
+                # The usage may still follow; who stops reading here has had the whole answer.
+                self.is_complete = len(choices) == 1 or self.is_complete
+        return is_content
+
+    def _openai_responses(self, value: object, kind: str) -> bool:
+        """Read an event of the Responses API."""
+        if kind in _FINISHED_RESPONSES:
+            self._usage = extract_usage(read(value, "response")) or self._usage
+            self.is_complete = True
+            return False
+        return kind.endswith(".delta")
+
+    def _anthropic_event(self, value: object, kind: str) -> bool:
+        """Read an event of Anthropic's messages; later counts replace earlier ones."""
+        if kind == "message_start":
+            message = read(value, "message")
+            self._usage = Usage(provider="anthropic")._replace(
+                **{
+                    name: found
+                    for name, key in (("model", "model"), ("response_id", "id"))
+                    if isinstance(found := read(message, key), str)
+                }  # type: ignore[arg-type] # both fields are texts
+            )
+            self._count_anthropic(read(message, "usage"))
+        elif kind == "message_delta":
+            self._count_anthropic(read(value, "usage"))
+            self._finish(read(read(value, "delta"), "stop_reason"))
+        elif kind == "message_stop":
+            self.is_complete = True
+        elif kind == "content_block_delta":
+            return True
+        elif kind == "content_block_start":
+            return read(read(value, "content_block"), "type") in _CONTENT_BLOCKS
+        return False
+
+    def _count_anthropic(self, usage: object) -> None:
+        """Take over the counts of one event, and make the sum of the input anew."""
+        if usage is None:
+            return
+        counts = self._anthropic
+        if counts is None:
+            counts = self._anthropic = {}
+        for name in (
+            "input_tokens",
+            "output_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+        ):
+            count = token_count(read(usage, name))
+            if count is not None:
+                counts[name] = count
+        thinking = token_count(read(read(usage, "output_tokens_details"), "thinking_tokens"))
+        if thinking is not None:
+            counts["thinking_tokens"] = thinking
+        cache_read, cache_write = (
+            counts.get("cache_read_input_tokens"),
+            counts.get("cache_creation_input_tokens"),
+        )
+        plain = counts.get("input_tokens")
+        self._usage = (self._usage or Usage(provider="anthropic"))._replace(
+            input_tokens=None if plain is None else plain + (cache_read or 0) + (cache_write or 0),
+            output_tokens=counts.get("output_tokens"),
+            cache_read_tokens=cache_read,
+            cache_write_tokens=cache_write,
+            reasoning_tokens=counts.get("thinking_tokens"),
+        )
+
+    def _google(self, value: object) -> bool:
+        """Read a chunk of Google's, whose counts are those of the stream so far."""
+        usage = extract_usage(value)
+        if usage is not None:
+            self._usage = usage
+        candidates = read(value, "candidates")
+        is_content = False
+        if isinstance(candidates, (list, tuple)):
+            for candidate in candidates[:_REASONS_MAX]:
+                is_content = is_content or bool(read(read(candidate, "content"), "parts"))
+                if read(candidate, "finish_reason") is not None:
+                    self._finish(read(candidate, "finish_reason"))
+                    self.is_complete = True
+        return is_content
+
+    def _langchain(self, value: object) -> bool:
+        """Read a message chunk of LangChain, whose counts add up."""
+        usage = extract_usage(value)
+        if usage is not None:
+            self._usage = usage if self._usage is None else add_usage(self._usage, usage)
+        if read(value, "chunk_position") == "last":
+            self.is_complete = True
+        return bool(read(value, "content") or read(value, "tool_call_chunks"))
+
+    def _unknown(self, value: object) -> bool:
+        """Look whether a chunk of unknown shape brings the result of a run with it."""
+        for name in ("result", "response"):
+            usage = extract_usage(read(value, name))
+            if usage is not None:
+                self._usage = usage
+                return False
+        usage = extract_usage(value)
+        if usage is not None:
+            self._usage = usage
+        return True
