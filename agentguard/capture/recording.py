@@ -314,13 +314,27 @@ class RecordingSpan(trace.Span):
             duration_ns = end_time - self._start_unix_ns
         self._duration_ns = max(duration_ns, 0)
         try:
-            self._settle(end_time)
+            self._settle()
+        except Exception as error:
+            environment.on_internal_error("capture.settle", error)
+        mirror = self._mirror
+        if mirror is not None:
+            self._mirror = None
+            try:
+                self._finish(mirror, end_time)
+            except Exception as error:
+                environment.on_internal_error("capture.mirror", error)
+        try:
             environment.sink(self)
         except Exception as error:
             environment.on_internal_error("capture.end", error)
 
-    def _settle(self, end_time: int | None) -> None:
+    def _settle(self) -> None:
         """Do what is left to do before the sink gets the span; for subclasses."""
+
+    def _finish(self, mirror: trace.Span, end_time: int | None) -> None:
+        """Bring the span of the application's provider to the same end."""
+        mirror.end(end_time)
 
     def record(self) -> SpanRecord:
         """Make the record of the ended span."""

@@ -102,8 +102,8 @@ class Span(RecordingSpan):
             mirror=mirror,
         )
 
-    def _settle(self, end_time: int | None) -> None:
-        """Price the usage, add it to the span around this one, and finish the mirror."""
+    def _settle(self) -> None:
+        """Price the usage, and add it to the span around this one."""
         usage = self._usage
         if usage is not None:
             price_usd = self._environment.price_usd
@@ -118,18 +118,18 @@ class Span(RecordingSpan):
             if contribution is not None and owner.is_recording():
                 with totals_lock():
                     owner._totals = add_totals(owner._totals, contribution)
-        mirror = self._mirror
-        if mirror is not None:
-            self._mirror = None
-            finish_mirror(
-                mirror,
-                name=self.name,
-                attributes=self.attributes,
-                events=tuple(self._events or ()),
-                status=self._status,
-                description=self._status_description,
-                end_time=end_time,
-            )
+
+    def _finish(self, mirror: trace.Span, end_time: int | None) -> None:
+        """Give the span of the application's provider what this one holds, and end it."""
+        finish_mirror(
+            mirror,
+            name=self.name,
+            attributes=self.attributes,
+            events=tuple(self._events or ()),
+            status=self._status,
+            description=self._status_description,
+            end_time=end_time,
+        )
 
     def __exit__(
         self,

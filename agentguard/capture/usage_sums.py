@@ -91,22 +91,23 @@ def combine_usage(old: Usage, new: Usage, billed: UsageTotals | None) -> tuple[U
 
     Returns:
         The usage that stands, and the new sum over attempts. Reports of the same
-        response id, equal reports, and reports without a common number are one
-        response; any other report is a further attempt.
+        response id, and reports that do not contradict each other, are one response;
+        any other report is a further attempt.
 
     """
-    is_same = old == new or (new.response_id is not None and new.response_id == old.response_id)
+    is_same = new.response_id is not None and new.response_id == old.response_id
     is_other = None not in {old.response_id, new.response_id} and not is_same
-    if is_same or not (is_other or _overlap(old, new)):
+    if is_same or not (is_other or _contradicts(old, new)):
         return _fill(old, new), billed
     first = billed if billed is not None else totals_of(old)
     more = totals_of(new)
     return new, first if more is None else add_totals(first, more)
 
 
-def _overlap(old: Usage, new: Usage) -> bool:
-    """Whether both say something of the same count."""
-    return any(getattr(old, field) is not None and getattr(new, field) is not None for field in _TOKEN_FIELDS)
+def _contradicts(old: Usage, new: Usage) -> bool:
+    """Whether both give the same count, and not the same number."""
+    pairs = ((getattr(old, field), getattr(new, field)) for field in _TOKEN_FIELDS)
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 def _fill(old: Usage, new: Usage) -> Usage:
