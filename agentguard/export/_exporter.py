@@ -1,0 +1,319 @@
+"""
+Store and forward: what is in the store goes to a backend, at least once.
+
+One thread reads the store behind a cursor, sends, and moves the cursor on once
+the backend has answered. Nothing of a call waits for it: spans are on disk
+before they are looked at here. A backend that is away for a day costs the disk
+that the day's spans take.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from agentguard.errors import ExportError
+from agentguard.export._config import OtlpConfig
+from agentguard.export._delivery import Delivery, ExportCounters
+from agentguard.export._lease import Lease
+from agentguard.export._source import Source, decode_cursor, encode_cursor
+from agentguard.export._transport import Transport, open_transport
+from agentguard.values import Clock, InternalErrorHook, SpanRecord
+
+if TYPE_CHECKING:
+    from agentguard.export._encode import Item
+
+LEASE_INTERVAL_S = 5.0
+"""Between two tries to take over from a process that may have died."""
+IDLE_INTERVAL_S_MAX = 5.0
+"""Longest pause between two looks into a store in which nothing happens."""
+
+_Position = tuple[Any, SpanRecord, Mapping[str, str]]
+
+
+class OtlpExporter:
+    """
+    Sends the spans of a store to one OTLP destination.
+
+    Args:
+        store:
+            Read while others write.
+        config:
+            The destination, from `otlp_config`.
+        clock:
+            For dates in `Retry-After`.
+        on_internal_error:
+            Told of every failure.
+        transport:
+            Makes what sends requests; by default what the configuration names.
+        chance:
+            Jitter, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        store: Source,
+        config: OtlpConfig,
+        *,
+        clock: Clock,
+        on_internal_error: InternalErrorHook,
+        transport: Callable[[], Transport] | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.config = config
+        self.counters = ExportCounters()
+        self._store = store
+        self._clock = clock
+        self._on_internal_error = on_internal_error
+        self._open_transport = transport or (lambda: open_transport(config, clock=clock))
+        self._chance = chance
+        self._blob = store.sealed_blob(f"cursor-{config.destination}")
+        self._lease = Lease(store.folder / f"export-{config.destination}.lock")
+        self._reset()
+        _exporters.add(self)
+
+    def _reset(self) -> None:
+        """Begin as if nothing had happened in this process."""
+        self._changed = threading.Condition()
+        self._is_stopping = False
+        self._deadline_s: float | None = None
+        self._flushes_wanted = 0
+        self._flushes_done = 0
+        self._is_standby = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether another process exports to this destination."""
+        return self._is_standby
+
+    def start(self) -> None:
+        """Start the background thread; once."""
+        if self._thread is not None:
+            return
+        # A daemon: a backend that hangs must not keep the program from ending.
+        self._thread = threading.Thread(target=self._run, name="agentguard-export", daemon=True)
+        self._thread.start()
+
+    def flush(self, timeout_s: float) -> bool:
+        """
+        Wait until everything that was in the store before the call has arrived.
+
+        Args:
+            timeout_s:
+                Longest wait, in seconds.
+
+        Returns:
+            Whether it has; also True where another process exports to this
+            destination and has to see to it. False loses nothing: the spans are
+            in the store, and the next exporter goes on with them.
+        """
+        with self._changed:
+            if self._thread is None or self._is_stopping:
+                return False
+            self._flushes_wanted += 1
+            wanted = self._flushes_wanted
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._flushes_done >= wanted, timeout_s)
+
+    def stop(self, timeout_s: float) -> bool:
+        """
+        End the thread; returns whether it has ended in time.
+
+        Spans that have not been sent stay in the store for the next start.
+        """
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            return not self._thread.is_alive()
+        return True
+
+    def run_once(self, timeout_s: float, *, from_start: bool = False) -> ExportCounters:
+        """
+        Send everything that is in the store now, in this thread.
+
+        Args:
+            timeout_s:
+                Longest time without an answer that the destination takes spans.
+            from_start:
+                Send what was sent before too, under the same ids.
+
+        Returns:
+            What became of the spans.
+
+        Raises:
+            ExportError: Another process exports to this destination, or it did
+                not take the spans in time.
+        """
+        if not self._lease.acquire():
+            raise ExportError("export: another process exports to this destination").hint(
+                "stop it, or let it do the work"
+            )
+        if from_start:
+            self._blob.write(encode_cursor({}))
+        self._deadline_s = time.monotonic() + timeout_s
+        transport = self._open_transport()
+        try:
+            with _without_instrumentation():
+                if not self._drain(self._delivery(transport)):
+                    raise ExportError(
+                        f"export: {self.config.endpoint}: {self.counters.last_failure}; "
+                        f"{self.counters.sent} spans were sent, the rest stays in the store"
+                    ).hint("the next export goes on where this one stopped")
+        finally:
+            transport.close()
+            self._lease.release()
+            self._deadline_s = None
+        return self.counters
+
+    # What follows runs in the exporter's thread --------------------------------
+
+    def _run(self) -> None:
+        transport: Transport | None = None
+        pause_s = self.config.poll_interval_s
+        try:
+            with _without_instrumentation():
+                while not self._is_stopping:
+                    try:
+                        if not self._elected():
+                            continue
+                        if transport is None:
+                            transport = self._open_transport()
+                            delivery = self._delivery(transport)
+                        wanted, sent = self._flushes_wanted, self.counters.sent
+                        if self._drain(delivery):
+                            self._flushed(wanted)
+                            if self._flushes_wanted > wanted:
+                                continue
+                        is_idle = self.counters.sent == sent
+                        pause_s = (
+                            min(pause_s * 1.5, IDLE_INTERVAL_S_MAX)
+                            if is_idle
+                            else self.config.poll_interval_s
+                        )
+                    except Exception as error:
+                        # Law 1: an error of ours ends neither the thread nor the program; it is counted and said.
+                        self._on_internal_error("export.otlp", error)
+                        pause_s = IDLE_INTERVAL_S_MAX
+                    self._pause(pause_s, may_be_cut=True)
+        finally:
+            if transport is not None:
+                transport.close()
+            self._lease.release()
+
+    def _elected(self) -> bool:
+        """Whether this process is the one that exports; waits a while where it is not."""
+        if self._lease.acquire():
+            self._is_standby = False
+            return True
+        self._is_standby = True
+        self._flushed(self._flushes_wanted)
+        self._pause(LEASE_INTERVAL_S, may_be_cut=True)
+        return False
+
+    def _flushed(self, wanted: int) -> None:
+        with self._changed:
+            self._flushes_done = max(self._flushes_done, wanted)
+            self._changed.notify_all()
+
+    def _pause(self, seconds: float, may_be_cut: bool) -> bool:
+        """Wait; returns whether to go on. A flush cuts the wait where it may be cut."""
+        with self._changed:
+            if self._deadline_s is not None:
+                left_s = self._deadline_s - time.monotonic()
+                if left_s <= seconds:
+                    return False
+            seen = self._flushes_wanted
+            has_flush = seen > self._flushes_done
+            # A flush that was answered with one try already does not turn the wait into a busy loop.
+            self._changed.wait_for(
+                lambda: self._is_stopping or (may_be_cut and self._flushes_wanted > seen),
+                min(seconds, 1.0) if has_flush and may_be_cut else seconds,
+            )
+            return not self._is_stopping
+
+    def _delivery(self, transport: Transport) -> Delivery:
+        return Delivery(
+            self.config,
+            transport,
+            counters=self.counters,
+            wait=self._pause,
+            chance=self._chance,
+            on_internal_error=self._on_internal_error,
+        )
+
+    def _drain(self, delivery: Delivery) -> bool:
+        """Send what is in the store; returns whether all of it has been answered for."""
+        # Imported here: it loads protobuf, which a program that exports nothing does not need.
+        from agentguard.export._encode import encode_item
+
+        positions: Iterator[_Position] = self._store.query().positions(decode_cursor(self._blob.read()))
+        batch: list[Item] = []
+        n_bytes = 0
+        cursor: Any = None
+        for after, record, resource in positions:
+            if self._is_stopping:
+                return False
+            item = encode_item(record, resource, with_content=self.config.with_content)
+            if batch and (
+                len(batch) >= self.config.batch_spans_max or n_bytes + item.bytes > delivery.batch_bytes_max
+            ):
+                if not self._forward(delivery, batch, cursor):
+                    return False
+                batch, n_bytes = [], 0
+            batch.append(item)
+            n_bytes += item.bytes
+            cursor = after
+        return not batch or self._forward(delivery, batch, cursor)
+
+    def _forward(self, delivery: Delivery, batch: list[Item], cursor: Any) -> bool:
+        """Send one batch, and only then move the cursor."""
+        if not delivery.deliver(batch):
+            return False
+        self._blob.write(encode_cursor(cursor))
+        if self._deadline_s is not None:
+            # The time of a single run is time without progress.
+            self._deadline_s = max(self._deadline_s, time.monotonic() + self.config.timeout_s)
+        return True
+
+    def after_fork_in_child(self) -> None:
+        """Forget the thread, its locks and the lease of the parent, which goes on exporting."""
+        self._lease.release()
+        self._reset()
+        self.counters = ExportCounters()
+
+
+class _without_instrumentation:  # noqa: N801 - reads as the statement that it is
+    """Keep the application's instrumentation from making spans of our own requests."""
+
+    def __enter__(self) -> None:
+        # Imported here: it is the exporter's thread that needs it, not whoever imports this room.
+        from opentelemetry import context
+
+        value = context.get_current()
+        # The API's own keys, which carry a random part, and the plain one that older instrumentations ask for.
+        for key in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
+            value = context.set_value(getattr(context, key, key), True, value)
+        value = context.set_value("suppress_instrumentation", True, value)
+        self._context, self._token = context, context.attach(value)
+
+    def __exit__(self, *_: object) -> None:
+        self._context.detach(self._token)
+
+
+_exporters: weakref.WeakSet[OtlpExporter] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for exporter in list(_exporters):
+        exporter.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

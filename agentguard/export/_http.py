@@ -1,0 +1,153 @@
+"""
+OTLP over HTTP with protobuf bodies.
+
+Source:
+    OTLP specification 1.10, "OTLP/HTTP": statuses, `Retry-After`, partial success.
+"""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import requests
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+import agentguard
+from agentguard.export._config import OtlpConfig, is_loopback
+from agentguard.export._encode import Item, encode_request
+from agentguard.export._transport import Answer, Ending
+from agentguard.values import Clock
+
+_ANSWER_BYTES_MAX = 65_536
+_CONNECT_S_MAX = 5.0
+_GZIP_LEVEL = 3
+"""Half the time of the default level for a few percent more bytes."""
+_MISCONFIGURED = frozenset(
+    {401, 403, 404, 405, 406, 407, 410, 411, 414, 415, 421, 426, 431, 451, 501, 505, 511}
+)
+"""What no other span would change: a person has to mend it."""
+
+
+class HttpTransport:
+    """One HTTP connection pool to one destination."""
+
+    def __init__(self, config: OtlpConfig, *, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._session = requests.Session()
+        # Without this a ~/.netrc would replace the configured Authorization header.
+        self._session.auth = _keep_headers
+        # Spans for this machine never take the way over a proxy.
+        self._session.trust_env = not is_loopback(urlsplit(config.endpoint).hostname or "")
+        self._session.verify = config.ca_file or True
+        if config.client_certificate_file:
+            self._session.cert = (config.client_certificate_file, config.client_key_file)
+        self._session.headers.clear()
+        self._session.headers.update(
+            {
+                "Content-Type": "application/x-protobuf",
+                "User-Agent": f"agentguard/{agentguard.__version__}",
+                "Accept-Encoding": "identity",
+                **dict(config.headers),
+            }
+        )
+        if config.compression == "gzip":
+            self._session.headers["Content-Encoding"] = "gzip"
+
+    def send(self, items: Sequence[Item]) -> Answer:
+        """Send one request."""
+        body = encode_request(items).SerializeToString()
+        if self._config.compression == "gzip":
+            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+        timeout_s = self._config.timeout_s
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            with self._session.post(
+                self._config.endpoint,
+                data=body,
+                timeout=(min(timeout_s, _CONNECT_S_MAX), timeout_s),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                answer = _read(response, deadline_s)
+                return self._judge(response, answer, len(items))
+        except requests.exceptions.SSLError:
+            return Answer(Ending.MISCONFIGURED, "TLS: the certificates do not fit")
+        except requests.exceptions.Timeout:
+            return Answer(Ending.RETRY, "no answer in time")
+        except requests.exceptions.InvalidURL:
+            return Answer(Ending.MISCONFIGURED, "the address is no URL")
+        except (requests.exceptions.RequestException, OSError) as error:
+            # OSError: a certificate file that is not there; ConnectionError is the usual case.
+            is_network = isinstance(error, (requests.exceptions.RequestException, ConnectionError))
+            return Answer(Ending.RETRY if is_network else Ending.MISCONFIGURED, type(error).__name__)
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._session.close()
+
+    def _judge(self, response: requests.Response, body: bytes | None, n_items: int) -> Answer:
+        status = response.status_code
+        reason = f"HTTP {status}"
+        if 200 <= status < 300:
+            # The status alone says that the spans were taken; a body that does not decode changes nothing.
+            return Answer(Ending.SENT, reason, rejected=_rejected(body, n_items))
+        if status == 413:
+            return Answer(Ending.TOO_LARGE, reason)
+        if status in _MISCONFIGURED or 300 <= status < 400:
+            return Answer(Ending.MISCONFIGURED, reason)
+        if status in {400, 422}:
+            return Answer(Ending.REFUSED, reason)
+        return Answer(Ending.RETRY, reason, retry_after_s=self._retry_after_s(response))
+
+    def _retry_after_s(self, response: requests.Response) -> float | None:
+        """Read `Retry-After`: seconds or a date (RFC 9110, section 10.2.3)."""
+        text = response.headers.get("Retry-After", "").strip()
+        if not text:
+            return None
+        if text.isdecimal() and text.isascii():
+            return float(text[:9])
+        try:
+            moment = parsedate_to_datetime(text)
+            return max(0.0, moment.timestamp() - self._clock.unix_ns() / 1e9)
+        except (ValueError, TypeError, OverflowError):
+            return None
+
+
+def _read(response: requests.Response, deadline_s: float) -> bytes | None:
+    """Read the answer, so that the connection can be used again; None where it is too long, broken or slow."""
+    parts: list[bytes] = []
+    n_bytes = 0
+    try:
+        while n_bytes <= _ANSWER_BYTES_MAX and time.monotonic() < deadline_s:
+            part = response.raw.read1(8192)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            n_bytes += len(part)
+    except (
+        Exception
+    ):  # the answer's body is not worth a span: urllib3, http.client and ssl raise of their own
+        return None
+    return None
+
+
+def _rejected(body: bytes | None, n_items: int) -> int:
+    """Read how many spans the server says that it did not take."""
+    if not body:
+        return 0
+    try:
+        rejected = ExportTraceServiceResponse.FromString(body).partial_success.rejected_spans
+    except (DecodeError, RuntimeError, ValueError):
+        return 0
+    return min(max(int(rejected), 0), n_items)
+
+
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """An `auth` that changes nothing."""
+    return request

@@ -1,0 +1,86 @@
+"""What the exporter asks of a store: spans in the order they were written, and a place for its cursor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from agentguard.values import SpanRecord
+
+Cursor: TypeAlias = Mapping[str, tuple[int, int]]
+"""For each writer the file and the sequence number of the last span that arrived."""
+
+_CURSOR_VERSION = 1
+
+
+class Query(Protocol):
+    """Reads a store while others write."""
+
+    def positions(self, after: Any = None) -> Iterator[tuple[Any, SpanRecord, Mapping[str, str]]]:
+        """Spans after a cursor, each with the cursor that stands behind it and the resource of its process."""
+        ...
+
+
+class Blob(Protocol):
+    """A small sealed file beside the segments."""
+
+    def read(self) -> bytes | None:
+        """Return what was written last, or None."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Replace it, at once or not at all."""
+        ...
+
+
+class Source(Protocol):
+    """A store, as far as the exporter sees it."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        ...
+
+    def query(self) -> Query:
+        """Begin to read."""
+        ...
+
+    def sealed_blob(self, name: str) -> Blob:
+        """Return a side file by name."""
+        ...
+
+
+def encode_cursor(cursor: Cursor) -> bytes:
+    """
+    Write a cursor as JSON.
+
+    Example:
+        >>> encode_cursor({"a1": (3, 700)})
+        b'{"version": 1, "writers": {"a1": [3, 700]}}'
+    """
+    writers = {writer: list(place) for writer, place in cursor.items()}
+    return json.dumps({"version": _CURSOR_VERSION, "writers": writers}).encode()
+
+
+def decode_cursor(data: bytes | None) -> dict[str, tuple[int, int]]:
+    """
+    Read a cursor; empty where there is none, or where it is not readable.
+
+    An empty cursor sends everything again, under the same ids: at least once
+    holds, and a backend that knows the ids keeps each span once.
+
+    Example:
+        >>> decode_cursor(b'{"version": 1, "writers": {"a1": [3, 700]}}')
+        {'a1': (3, 700)}
+        >>> decode_cursor(b"?")
+        {}
+    """
+    try:
+        document = json.loads(data or b"{}")
+        if document.get("version") != _CURSOR_VERSION:
+            return {}
+        return {str(writer): (int(n), int(sequence)) for writer, (n, sequence) in document["writers"].items()}
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return {}
