@@ -1,0 +1,265 @@
+"""
+What `doctor` looks at: one function a part, each giving findings with the way to mend them.
+
+Nothing is changed by looking.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from agentguard.cli._common import Place
+from agentguard.errors import AgentGuardError, PolicyDocumentError
+from agentguard.runtime import SECRET_VARIABLES, find_file
+from agentguard.version import __version__
+
+FREE_BYTES_LOW = 256 * 1024 * 1024
+CONNECT_TIMEOUT_S = 2.0
+CLOCK_SKEW_S = 300
+RELEASED_UNIX_S = 1_763_000_000
+"""A machine whose clock is before this has a wrong clock."""
+
+
+class Level(StrEnum):
+    """How a finding is to be taken."""
+
+    OK = "ok"
+    WARN = "warn"
+    BAD = "bad"
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    part: str
+    level: Level
+    text: str
+    mend: str = ""
+    """What to do about it; empty where nothing is to be done."""
+
+
+def look(place: Place) -> Iterator[Finding]:
+    """Look at everything, in the order a person would set it up; a failing part hides no other."""
+    parts: tuple[tuple[str, Callable[[Place], Iterator[Finding]]], ...] = (
+        ("versions", _versions),
+        ("settings", _settings),
+        ("key", _key),
+        ("store", _store),
+        ("policies", _policies),
+        ("decisions", _decisions),
+        ("drift", _drift),
+        ("provider", _provider),
+        ("export", _export),
+        ("clock", _clock),
+        ("keyring", _keyring),
+    )
+    for name, part in parts:
+        try:
+            yield from part(place)
+        except PolicyDocumentError as error:
+            for problem in error.problems or ():
+                yield Finding(name, Level.BAD, str(problem), problem.hint or "agentguard policy check")
+        except (AgentGuardError, OSError) as error:
+            notes = " ".join(getattr(error, "__notes__", ()))
+            yield Finding(name, Level.BAD, str(error), notes.removeprefix("hint: "))
+
+
+def _versions(_place: Place) -> Iterator[Finding]:
+    if os.name != "posix":
+        yield Finding("versions", Level.BAD, f"{platform.system()} is not supported", "use Linux or macOS")
+    yield Finding(
+        "versions",
+        Level.OK,
+        f"agentguard {__version__}, Python {platform.python_version()}, {platform.system()}",
+    )
+
+
+def _settings(place: Place) -> Iterator[Finding]:
+    config = place.config
+    file = find_file(Path.cwd())
+    yield Finding(
+        "settings",
+        Level.OK,
+        f"service `{config.service}`, from {file or 'no file: defaults and AGENTGUARD_*'}",
+    )
+    if not config.enabled:
+        yield Finding("settings", Level.WARN, "enabled is false: calls are neither governed nor recorded")
+    for variable in SECRET_VARIABLES[:2]:
+        if os.environ.get(variable):
+            yield Finding(
+                "settings",
+                Level.WARN,
+                f"{variable} is in the environment: every tool that the agent starts inherits it",
+                "use a key file or a mounted secret",
+            )
+
+
+def _key(place: Place) -> Iterator[Finding]:
+    config = place.config
+    scheme, _, written = config.key.partition(":")
+    if scheme != "file":
+        yield Finding("key", Level.OK, f"from {scheme}")
+        return
+    path = Path(written)
+    if not path.exists():
+        level = Level.BAD if (config.store / "STORE").exists() else Level.WARN
+        yield Finding("key", level, f"{path} does not exist", "agentguard init makes one")
+        return
+    about = path.stat()
+    if about.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield Finding(
+            "key",
+            Level.BAD,
+            f"{path} can be read by others (mode {stat.S_IMODE(about.st_mode):04o})",
+            f"chmod 0400 {path}",
+        )
+    else:
+        yield Finding("key", Level.OK, f"file {path}, mode {stat.S_IMODE(about.st_mode):04o}")
+    store = config.store if config.store.exists() else config.store.parent
+    if store.exists() and store.stat().st_dev == about.st_dev:
+        yield Finding(
+            "key",
+            Level.BAD,
+            "key and store lie on one disk with no other factor: who takes the disk can read the store",
+            "use a passphrase (agentguard init --key passphrase), or mount the key from elsewhere",
+        )
+
+
+def _store(place: Place) -> Iterator[Finding]:
+    folder = place.config.store
+    if not (folder / "STORE").exists():
+        yield Finding("store", Level.WARN, f"none yet in {folder}", "agentguard init, or the first init() makes it")
+        return
+    about = folder.stat()
+    if about.st_mode & 0o077:
+        yield Finding(
+            "store", Level.BAD, f"{folder} is open to others (mode {stat.S_IMODE(about.st_mode):04o})", f"chmod 0700 {folder}"
+        )
+    place.open_store()
+    files = [f.stat() for f in folder.rglob("*") if f.is_file()]
+    loose = sum(1 for f in files if f.st_mode & 0o077)
+    if loose:
+        yield Finding("store", Level.BAD, f"{loose} files can be read by others", f"chmod -R go= {folder}")
+    yield Finding(
+        "store", Level.OK, f"{folder}, {len(files)} files, {sum(f.st_size for f in files) / 1e6:.1f} MB, opens with the key"
+    )
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES_LOW:
+        yield Finding("store", Level.WARN, f"{free / 1e6:.0f} MB free on its disk", "free some space, or shorten retention_days")
+
+
+def _policies(place: Place) -> Iterator[Finding]:
+    config = place.config
+    if not config.policies:
+        yield Finding(
+            "policies",
+            Level.WARN,
+            "none configured: calls are recorded and not governed",
+            'set policies = ["policies"] in agentguard.toml; `agentguard init` brings starters',
+        )
+        return
+    from agentguard.policy import load_bundle
+
+    bundle = load_bundle(config.policies)
+    yield Finding(
+        "policies",
+        Level.OK,
+        f"{len(bundle.rules)} rules in {len(bundle.policies)} documents, revision {bundle.revision[:12]}",
+    )
+    idle = [rule.rule_id for rule in bundle.rules if str(rule.mode) != "enforce"]
+    if idle:
+        yield Finding("policies", Level.WARN, f"NOT ENFORCED (warn or shadow): {', '.join(idle[:10])}")
+
+
+def _decisions(place: Place) -> Iterator[Finding]:
+    if not (place.config.store / "STORE").exists():
+        return
+    from agentguard.audit import verify
+
+    report = verify(place.config.store, place.open_keystore())
+    if report.is_intact:
+        yield Finding("decisions", Level.OK, "the decision log verifies")
+    else:
+        yield Finding("decisions", Level.BAD, "the decision log does not verify", "agentguard decisions verify")
+
+
+def _drift(place: Place) -> Iterator[Finding]:
+    config = place.config
+    if config.drift_interval_s <= 0:
+        yield Finding("drift", Level.WARN, "the background checker is off (drift_interval_s = 0)")
+    else:
+        yield Finding("drift", Level.OK, f"checked every {config.drift_interval_s:g} s while a process runs")
+
+
+def _provider(place: Place) -> Iterator[Finding]:
+    mode = place.config.otel
+    text = {
+        "auto": "spans join the application's OpenTelemetry provider where there is one",
+        "isolated": "spans stay apart from any OpenTelemetry provider",
+    }[mode]
+    yield Finding("provider", Level.OK, f"{text} (otel = {mode}); native spans of SDKs exist only with a provider")
+
+
+def _export(place: Place) -> Iterator[Finding]:
+    config = place.config
+    if config.export == "none":
+        yield Finding("export", Level.OK, "off: spans stay on this machine")
+        return
+    endpoint = (
+        config.export
+        if "://" in config.export
+        else os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        or ("http://127.0.0.1:4317" if config.export_protocol == "grpc" else "http://127.0.0.1:4318")
+    )
+    parts = urlsplit(endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 4318)
+    try:
+        with socket.create_connection((parts.hostname or "", port), timeout=CONNECT_TIMEOUT_S):
+            yield Finding("export", Level.OK, f"{parts.hostname}:{port} accepts connections")
+    except OSError as error:
+        yield Finding(
+            "export",
+            Level.WARN,
+            f"{parts.hostname}:{port} cannot be reached ({error.strerror or type(error).__name__})",
+            "spans wait in the store; nothing is lost while retention lasts",
+        )
+
+
+def _clock(place: Place) -> Iterator[Finding]:
+    now_s = time.time()
+    if now_s < RELEASED_UNIX_S:
+        yield Finding("clock", Level.BAD, f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now_s))}", "set the clock")
+        return
+    if (place.config.store / "STORE").exists():
+        newest = next(iter(place.open_store().query().spans(newest_first=True, limit=1)), None)
+        if newest is not None and newest.start_unix_ns / 1e9 > now_s + CLOCK_SKEW_S:
+            yield Finding("clock", Level.WARN, "the newest span begins in the future: the clock was set back")
+            return
+    yield Finding("clock", Level.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s)))
+
+
+def _keyring(_place: Place) -> Iterator[Finding]:
+    """Name a keyring that keeps its secrets in clear: it is refused as a key provider."""
+    if "keyring" not in sys.modules:
+        try:
+            import keyring
+        except ImportError:
+            return
+    else:
+        keyring = sys.modules["keyring"]
+    backend = type(keyring.get_keyring()).__name__
+    if backend in {"PlaintextKeyring", "Keyring"} and "plain" in backend.lower():
+        yield Finding("keyring", Level.WARN, f"{backend} keeps secrets in clear and is refused as a key provider")
+    else:
+        yield Finding("keyring", Level.OK, f"{backend} is installed and not used")
