@@ -167,7 +167,7 @@ def build_agent(
             {"role": "user", "content": question},
         ]
         if not can_call_tools:
-            messages[-1] = _plan(question, use)
+            messages[-1] = _plan(question, use, turns_max)
         for _ in range(turns_max):
             message = ask(messages)
             messages.append(message)
@@ -238,12 +238,15 @@ def _streaming_model(
     return lambda messages: _assemble(ask(messages))
 
 
-def _plan(question: str, use: Callable[[str, Mapping[str, Any]], str]) -> Message:
+def _plan(question: str, use: Callable[[str, Mapping[str, Any]], str], turns_max: int) -> Message:
     """Call the tools by rule, for a model that cannot ask for them; what came out goes into the question."""
     order = ORDER_PATTERN.search(question)
     if order is None:
         return {"role": "user", "content": question}
     notes = [use("lookup_order", {"order_id": order[0]})]
+    while "until it ships" in question and "being packed" in notes[-1] and len(notes) < turns_max:
+        notes.append(use("lookup_order", {"order_id": order[0]}))
+    del notes[:-1]
     amount = re.search(r"refund.*?USD\s*([0-9][0-9,]*)", question, re.IGNORECASE)
     if amount:
         notes.append(use("refund", {"order_id": order[0], "amount_usd": float(amount[1].replace(",", ""))}))
