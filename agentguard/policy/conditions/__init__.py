@@ -1,0 +1,12 @@
+"""
+The language of conditions: a typed subset of CEL.
+
+Takes source text and declared types, gives a checked tree and one compiled
+Python function. It never evaluates text, never guesses a type, and never
+answers otherwise than CEL does: what is outside the subset is refused.
+"""
+
+from agentguard.policy.conditions.condition import Condition, compile_condition
+from agentguard.policy.conditions.functions import FunctionSpec
+
+__all__ = ["Condition", "FunctionSpec", "compile_condition"]
