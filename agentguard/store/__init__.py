@@ -1,0 +1,34 @@
+"""
+The store: finished spans in sealed segments, and the way back.
+
+Takes span records, outcomes and gaps; gives segments, queries, feature blocks and
+small sealed files. Content never reaches the disk in clear; what is lost is
+counted; what is damaged is told apart from what was tampered with. No numpy here.
+"""
+
+from agentguard.store._blob import BLOB_NAMES, SealedBlob
+from agentguard.store._config import WriterConfig
+from agentguard.store._damage import Damage, DamageReport
+from agentguard.store._disk import Disk
+from agentguard.store._features import Column, FeatureBlock
+from agentguard.store._query import Cursor, Positioned, Query
+from agentguard.store._sql import SqlResult
+from agentguard.store._store import Store
+from agentguard.store._writer import SegmentWriter
+
+__all__ = [
+    "BLOB_NAMES",
+    "Column",
+    "Cursor",
+    "Damage",
+    "DamageReport",
+    "Disk",
+    "FeatureBlock",
+    "Positioned",
+    "Query",
+    "SealedBlob",
+    "SegmentWriter",
+    "SqlResult",
+    "Store",
+    "WriterConfig",
+]

@@ -1,0 +1,139 @@
+"""
+From finished spans to the plain text of frames, and what was dropped on the way.
+
+Runs on the writer thread only, but for `Drops.count`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agentguard.store._features import encode_features
+from agentguard.store._layout import Kind
+from agentguard.store._live import Body, make_body
+from agentguard.store._rows import encode_gaps, encode_outcomes, encode_spans
+from agentguard.values import GapRecord, InternalErrorHook, OutcomeRecord, SpanRecord, SpanSource
+
+
+class _Drop:
+    """How much was lost for one reason."""
+
+    __slots__ = ("count", "first_unix_ns", "last_unix_ns", "written")
+
+    def __init__(self, now_unix_ns: int) -> None:
+        self.count = 0
+        self.written = 0
+        self.first_unix_ns = self.last_unix_ns = now_unix_ns
+
+
+class Drops:
+    """Counts losses by reason, and says which are not yet written down."""
+
+    _REASONS_MAX = 64
+
+    def __init__(self) -> None:
+        self._by_reason: dict[str, _Drop] = {}
+
+    def count(self, reason: str, now_unix_ns: int, count: int = 1, first_unix_ns: int | None = None) -> None:
+        """Count a loss; may be called from any thread, and from a signal handler: it takes no lock."""
+        drop = self._by_reason.get(reason)
+        if drop is None:
+            if len(self._by_reason) >= self._REASONS_MAX:
+                reason = "other"
+            drop = self._by_reason.setdefault(reason, _Drop(first_unix_ns or now_unix_ns))
+        # The interpreter does not switch threads within this addition.
+        drop.count += count
+        drop.last_unix_ns = now_unix_ns
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How much was lost, by reason."""
+        return {reason: drop.count for reason, drop in tuple(self._by_reason.items())}
+
+    @property
+    def total(self) -> int:
+        """How much was lost."""
+        return sum(drop.count for drop in tuple(self._by_reason.values()))
+
+    def take(self) -> list[GapRecord]:
+        """Give the losses that are not yet written down, and take them for written."""
+        gaps = []
+        for reason, drop in tuple(self._by_reason.items()):
+            count = drop.count - drop.written
+            if count:
+                gaps.append(GapRecord(reason, count, drop.first_unix_ns, drop.last_unix_ns))
+                drop.written += count
+                drop.first_unix_ns = drop.last_unix_ns
+        return gaps
+
+
+class Batcher:
+    """Makes frames of what was queued, and numbers spans, outcomes and gaps."""
+
+    def __init__(self, drops: Drops, on_internal_error: InternalErrorHook, record_bytes_max: int) -> None:
+        self._drops = drops
+        self._on_internal_error = on_internal_error
+        self._record_bytes_max = record_bytes_max
+        self._spans = 0
+        self._outcomes = 0
+        self._gaps = 0
+
+    def bodies(
+        self, sources: Sequence[SpanSource], outcomes: Sequence[OutcomeRecord], now_unix_ns: int
+    ) -> list[Body]:
+        """Encode one batch; what cannot be encoded is dropped and counted."""
+        records = []
+        for source in sources:
+            try:
+                records.append(source.record())
+            except Exception as error:  # Law 1: a span that cannot be made must not stop the others.
+                self._drops.count("encode_error", now_unix_ns)
+                self._on_internal_error("store.record", error)
+        bodies = self._span_bodies(records, now_unix_ns)
+        if outcomes:
+            try:
+                plain = encode_outcomes(outcomes, self._outcomes)
+            except Exception as error:  # The same.
+                self._drops.count("encode_error", now_unix_ns, len(outcomes))
+                self._on_internal_error("store.outcome", error)
+            else:
+                bodies.append(make_body(Kind.OUTCOMES, plain, records=len(outcomes)))
+                self._outcomes += len(outcomes)
+        return bodies
+
+    def gap_bodies(self) -> list[Body]:
+        """Write down the losses since the last time."""
+        gaps = self._drops.take()
+        if not gaps:
+            return []
+        body = make_body(Kind.GAPS, encode_gaps(gaps, self._gaps))
+        self._gaps += len(gaps)
+        return [body]
+
+    def _span_bodies(self, records: Sequence[SpanRecord], now_unix_ns: int) -> list[Body]:
+        """Encode spans and their features; a batch that fails is tried span by span."""
+        if not records:
+            return []
+        try:
+            rows = encode_spans(records, self._spans)
+            features = encode_features(records, self._spans)
+            is_too_long = len(rows) > self._record_bytes_max and len(records) > 1
+        except Exception as error:  # The same.
+            if len(records) == 1:
+                self._drops.count("encode_error", now_unix_ns)
+                self._on_internal_error("store.encode", error)
+                return []
+            is_too_long = True
+        if is_too_long:
+            middle = len(records) // 2
+            return self._span_bodies(records[:middle], now_unix_ns) + self._span_bodies(
+                records[middle:], now_unix_ns
+            )
+        if len(rows) > self._record_bytes_max:
+            self._drops.count("too_long", now_unix_ns)
+            return []
+        self._spans += len(records)
+        return [
+            make_body(Kind.SPANS, rows, records=len(records)),
+            make_body(Kind.FEATURES, features),
+        ]

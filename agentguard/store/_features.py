@@ -1,0 +1,320 @@
+"""
+The feature block: the numbers of some spans, as columns.
+
+It stands beside the rows of every chunk, so that stats and drift read numbers
+without opening content. It describes itself: name, type, unit and version of
+each column are in it. No numpy here: columns are handed out as buffers.
+
+Layout (little-endian): version (2), number of columns (2), rows (4), first
+sequence (8), bytes of the description (4), reserved (4); the description, zero
+padded to 8; the columns, each zero padded to 8; the dictionaries. The
+description has for each column: length of the name (1), name, type (1: 1 int64,
+2 float64, 3 index of 2 bytes into a dictionary), length of the unit (1), unit,
+version that brought the column (2). A dictionary has its length (4), and for each
+entry length (4) and UTF-8 text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from agentguard.errors import SegmentCorruptError
+from agentguard.values import FEATURE_BLOCK_VERSION, FEATURES, SpanRecord
+from agentguard.values import attributes as names
+
+_HEAD = struct.Struct("<HHIQII")
+_U32 = struct.Struct("<I")
+_TYPE_CODES = {"int64": 1, "float64": 2, "dict": 3}
+_FORMATS: Final[Mapping[int, Literal["q", "d", "H"]]] = {1: "q", 2: "d", 3: "H"}
+_IS_BIG_ENDIAN = sys.byteorder == "big"
+_INT64_MAX = 2**63 - 1
+_DICT_TEXT_CHARS_MAX = 512
+_CACHE_ENTRIES_MAX = 4096
+MISSING = -1
+_NAN = math.nan
+
+_OTEL_TYPES: Mapping[type, str] = {str: "string", bool: "bool", int: "int", float: "double"}
+
+
+class Column(NamedTuple):
+    """One column of a block."""
+
+    name: str
+    dtype: str
+    """int64, float64 or dict."""
+    unit: str
+    values: memoryview[Any]
+    """Format `q` or `d`; `H` for an index into `dictionary`."""
+    dictionary: tuple[str, ...] = ()
+
+    def texts(self) -> list[str]:
+        """The values of a column with a dictionary, as text."""
+        return [self.dictionary[index] for index in self.values]
+
+
+class FeatureBlock(NamedTuple):
+    """The columns of some consecutive spans of one writer."""
+
+    rows: int
+    first_sequence: int
+    columns: Mapping[str, Column]
+
+    def select(self, keep: Sequence[int]) -> FeatureBlock:
+        """The same block with only the rows at the places *keep*."""
+        columns = {
+            name: column._replace(
+                values=memoryview(array(column.values.format, [column.values[i] for i in keep]))
+            )
+            for name, column in self.columns.items()
+        }
+        return FeatureBlock(len(keep), self.first_sequence, columns)
+
+
+def _describe() -> bytes:
+    """Write the description of the columns of this version, with its padding."""
+    parts = []
+    for spec in FEATURES.values():
+        name, unit = spec.name.encode(), spec.unit.encode()
+        parts.append(
+            bytes([len(name)]) + name + bytes([_TYPE_CODES[spec.dtype], len(unit)]) + unit
+            + spec.since.to_bytes(2, "little")
+        )  # fmt: skip
+    description = b"".join(parts)
+    return description + bytes(-len(description) % 8)
+
+
+_DESCRIPTION = _describe()
+_NUMBER_NAMES = tuple(spec.name for spec in FEATURES.values() if spec.dtype != "dict")
+_TEXT_NAMES = tuple(spec.name for spec in FEATURES.values() if spec.dtype == "dict")
+
+
+class _Fingerprints:
+    """Fingerprints of sets of attribute names and types; a bounded cache."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], str] = {}
+
+    def of(self, attributes: Mapping[str, Any]) -> str:
+        shape = (*attributes, *map(type, attributes.values()))
+        found = self._known.get(shape)
+        if found is None:
+            pairs = sorted(f"{k}:{_OTEL_TYPES.get(type(v), 'array')}" for k, v in attributes.items())
+            text = "\n".join(pairs).encode("utf-8", "backslashreplace")
+            found = hashlib.blake2b(text, digest_size=8).hexdigest()
+            if len(self._known) >= _CACHE_ENTRIES_MAX:
+                self._known.clear()
+            self._known[shape] = found
+        return found
+
+
+_fingerprint = _Fingerprints().of
+
+
+def _count(value: object, missing: int = MISSING) -> int:
+    """A number of tokens or nanoseconds that fits 64 bits; *missing* for anything else."""
+    if type(value) is int:
+        return value if -_INT64_MAX <= value <= _INT64_MAX else missing
+    if isinstance(value, int | float) and math.isfinite(value) and abs(value) < _INT64_MAX:
+        return int(value)
+    return missing
+
+
+def _text(value: object) -> str:
+    """A name that fits a dictionary; empty where there is none."""
+    return value[:_DICT_TEXT_CHARS_MAX] if isinstance(value, str) else ""
+
+
+def numbers_of(record: SpanRecord) -> tuple[int, int, int, int, int, float, int, int, int]:
+    """Derive the number columns of one span, in the order of the catalogue."""
+    get = record.attributes.get
+    first_chunk_s = get(names.TIME_TO_FIRST_CHUNK_S)
+    input_tokens = _count(get(names.INPUT_TOKENS))
+    output_tokens = _count(get(names.OUTPUT_TOKENS))
+    cost = get(names.COST_USD)
+    if cost is None and get(names.COST_CURRENCY, "USD") == "USD":
+        cost = get(names.COST_AMOUNT)
+    retries = get(names.HTTP_RESEND_COUNT)
+    if retries is None:
+        retries = _count(get(names.ATTEMPTS), 1) - 1
+    is_missing = (
+        bool(get(names.USAGE_MISSING)) or input_tokens == output_tokens == MISSING
+    ) and record.kind == "model"
+    return (
+        _count(record.start_unix_ns, 0),
+        _count(record.duration_ns, 0),
+        _count(first_chunk_s * 1e9) if isinstance(first_chunk_s, int | float) else MISSING,
+        input_tokens,
+        output_tokens,
+        float(cost) if isinstance(cost, int | float) else _NAN,
+        max(_count(retries, 0), 0),
+        1 if record.status == "error" or names.ERROR_TYPE in record.attributes else 0,
+        1 if is_missing else 0,
+    )
+
+
+def texts_of(record: SpanRecord) -> tuple[str, ...]:
+    """Derive the dictionary columns of one span, in the order of the catalogue."""
+    attributes = record.attributes
+    get = attributes.get
+    reasons = get(names.RESPONSE_FINISH_REASONS)
+    if isinstance(reasons, list | tuple):
+        reasons = reasons[0] if reasons else ""
+    return (
+        _text(record.kind),
+        _text(get(names.AGENT_NAME)),
+        _text(get(names.TOOL_NAME)),
+        _text(get(names.RESPONSE_MODEL) or get(names.REQUEST_MODEL)),
+        _text(get(names.PROMPT_VERSION)),
+        _text(reasons),
+        _text(get(names.ERROR_TYPE)),
+        _fingerprint(attributes),
+    )
+
+
+def encode_features(records: Sequence[SpanRecord], first_sequence: int) -> bytes:
+    """Derive the feature block of consecutive spans."""
+    parts = [
+        _HEAD.pack(FEATURE_BLOCK_VERSION, len(FEATURES), len(records), first_sequence, len(_DESCRIPTION), 0),
+        _DESCRIPTION,
+    ]
+    numbers = zip(*map(numbers_of, records), strict=True)
+    for name, values in zip(_NUMBER_NAMES, numbers, strict=True):
+        column = array("d" if FEATURES[name].dtype == "float64" else "q", values)
+        if _IS_BIG_ENDIAN:
+            column.byteswap()
+        parts.append(column.tobytes())
+    dictionaries = []
+    for texts in zip(*map(texts_of, records), strict=True):
+        distinct = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+        column = array("H", map(distinct.__getitem__, texts))
+        if _IS_BIG_ENDIAN:
+            column.byteswap()
+        parts.append(column.tobytes() + bytes(-2 * len(texts) % 8))
+        dictionaries.append(_pack_dictionary(distinct))
+    return b"".join(parts + dictionaries)
+
+
+def _pack_dictionary(entries: Mapping[str, int]) -> bytes:
+    """Write a dictionary in the order of its indices."""
+    parts = [_U32.pack(len(entries))]
+    for text in entries:
+        data = text.encode("utf-8", "backslashreplace")
+        parts += (_U32.pack(len(data)), data)
+    return b"".join(parts)
+
+
+class _ColumnPlace(NamedTuple):
+    """Where a column lies in a block, for a given number of rows."""
+
+    name: str
+    code: int
+    unit: str
+
+
+_layouts: dict[bytes, tuple[_ColumnPlace, ...]] = {}
+"""Descriptions that were read before: a file repeats the same one in every block."""
+
+
+def _columns_of(description: bytes) -> tuple[_ColumnPlace, ...]:
+    """Read a description."""
+    known = _layouts.get(description)
+    if known is not None:
+        return known
+    places, offset = [], 0
+    while offset < len(description) and description[offset]:
+        name_end = offset + 1 + description[offset]
+        name = description[offset + 1 : name_end].decode()
+        code, unit_length = description[name_end], description[name_end + 1]
+        unit_end = name_end + 2 + unit_length
+        if code not in _FORMATS:
+            raise SegmentCorruptError(f"features: got column type {code}, expected 1, 2 or 3")
+        places.append(_ColumnPlace(name, code, description[name_end + 2 : unit_end].decode()))
+        offset = unit_end + 2
+    if len(_layouts) >= _CACHE_ENTRIES_MAX:
+        _layouts.clear()
+    _layouts[description] = tuple(places)
+    return tuple(places)
+
+
+def decode_features(plain: bytes, wanted: frozenset[str] | None = None) -> FeatureBlock:
+    """
+    Read a feature block.
+
+    Args:
+        plain:
+            The bytes of the block.
+
+        wanted:
+            Names of the columns that are asked for; `None` for all. Columns that
+            the block does not have are left out of the answer.
+
+    Raises:
+        SegmentCorruptError: The bytes are no feature block.
+
+    """
+    try:
+        version, n_columns, rows, first_sequence, description_bytes, _ = _HEAD.unpack_from(plain)
+        if version > FEATURE_BLOCK_VERSION:
+            raise SegmentCorruptError(
+                f"features: got version {version}, expected at most {FEATURE_BLOCK_VERSION}"
+            )
+        offset = _HEAD.size + description_bytes
+        places = _columns_of(plain[_HEAD.size : offset])
+        if len(places) != n_columns:
+            raise SegmentCorruptError(f"features: got {len(places)} columns, expected {n_columns}")
+        view = memoryview(plain)
+        columns: dict[str, Column] = {}
+        with_dictionary: list[str | None] = []
+        for name, code, unit in places:
+            width = 2 if code == 3 else 8
+            end = offset + rows * width
+            is_wanted = wanted is None or name in wanted
+            if code == 3:
+                with_dictionary.append(name if is_wanted else None)
+            if is_wanted:
+                dtype = "dict" if code == 3 else "int64" if code == 1 else "float64"
+                columns[name] = Column(name, dtype, unit, _buffer(view[offset:end], _FORMATS[code]))
+            offset = end + (-(rows * width) % 8)
+        if any(with_dictionary):
+            _read_dictionaries(plain, offset, with_dictionary, columns)
+    except (struct.error, UnicodeDecodeError, IndexError, TypeError, ValueError) as error:
+        raise SegmentCorruptError("features: got bytes that do not decode, expected a block") from error
+    return FeatureBlock(rows, first_sequence, columns)
+
+
+def _buffer(data: memoryview[Any], code: Literal["q", "d", "H"]) -> memoryview[Any]:
+    """View bytes as numbers, in the byte order of this machine."""
+    if not _IS_BIG_ENDIAN:
+        return data.cast(code)
+    swapped = array(code, data.tobytes())
+    swapped.byteswap()
+    return memoryview(swapped)
+
+
+def _read_dictionaries(
+    plain: bytes, offset: int, wanted: Sequence[str | None], columns: dict[str, Column]
+) -> None:
+    """Read the dictionaries that are asked for, and pass the others by."""
+    for name in wanted:
+        (count,) = _U32.unpack_from(plain, offset)
+        offset += 4
+        entries = []
+        for _ in range(count):
+            (length,) = _U32.unpack_from(plain, offset)
+            end = offset + 4 + length
+            if end > len(plain):
+                raise SegmentCorruptError("features: got a dictionary that is cut off, expected it whole")
+            if name is not None:
+                entries.append(plain[offset + 4 : end].decode())
+            offset = end
+        if name is not None:
+            column = columns[name]
+            if column.values and max(column.values) >= len(entries):
+                raise SegmentCorruptError("features: got an index beyond its dictionary, expected one within")
+            columns[name] = column._replace(dictionary=tuple(entries))

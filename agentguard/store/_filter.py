@@ -1,0 +1,68 @@
+"""Conditions on spans, tested on rows before records are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentguard.store._rows import KIND, NAME, SHAPE, SPAN, START, STATUS, TRACE, VALUES, Row, id_text
+from agentguard.values.attributes import AGENT_NAME
+
+_FIRST, _LAST = -(2**63), 2**64
+
+
+class RowFilter:
+    """All conditions of one query; `None` is no condition."""
+
+    def __init__(
+        self,
+        since_unix_ns: int | None = None,
+        until_unix_ns: int | None = None,
+        trace_id: str | None = None,
+        call_id: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+        agent: str | None = None,
+        status: str | None = None,
+    ) -> None:
+        self.since = _FIRST if since_unix_ns is None else since_unix_ns
+        self.until = _LAST if until_unix_ns is None else until_unix_ns
+        self.has_times = since_unix_ns is not None or until_unix_ns is not None
+        self.trace_id = trace_id.lower() if trace_id is not None else None
+        self._call_id = call_id.lower() if call_id is not None else None
+        self._agent = agent
+        self._texts = [
+            (place, text)
+            for place, text in ((KIND, kind), (NAME, name), (STATUS, status))
+            if text is not None
+        ]
+        self._ids = [
+            (place, text)
+            for place, text in ((TRACE, self.trace_id), (SPAN, self._call_id))
+            if text is not None
+        ]
+
+    def overlaps(self, start_min: int, start_max: int) -> bool:
+        """Whether spans that start between these two may be wanted."""
+        return start_max >= self.since and start_min < self.until
+
+    def contains(self, start_min: int, start_max: int) -> bool:
+        """Whether all spans that start between these two are wanted, by their times."""
+        return start_min >= self.since and start_max < self.until
+
+    def select(self, rows: Sequence[Row], shapes: Sequence[Sequence[str]]) -> list[Row]:
+        """The rows for which every condition holds."""
+        found: Sequence[Row] = rows
+        if self.has_times:
+            found = [row for row in found if self.since <= row[START] < self.until]
+        for place, text in self._ids:
+            found = [row for row in found if id_text(row[place]).startswith(text)]
+        for place, text in self._texts:
+            found = [row for row in found if row[place] == text]
+        if self._agent is not None:
+            places = [shape.index(AGENT_NAME) if AGENT_NAME in shape else -1 for shape in shapes]
+            found = [
+                row
+                for row in found
+                if (place := places[row[SHAPE]]) >= 0 and row[VALUES][place] == self._agent
+            ]
+        return list(found)

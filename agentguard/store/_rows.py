@@ -1,0 +1,245 @@
+"""
+Spans, outcomes and gaps as rows of MessagePack.
+
+Each frame decodes by itself. Attribute names are hoisted: a frame lists the
+distinct tuples of names once, and a row refers to one of them. Ids are raw bytes
+where they are hexadecimal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from agentguard.errors import SegmentCorruptError
+from agentguard.values import Attributes, GapRecord, OutcomeRecord, SpanEvent, SpanLink, SpanRecord
+
+ROWS_VERSION = 1
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+
+# Places in a span row. The order is part of the format.
+TRACE, SPAN, PARENT, NAME, KIND, OTEL_KIND, START, DURATION, STATUS = range(9)
+STATUS_DESCRIPTION, SHAPE, VALUES, EVENTS, LINKS, SCOPE, SCOPE_VERSION, TRACE_STATE = range(9, 17)
+_ROW_LENGTH = 17
+
+Row = list[Any]
+
+
+def _plain(value: object) -> object:
+    """Turn what MessagePack does not know into what it knows: subclasses into their base."""
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Iterable):
+        return list(value)
+    return f"<{type(value).__name__}>"
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
+_decoder = msgspec.msgpack.Decoder()
+encode: Callable[[object], bytes] = _encoder.encode
+"""MessagePack of plain data."""
+
+
+class SpanRows(NamedTuple):
+    """The rows of one frame, not yet made into records."""
+
+    first_sequence: int
+    shapes: list[list[str]]
+    rows: list[Row]
+
+
+def encode_spans(records: Sequence[SpanRecord], first_sequence: int) -> bytes:
+    """
+    Encode consecutive spans as one frame.
+
+    A value that cannot be stored (a lone surrogate, an integer beyond 64 bits) is
+    replaced by its nearest text; the span is never lost for it.
+    """
+    shapes: dict[tuple[str, ...], int] = {}
+    rows = [_span_row(record, shapes) for record in records]
+    document = (ROWS_VERSION, first_sequence, list(shapes), rows)
+    try:
+        return encode(document)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return encode(_cleaned(document))
+
+
+def encode_rows(rows: SpanRows) -> bytes:
+    """Encode rows that were decoded before, with their shapes reduced to what they use."""
+    used: dict[int, int] = {}
+    for row in rows.rows:
+        row[SHAPE] = used.setdefault(row[SHAPE], len(used))
+    return encode((ROWS_VERSION, rows.first_sequence, [rows.shapes[i] for i in used], rows.rows))
+
+
+def _span_row(record: SpanRecord, shapes: dict[tuple[str, ...], int]) -> tuple[object, ...]:
+    """Make one row, adding its tuple of attribute names to *shapes* where it is new."""
+    (trace_id, span_id, parent_id, name, kind, otel_kind, start, duration, status, description,
+     attributes, events, links, scope, scope_version, trace_state) = record  # fmt: skip
+    keys = tuple(attributes)
+    shape = shapes.get(keys)
+    if shape is None:
+        shape = shapes[keys] = len(shapes)
+    return (
+        _id_bytes(trace_id, 16), _id_bytes(span_id, 8), _id_bytes(parent_id, 8), name, kind, otel_kind,
+        start, duration, status, description, shape, list(attributes.values()),
+        [(event.name, event.time_unix_ns, event.attributes) for event in events] if events else (),
+        [(_id_bytes(link.trace_id, 16), _id_bytes(link.span_id, 8), link.attributes) for link in links]
+        if links else (),
+        scope, scope_version, trace_state,
+    )  # fmt: skip
+
+
+def _id_bytes(text: str, length: int) -> bytes | str:
+    """Pack a hexadecimal id; another id stays text, and decodes to the same."""
+    try:
+        packed = bytes.fromhex(text)
+    except ValueError:
+        return text
+    return packed if len(packed) == length and len(text) == 2 * length else text
+
+
+def id_text(packed: bytes | str) -> str:
+    """Undo `_id_bytes`."""
+    return packed.hex() if type(packed) is bytes else str(packed)
+
+
+def decode_spans(plain: bytes) -> SpanRows:
+    """
+    Decode one frame of spans into rows.
+
+    Raises:
+        SegmentCorruptError: The bytes are no rows of this format.
+    """
+    try:
+        version, first_sequence, shapes, rows = _decoder.decode(plain)
+    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
+        raise SegmentCorruptError("spans: got bytes that do not decode, expected rows") from error
+    if version != ROWS_VERSION:
+        raise SegmentCorruptError(f"spans: got version {version}, expected {ROWS_VERSION}")
+    return SpanRows(first_sequence, shapes, rows)
+
+
+def span_record(row: Row, shapes: Sequence[Sequence[str]]) -> SpanRecord:
+    """
+    Make a record of a row.
+
+    Raises:
+        SegmentCorruptError: The row is not of this format.
+    """
+    try:
+        (trace, span, parent, name, kind, otel_kind, start, duration, status, description, shape,
+         values, events, links, scope, scope_version, trace_state) = row  # fmt: skip
+        return SpanRecord(
+            id_text(trace), id_text(span), id_text(parent), name, kind, otel_kind, start, duration,
+            status, description, dict(zip(shapes[shape], map(_value, values), strict=True)),
+            tuple(SpanEvent(e[0], e[1], _attributes(e[2])) for e in events) if events else (),
+            tuple(SpanLink(id_text(k[0]), id_text(k[1]), _attributes(k[2])) for k in links)
+            if links else (),
+            scope, scope_version, trace_state,
+        )  # fmt: skip
+    except (TypeError, ValueError, LookupError) as error:
+        raise SegmentCorruptError("spans: got a row that does not decode, expected 17 places") from error
+
+
+def _value(value: Any) -> Any:
+    """Sequences come back as tuples, so that a record stays a value."""
+    return tuple(value) if type(value) is list else value
+
+
+def _attributes(attributes: Mapping[str, Any]) -> Attributes:
+    """Attributes of an event or a link."""
+    return {name: _value(value) for name, value in attributes.items()}
+
+
+def encode_outcomes(outcomes: Sequence[OutcomeRecord], first_sequence: int) -> bytes:
+    """Encode consecutive outcomes as one frame."""
+    rows = [
+        (o.call_id, o.time_unix_ns, o.predicted_label, o.true_label, o.score, o.attributes) for o in outcomes
+    ]
+    return _encode_plain(rows, first_sequence)
+
+
+def encode_gaps(gaps: Sequence[GapRecord], first_sequence: int) -> bytes:
+    """Encode consecutive gaps as one frame."""
+    return _encode_plain([tuple(gap) for gap in gaps], first_sequence)
+
+
+def _encode_plain(rows: list[Any], first_sequence: int) -> bytes:
+    """Encode rows that have no shapes."""
+    document = (ROWS_VERSION, first_sequence, rows)
+    try:
+        return encode(document)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return encode(_cleaned(document))
+
+
+def decode_outcomes(plain: bytes) -> Iterator[tuple[int, OutcomeRecord]]:
+    """Decode a frame of outcomes into sequence numbers and records."""
+    for sequence, row in _decode_plain(plain, "outcomes"):
+        call_id, time_unix_ns, predicted, true, score, attributes = row
+        yield sequence, OutcomeRecord(call_id, time_unix_ns, predicted, true, score, _attributes(attributes))
+
+
+def decode_gaps(plain: bytes) -> Iterator[tuple[int, GapRecord]]:
+    """Decode a frame of gaps into sequence numbers and records."""
+    for sequence, row in _decode_plain(plain, "gaps"):
+        yield sequence, GapRecord(*row)
+
+
+def _decode_plain(plain: bytes, what: str) -> list[tuple[int, list[Any]]]:
+    """
+    Decode rows that have no shapes.
+
+    Raises:
+        SegmentCorruptError: The bytes are no rows of this format.
+    """
+    length = {"outcomes": 6, "gaps": 4}[what]
+    try:
+        version, first_sequence, rows = _decoder.decode(plain)
+        if version != ROWS_VERSION or any(len(row) != length for row in rows):
+            raise SegmentCorruptError(f"{what}: got version {version}, expected {ROWS_VERSION}")
+        return list(enumerate(rows, first_sequence))
+    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
+        raise SegmentCorruptError(f"{what}: got bytes that do not decode, expected rows") from error
+
+
+def decode_map(plain: bytes, what: str) -> dict[str, Any]:
+    """
+    Decode a frame that holds one map.
+
+    Raises:
+        SegmentCorruptError: The bytes are no map.
+    """
+    try:
+        document = _decoder.decode(plain)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise SegmentCorruptError(f"{what}: got bytes that do not decode, expected a map") from error
+    if not isinstance(document, dict):
+        raise SegmentCorruptError(f"{what}: got no map, expected one")
+    return document
+
+
+def _cleaned(value: object, depth: int = 0) -> object:
+    """Replace what MessagePack refuses; slow, and only used once encoding has failed."""
+    if isinstance(value, str):
+        return str.__str__(value).encode("utf-8", "backslashreplace").decode()
+    if value is None or isinstance(value, bool | bytes | float):
+        return value
+    if isinstance(value, int):
+        return int(value) if _INT_MIN <= value <= _INT_MAX else str(value)[:400]
+    if depth > 8:
+        return f"<{type(value).__name__}>"
+    if isinstance(value, Mapping):
+        return {str(_cleaned(str(k))): _cleaned(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, Iterable):
+        return [_cleaned(item, depth + 1) for item in value]
+    return _cleaned(_plain(value), depth + 1)

@@ -1,0 +1,258 @@
+"""
+Sealing: turning a closed live segment into 128-span chunks with a footer.
+
+The sealed file takes the name of the live one in one step, so a reader sees the
+one or the other. What was damaged in the live file is counted in the footer, and
+the live file is kept in quarantine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from agentguard.errors import SegmentCorruptError
+from agentguard.seal import Keystore, SealKey
+from agentguard.store import _codec
+from agentguard.store._damage import Damage
+from agentguard.store._disk import Disk, try_lock
+from agentguard.store._features import encode_features
+from agentguard.store._footer import Footer, Place, tag_arrays, trace_tag
+from agentguard.store._layout import Header, Kind, State, pack_frame, pack_trailer, parse_segment_name
+from agentguard.store._live import Body, make_body, new_header
+from agentguard.store._rows import (
+    SHAPE,
+    START,
+    TRACE,
+    Row,
+    SpanRows,
+    decode_gaps,
+    decode_outcomes,
+    decode_spans,
+    encode_rows,
+    span_record,
+)
+from agentguard.store._segment import Frame, SegmentFile
+from agentguard.values import Clock, SpanRecord
+
+CHUNK_SPANS = 128
+QUARANTINE = "quarantine"
+_DATA_KINDS = frozenset({Kind.SPANS, Kind.OUTCOMES, Kind.GAPS, Kind.RESOURCE})
+
+
+class _SealedFile:
+    """Collects the frames of a sealed segment and writes them."""
+
+    def __init__(self, header: Header, key: SealKey, disk: Disk, fd: int) -> None:
+        self._bound, self._key, self._disk, self._fd = header.bound, key, disk, fd
+        self._index = 0
+        self._offset = 0
+        self._write(header.pack())
+        self.places: list[Place] = []
+
+    def add(
+        self, body: Body, *, first_sequence: int = 0, rows: int = 0, start_range: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Seal and write one frame, and remember where it is."""
+        frame = self._seal(body)
+        self.places.append(Place(body.kind, self._offset, len(frame), first_sequence, rows, *start_range))
+        self._write(frame)
+
+    def finish(self, footer: Footer) -> None:
+        """Write footer and trailer, and bring all to disk."""
+        body = make_body(Kind.FOOTER, footer.pack(), level=_codec.SEALED_LEVEL)
+        frame = self._seal(body, is_last=True)
+        trailer = pack_trailer(self._offset, len(frame))
+        self._write(frame + trailer)
+        self._disk.sync(self._fd)
+
+    def _seal(self, body: Body, *, is_last: bool = False) -> bytes:
+        frame = pack_frame(
+            self._key, self._bound, kind=body.kind, codec=body.codec, number=self._index,
+            plain=body.data, is_last=is_last,
+        )  # fmt: skip
+        self._index += 1
+        return frame
+
+    def _write(self, data: bytes) -> None:
+        self._disk.write(self._fd, data)
+        self._offset += len(data)
+
+
+class Sealer:
+    """Seals the live segments of a store whose writers are gone."""
+
+    def __init__(self, segments: Path, keystore: Keystore, clock: Clock, disk: Disk) -> None:
+        self._folder = segments
+        self._keystore = keystore
+        self._clock = clock
+        self._disk = disk
+        self._known_sealed: set[str] = set()
+
+    def seal_all(self) -> int:
+        """
+        Seal every live segment that no process writes to.
+
+        Returns:
+            How many were sealed.
+
+        Raises:
+            OSError: The disk refused; what was not sealed stays as it was.
+
+        """
+        sealed = 0
+        for path in sorted(self._folder.iterdir()):
+            if parse_segment_name(path.name) is None or path.name in self._known_sealed:
+                continue
+            if self.seal(path):
+                sealed += 1
+        return sealed
+
+    def seal(self, path: Path) -> bool:
+        """Seal one live segment; False where it is sealed, in use, or cannot be opened."""
+        damage: list[Damage] = []
+        live = SegmentFile.open(path, self._keystore, damage.append)
+        if live is None:
+            return False
+        with live:
+            if live.is_sealed:
+                self._known_sealed.add(path.name)
+                return False
+            if live.header.name != path.name or not try_lock(live.fd) or not _is_same_file(live, path):
+                return False
+            self._replace(live, path, damage)
+            self._known_sealed.add(path.name)
+            return True
+
+    def _replace(self, live: SegmentFile, path: Path, damage: list[Damage]) -> None:
+        """Write the sealed file beside the live one, and put it into its place."""
+        temporary = path.with_name(f".{path.name}.tmp")
+        header = new_header(self._keystore, live.header.writer, live.header.n, State.SEALED)
+        fd = self._disk.create_over(temporary)
+        try:
+            sealed = _SealedFile(header, header.seal_key(self._keystore.root), self._disk, fd)
+            footer = _copy(live, sealed, damage, self._clock.unix_ns())
+            sealed.finish(footer)
+        except BaseException:
+            self._disk.unlink(temporary)
+            raise
+        finally:
+            self._disk.close(fd)
+        if set(footer.damage) - {"torn"}:
+            quarantine = path.parent.parent / QUARANTINE
+            quarantine.mkdir(mode=0o700, exist_ok=True)
+            self._disk.link(path, quarantine / path.name)
+        self._disk.rename(temporary, path)
+        self._disk.sync_folder(path.parent)
+
+
+def _is_same_file(live: SegmentFile, path: Path) -> bool:
+    """Whether the path still names the file that was opened: another process may have sealed it."""
+    try:
+        here, there = os.fstat(live.fd), path.lstat()
+    except OSError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+class _Chunks:
+    """Cuts a stream of rows into chunks of consecutive spans."""
+
+    def __init__(self, sealed: _SealedFile, chunk_spans: int = CHUNK_SPANS) -> None:
+        self._sealed = sealed
+        self._size = chunk_spans
+        self._shapes: dict[tuple[str, ...], int] = {}
+        self._rows: list[Row] = []
+        self._records: list[SpanRecord] = []
+        self._first = 0
+        self._next = 0
+        self.features: list[tuple[Body, int, int, tuple[int, int]]] = []
+        self.tags: list[tuple[int, int]] = []
+        self.chunks = 0
+        self.spans = 0
+
+    def add(self, frame: SpanRows) -> None:
+        """
+        Take the rows of one live frame, all or none.
+
+        Raises:
+            SegmentCorruptError: A row cannot be made into a record.
+
+        """
+        records = [span_record(row, frame.shapes) for row in frame.rows]
+        if self._rows and frame.first_sequence != self._next:
+            self.flush()  # Spans are absent in between: a chunk has consecutive ones only.
+        if not self._rows:
+            self._first = self._next = frame.first_sequence
+        numbers = [self._shapes.setdefault(tuple(shape), len(self._shapes)) for shape in frame.shapes]
+        for row, record in zip(frame.rows, records, strict=True):
+            row[SHAPE] = numbers[row[SHAPE]]
+            self._rows.append(row)
+            self._records.append(record)
+            self._next += 1
+            if len(self._rows) == self._size:
+                shapes = self._shapes
+                self.flush()
+                self._shapes = shapes  # Rows that follow refer to the same numbers.
+
+    def flush(self) -> None:
+        """Write the rows at hand as one chunk."""
+        rows, self._rows = self._rows, []
+        records, self._records = self._records, []
+        if rows:
+            shapes = [list(shape) for shape in self._shapes]
+            starts = [row[START] for row in rows]
+            span_range = (min(starts), max(starts))
+            self.tags += [(trace_tag(row[TRACE]), self.chunks) for row in rows]
+            plain = encode_rows(SpanRows(self._first, shapes, rows))
+            body = make_body(Kind.SPANS, plain, records=len(rows), level=_codec.SEALED_LEVEL)
+            self._sealed.add(body, first_sequence=self._first, rows=len(rows), start_range=span_range)
+            features = make_body(
+                Kind.FEATURES, encode_features(records, self._first), level=_codec.SEALED_LEVEL
+            )
+            self.features.append((features, self._first, len(rows), span_range))
+            self.chunks += 1
+            self.spans += len(rows)
+        self._first = self._next
+        self._shapes = {}
+
+
+def _copy(live: SegmentFile, sealed: _SealedFile, damage: list[Damage], now_unix_ns: int) -> Footer:
+    """Copy all that a live file holds: spans in chunks, then the rest, then the features together."""
+    chunks = _Chunks(sealed)
+    others: list[tuple[Frame, int]] = []
+    for frame in live.frames(_DATA_KINDS):
+        try:
+            if frame.kind == Kind.SPANS:
+                chunks.add(decode_spans(frame.plain))
+            else:
+                others.append((frame, _rows_of(frame)))
+        except SegmentCorruptError as error:
+            live.note_undecodable(frame, error)
+    chunks.flush()
+    outcomes = 0
+    for frame, rows in others:
+        sealed.add(make_body(Kind(frame.kind), frame.plain, level=_codec.SEALED_LEVEL), rows=rows)
+        outcomes += rows if frame.kind == Kind.OUTCOMES else 0
+    # Feature blocks stand together, so that a scan over them reads one piece of the file.
+    for body, first, rows, start_range in chunks.features:
+        sealed.add(body, first_sequence=first, rows=rows, start_range=start_range)
+    tags, numbers = tag_arrays(chunks.tags)
+    counts = Counter(place.kind for place in damage)
+    return Footer(tuple(sealed.places), tags, numbers, chunks.spans, outcomes, dict(counts), now_unix_ns)
+
+
+def _rows_of(frame: Frame) -> int:
+    """
+    Count the records of a frame that has no spans, and see that it decodes.
+
+    Raises:
+        SegmentCorruptError: It does not.
+
+    """
+    if frame.kind == Kind.OUTCOMES:
+        return sum(1 for _ in decode_outcomes(frame.plain))
+    if frame.kind == Kind.GAPS:
+        return sum(1 for _ in decode_gaps(frame.plain))
+    return 0

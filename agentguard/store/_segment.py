@@ -1,0 +1,362 @@
+"""
+Reading one segment file: its frames, whatever happened to it.
+
+Damage is reported and passed over, up to the next frame that is whole. A sealed
+file is read by its footer; where that is damaged, and in live files, frame by
+frame.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from agentguard.errors import KeyUnavailableError, SealError, SegmentCorruptError, TamperedError
+from agentguard.seal import Keystore, open_regular
+from agentguard.store import _codec
+from agentguard.store._damage import Damage
+from agentguard.store._disk import try_lock, unlock
+from agentguard.store._footer import Footer, Place, unpack_footer
+from agentguard.store._layout import (
+    FRAME_HEAD_BYTES,
+    FRAME_MAGIC,
+    HEADER_BYTES,
+    PAYLOAD_BYTES_MAX,
+    SEGMENT_VERSION,
+    TRAILER_BYTES,
+    FrameHead,
+    Header,
+    Kind,
+    State,
+    is_frame_intact,
+    open_frame,
+    unpack_frame_head,
+    unpack_header,
+    unpack_trailer,
+)
+
+LIVE_READ_BYTES_MAX = 64 * 1024 * 1024
+"""A live segment is rotated long before this; what lies beyond is not ours."""
+_READ_BYTES = 1024 * 1024
+_RESYNC_FACTOR_MAX = 8
+"""Looking for the next whole frame may read the file this many times over, not more."""
+
+ReportDamage = Callable[[Damage], None]
+
+
+class Frame(NamedTuple):
+    """One opened frame."""
+
+    kind: int
+    number: int
+    offset: int
+    plain: bytes
+
+
+class SegmentFile:
+    """One open segment. Use it as a context manager."""
+
+    def __init__(self, fd: int, path: Path, header: Header, keystore: Keystore, report: ReportDamage) -> None:
+        self._fd = fd
+        self._report = report
+        self.path = path
+        self.header = header
+        self._bound = header.bound
+        self._key = header.seal_key(keystore.root_of(header.generation))
+        self._key.check(header.commitment)
+        self._footer: Footer | None = None
+        self._is_footer_read = False
+
+    @classmethod
+    def open(cls, path: Path, keystore: Keystore, report: ReportDamage) -> SegmentFile | None:
+        """Open a segment; `None` where it cannot be read at all, and that is reported."""
+
+        def refuse(kind: str, detail: str) -> None:
+            report(Damage(kind, path.name, 0, 0, detail))
+
+        try:
+            fd = open_regular(path)
+        except FileNotFoundError:
+            return None  # Retention removed it, or sealing replaced it: nothing is lost.
+        except (OSError, SealError) as error:
+            refuse("unreadable", getattr(error, "strerror", None) or "it is no regular file")
+            return None
+        try:
+            header = unpack_header(os.pread(fd, HEADER_BYTES, 0))
+            if header is None:
+                if os.fstat(fd).st_size < HEADER_BYTES:
+                    refuse("torn", "the file is shorter than a header")
+                else:
+                    refuse("header", "the header is damaged: nothing in the file can be opened")
+            elif header.version > SEGMENT_VERSION:
+                refuse(
+                    "newer",
+                    f"the file has format version {header.version}, expected at most {SEGMENT_VERSION}",
+                )
+            elif header.store_id != keystore.store_id:
+                refuse("foreign", "the file belongs to another store")
+            else:
+                return cls(fd, path, header, keystore, report)
+        except KeyUnavailableError:
+            refuse("no-key", "the generation of keys that sealed it is gone")
+        except TamperedError:
+            refuse("tampered", "the header was altered: its key commitment is not the key's")
+        except OSError as error:
+            refuse("unreadable", error.strerror or "it cannot be read")
+        os.close(fd)
+        return None
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def fd(self) -> int:
+        """The open file."""
+        return self._fd
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the file was written once, with a footer."""
+        return self.header.state == State.SEALED
+
+    @property
+    def footer(self) -> Footer | None:
+        """The footer; `None` for a live file, and for a damaged one, which is reported."""
+        if not self._is_footer_read and self.is_sealed:
+            self._footer = self._read_footer()
+        self._is_footer_read = True
+        return self._footer
+
+    def use_footer(self, footer: Footer) -> None:
+        """Take a footer that was read before from the same file."""
+        self._footer, self._is_footer_read = footer, True
+
+    def is_written(self) -> bool:
+        """Whether some process still appends to the file."""
+        if self.is_sealed:
+            return False
+        if try_lock(self._fd, is_shared=True):
+            unlock(self._fd)
+            return False
+        return True
+
+    def frames(self, kinds: Collection[int]) -> Iterator[Frame]:
+        """Open all frames of these kinds, in the order of the file."""
+        footer = self.footer
+        if footer is not None:
+            wanted = [place for place in footer.places if place.kind in kinds]
+            yield from self.frames_at(wanted)
+        else:
+            yield from self._scan(kinds)
+
+    def frames_at(self, places: list[Place]) -> Iterator[Frame]:
+        """Open the frames at these places of a sealed file; neighbours are read at once."""
+        start = 0
+        while start < len(places):
+            end, stop = start, places[start].offset
+            while end < len(places) and places[end].offset == stop:
+                if end > start and stop + places[end].size_bytes - places[start].offset > _READ_BYTES:
+                    break
+                stop += places[end].size_bytes
+                end += 1
+            base = places[start].offset
+            data = self._pread(base, stop - base)
+            for place in places[start:end]:
+                frame = self._frame_at(data, place.offset - base, place)
+                if frame is not None:
+                    yield frame
+            start = end
+
+    def _pread(self, offset: int, size_bytes: int) -> bytes:
+        """Read a piece of the file; short where the file ends or the system refuses."""
+        parts, done = [], 0
+        try:
+            while done < size_bytes:
+                part = os.pread(self._fd, min(size_bytes - done, 1 << 24), offset + done)
+                if not part:
+                    break
+                parts.append(part)
+                done += len(part)
+        except OSError as error:
+            self._note("unreadable", offset + done, size_bytes - done, error.strerror or "it cannot be read")
+        return b"".join(parts)
+
+    def _frame_at(self, data: bytes, offset: int, place: Place) -> Frame | None:
+        """Open one frame that the footer names."""
+        head = unpack_frame_head(data, offset)
+        if (
+            head is None
+            or head.kind != place.kind
+            or head.length + FRAME_HEAD_BYTES != place.size_bytes
+            or not is_frame_intact(data, offset, head)
+        ):
+            self._note("damaged", place.offset, place.size_bytes, "the checksum of a chunk is wrong")
+            return None
+        return self._open(data, offset, head, place.offset)
+
+    def _open(self, data: bytes, offset: int, head: FrameHead, file_offset: int) -> Frame | None:
+        """Decrypt and decompress one whole frame."""
+        sealed = self._authenticate(data, offset, head, file_offset)
+        return None if sealed is None else self._decompress(sealed, head, file_offset)
+
+    def _authenticate(self, data: bytes, offset: int, head: FrameHead, file_offset: int) -> bytes | None:
+        """Decrypt one whole frame."""
+        try:
+            return open_frame(self._key, self._bound, data, offset, head)
+        except TamperedError:
+            self._note(
+                "tampered", file_offset, FRAME_HEAD_BYTES + head.length,
+                "the checksum is right and the seal is not: altered, or moved from another place",
+            )  # fmt: skip
+            return None
+
+    def _decompress(self, sealed: bytes, head: FrameHead, file_offset: int) -> Frame | None:
+        """Decompress an authentic frame."""
+        try:
+            return Frame(head.kind, head.number, file_offset, _codec.decompress(head.codec, sealed))
+        except SegmentCorruptError as error:
+            self._note("undecodable", file_offset, FRAME_HEAD_BYTES + head.length, str(error))
+            return None
+
+    def _scan(self, kinds: Collection[int]) -> Iterator[Frame]:
+        """Walk from frame to frame, and from damage to the next whole frame."""
+        size = os.fstat(self._fd).st_size
+        data = self._pread(HEADER_BYTES, min(size, LIVE_READ_BYTES_MAX) - HEADER_BYTES)
+        if size > LIVE_READ_BYTES_MAX and not self.is_sealed:
+            self._note("damaged", LIVE_READ_BYTES_MAX, size - LIVE_READ_BYTES_MAX, "the file is too long")
+        offset, expected, seen, has_ended, is_after_damage = 0, 0, _Seen(), False, False
+        work_left = _RESYNC_FACTOR_MAX * max(len(data), _READ_BYTES)
+        while offset < len(data):
+            head = unpack_frame_head(data, offset)
+            end = offset + FRAME_HEAD_BYTES + (head.length if head else 0)
+            if head is None or end > len(data) or not is_frame_intact(data, offset, head):
+                if self.is_sealed and unpack_trailer(data[offset : offset + TRAILER_BYTES]) is not None:
+                    break
+                found, work_left = _next_intact(data, offset + 1, work_left)
+                self._note_gap(data, offset, found, head, has_ended=has_ended)
+                offset, is_after_damage = found, True
+                continue
+            place, offset_before, offset = HEADER_BYTES + offset, offset, end
+            # Every frame is authenticated, wanted or not: a planted one must not
+            # pass for one that was seen.
+            sealed = self._authenticate(data, offset_before, head, place)
+            if sealed is None:
+                is_after_damage = True
+                continue
+            if head.number in seen:
+                self._note("duplicate", place, end - offset_before, f"frame {head.number} was there before")
+                continue
+            if head.number > expected and not is_after_damage:
+                self._note("missing", place, 0, f"frames {expected} to {head.number - 1} are absent")
+            seen.add(head.number)
+            expected, is_after_damage = max(expected, head.number + 1), False
+            has_ended = has_ended or head.kind == Kind.END
+            if head.kind in kinds:
+                frame = self._decompress(sealed, head, place)
+                if frame is not None:
+                    yield frame
+
+    def _note_gap(
+        self, data: bytes, offset: int, found: int, head: FrameHead | None, *, has_ended: bool
+    ) -> None:
+        """Say what lies between the last whole frame and the next one."""
+        if found < len(data):
+            self._note("damaged", HEADER_BYTES + offset, found - offset, "the checksum of a frame is wrong")
+            return
+        is_cut = len(data) - offset < FRAME_HEAD_BYTES or (
+            head is not None and offset + FRAME_HEAD_BYTES + head.length > len(data)
+        )
+        if self.is_sealed or has_ended or not is_cut:
+            self._note("damaged", HEADER_BYTES + offset, found - offset, "the checksum of a frame is wrong")
+        elif not self.is_written():
+            self._note("torn", HEADER_BYTES + offset, found - offset, "the file ends within a frame")
+        # Else the writer is about to finish this frame: nothing is wrong.
+
+    def _read_footer(self) -> Footer | None:
+        """Find the footer by the trailer."""
+        size = os.fstat(self._fd).st_size
+        found = unpack_trailer(self._pread(max(size - TRAILER_BYTES, 0), TRAILER_BYTES))
+        if found is None or not FRAME_HEAD_BYTES < found[1] <= PAYLOAD_BYTES_MAX + FRAME_HEAD_BYTES:
+            self._note("footer", 0, 0, "the trailer is missing or damaged")
+            return None
+        data = self._pread(*found)
+        head = unpack_frame_head(data, 0)
+        if (
+            head is None
+            or head.kind != Kind.FOOTER
+            or head.length + FRAME_HEAD_BYTES != len(data)
+            or not is_frame_intact(data, 0, head)
+        ):
+            self._note("footer", found[0], found[1], "the checksum of the footer is wrong")
+            return None
+        frame = self._open(data, 0, head, found[0])
+        if frame is None:
+            return None
+        try:
+            footer = unpack_footer(frame.plain)
+        except SegmentCorruptError as error:
+            self._note("undecodable", found[0], found[1], str(error))
+            return None
+        for kind, count in footer.damage.items():
+            self._note(kind, 0, 0, f"{count} places were lost before the segment was sealed")
+        return footer
+
+    def note_undecodable(self, frame: Frame, error: Exception) -> None:
+        """Report a frame that opened and does not decode."""
+        self._note("undecodable", frame.offset, 0, str(error))
+
+    def _note(self, kind: str, offset: int, size_bytes: int, detail: str) -> None:
+        self._report(Damage(kind, self.path.name, offset, size_bytes, detail))
+
+
+class _Seen:
+    """Which frame numbers were seen: a bitmap, since they come in order but for damage."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._others: set[int] = set()
+
+    def __contains__(self, index: int) -> bool:
+        return index < self._next and index not in self._others
+
+    def add(self, index: int) -> None:
+        """Mark a number; those that are skipped are remembered as not seen."""
+        if index >= self._next:
+            # A hostile number must not make this set large: only a few are kept.
+            first = max(self._next, index - 65_536)
+            self._others.update(range(first, index))
+            self._next = index + 1
+        else:
+            self._others.discard(index)
+
+
+def _next_intact(data: bytes, offset: int, work_left: int) -> tuple[int, int]:
+    """
+    Find the next whole frame.
+
+    Returns:
+        Its offset, or the length of *data* where there is none, and how many
+        bytes may still be looked at.
+
+    """
+    while work_left > 0:
+        offset = data.find(FRAME_MAGIC, offset)
+        if offset < 0:
+            return len(data), work_left
+        head = unpack_frame_head(data, offset)
+        if head is not None and offset + FRAME_HEAD_BYTES + head.length <= len(data):
+            work_left -= head.length
+            if is_frame_intact(data, offset, head):
+                return offset, work_left
+        work_left -= FRAME_HEAD_BYTES
+        offset += 1
+    return len(data), work_left

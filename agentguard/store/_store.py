@@ -1,0 +1,144 @@
+"""The store of one machine: a folder, its keys, writers and queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from agentguard.errors import StoreError
+from agentguard.seal import Keystore, create_keystore, ensure_private_folder, open_keystore
+from agentguard.store._blob import SealedBlob
+from agentguard.store._cache import FooterCache
+from agentguard.store._config import WriterConfig
+from agentguard.store._disk import Disk
+from agentguard.store._query import Query
+from agentguard.store._sealing import Sealer
+from agentguard.store._sql import SqlResult, run_sql
+from agentguard.store._writer import SegmentWriter
+from agentguard.values import Clock, InternalErrorHook, KeyProvider
+
+SEGMENTS = "seg"
+BLOBS = "blobs"
+
+
+class Store:
+    """An open store. Opening it reads keys only; files are made by the first write."""
+
+    def __init__(self, folder: Path, keystore: Keystore, clock: Clock, disk: Disk | None = None) -> None:
+        self.folder = folder
+        self.keystore = keystore
+        self.clock = clock
+        self._disk = disk or Disk()
+        self._cache = FooterCache()
+
+    @classmethod
+    def create(cls, folder: Path, *, provider: KeyProvider, clock: Clock, disk: Disk | None = None) -> Store:
+        """
+        Make a new store.
+
+        Raises:
+            StoreError: The folder cannot be used, or holds a store already.
+            KeyUnavailableError: The provider gives no key.
+
+        """
+        folder = Path(folder)
+        keystore = create_keystore(folder, provider)
+        for name in (SEGMENTS, BLOBS):
+            ensure_private_folder(folder / name)
+        return cls(folder, keystore, clock, disk)
+
+    @classmethod
+    def open(cls, folder: Path, *, provider: KeyProvider, clock: Clock, disk: Disk | None = None) -> Store:
+        """
+        Open a store that exists; nothing is written.
+
+        Raises:
+            StoreError: There is none, or its folder is not safe.
+            KeyUnavailableError: The provider gives no key, or another one.
+            TamperedError: The STORE file is damaged or altered.
+
+        """
+        folder = Path(folder)
+        return cls(folder, open_keystore(folder, provider), clock, disk)
+
+    @property
+    def segments(self) -> Path:
+        """The folder of the segments."""
+        return self.folder / SEGMENTS
+
+    def writer(
+        self,
+        *,
+        resource: Mapping[str, str],
+        on_internal_error: InternalErrorHook,
+        config: WriterConfig | None = None,
+    ) -> SegmentWriter:
+        """
+        Make the writer of this process; its file is made when the first span is written.
+
+        Raises:
+            StoreError: The folder of the segments is not safe.
+
+        """
+        try:
+            ensure_private_folder(self.segments)
+        except StoreError as error:
+            if self.segments.exists():
+                raise
+            # A read-only disk: the writer counts and reports what it cannot write.
+            on_internal_error("store.disk", error)
+        return SegmentWriter(
+            self.segments, keystore=self.keystore, clock=self.clock, resource=resource,
+            on_internal_error=on_internal_error, config=config, disk=self._disk,
+        )  # fmt: skip
+
+    def query(self) -> Query:
+        """Begin to read."""
+        return Query(self.segments, self.keystore, self._cache)
+
+    def sql(self, query: str, *, since_unix_ns: int | None = None, spans_max: int = 200_000) -> SqlResult:
+        """
+        Run one SQL query over the newest spans, in memory.
+
+        Args:
+            query:
+                One SELECT over `spans`, `outcomes`, `gaps`.
+
+            since_unix_ns:
+                Only spans that start then or later are loaded.
+
+            spans_max:
+                How many spans are loaded at most, the newest ones.
+
+        Raises:
+            StoreError: The query is no plain SELECT, is wrong, or runs too long.
+
+        """
+        return run_sql(self.query(), query, since_unix_ns=since_unix_ns, spans_max=spans_max)
+
+    def sealed_blob(self, name: str) -> SealedBlob:
+        """
+        Name one of the small sealed files.
+
+        Raises:
+            StoreError: The name is not one of `BLOB_NAMES`.
+
+        """
+        ensure_private_folder(self.folder / BLOBS)
+        return SealedBlob(self.folder / BLOBS, name, self.keystore)
+
+    def seal_segments(self) -> int:
+        """
+        Seal the live segments that no process writes to; returns how many.
+
+        Raises:
+            StoreError: The disk refused; what was not sealed stays as it was.
+
+        """
+        try:
+            return Sealer(self.segments, self.keystore, self.clock, self._disk).seal_all()
+        except OSError as error:
+            raise StoreError(f"{self.segments}: cannot be sealed: {error.strerror or error}") from error
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.folder)!r})"

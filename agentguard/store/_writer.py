@@ -1,0 +1,411 @@
+"""
+The writer: takes finished spans on the hot path, writes them in the background.
+
+`append` puts a span into a queue that is bounded by bytes, and returns. One
+thread makes records, encodes, seals and appends them, and brings them to disk
+within the stated window. What cannot be kept is dropped, counted by reason, and
+written down as a gap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from agentguard.seal import Keystore
+from agentguard.store._batch import Batcher, Drops
+from agentguard.store._config import WriterConfig
+from agentguard.store._disk import Disk
+from agentguard.store._live import Body
+from agentguard.store._outlet import Outlet
+from agentguard.store._sealing import Sealer
+from agentguard.values import Clock, FlushResult, GapRecord, InternalErrorHook, OutcomeRecord, SpanSource
+
+_IDLE_S: Final = 3600.0
+_OUTCOME_BYTES: Final = 512
+_BACKPRESSURE_PAUSE_S: Final = 1.0
+
+
+class _QueuedOutcome:
+    """An outcome in the queue, with the size that a span has by itself."""
+
+    __slots__ = ("bytes_estimate", "outcome")
+
+    def __init__(self, outcome: OutcomeRecord) -> None:
+        self.outcome = outcome
+        self.bytes_estimate = _OUTCOME_BYTES
+
+
+class SegmentWriter:
+    """
+    Writes the spans of one process; a `SpanSink`.
+
+    Safe for threads, for signal handlers, and for fork: a child gets an empty
+    queue, a new writer id and its own file. `append` takes no lock.
+    """
+
+    def __init__(
+        self,
+        segments: Path,
+        *,
+        keystore: Keystore,
+        clock: Clock,
+        resource: Mapping[str, str],
+        on_internal_error: InternalErrorHook,
+        config: WriterConfig | None = None,
+        disk: Disk | None = None,
+    ) -> None:
+        self.config = config or WriterConfig()
+        self._segments = segments
+        self._keystore = keystore
+        self._clock = clock
+        self._resource = dict(resource)
+        self._on_internal_error = on_internal_error
+        self._disk = disk or Disk()
+        self._outlet: Outlet | None = None
+        self._is_closed = False
+        self._reset()
+        # A weak reference: the registration outlives the writer, for fork has no way to undo it.
+        this = weakref.ref(self)
+
+        def after_fork() -> None:
+            writer = this()
+            if writer is not None:
+                writer._after_fork()  # noqa: SLF001 - its own method
+
+        os.register_at_fork(after_in_child=after_fork)
+
+    def _reset(self) -> None:
+        """Begin with nothing: at the start, and in the child of a fork."""
+        self._pid = os.getpid()
+        self._queue: deque[SpanSource | _QueuedOutcome] = deque()
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._accepted = 0
+        self._drops = Drops()
+        self._thread: threading.Thread | None = None
+        self._sealing_thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._stepping = threading.Lock()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._flushed = threading.Condition(threading.Lock())
+        self._flush_wanted = 0
+        self._flush_done = 0
+        self._is_stopping = False
+        self._no_wait_until_ns = 0
+        # Both make the next append take the slow path, which starts the thread or wakes it.
+        self._is_asleep = True
+        self._is_pressed = False
+        config = self.config
+        self._soft_bytes = min(config.frame_bytes_max, config.queue_bytes_max)
+        self._batcher = Batcher(self._drops, self._on_internal_error, config.record_bytes_max)
+        self._outlet = Outlet(
+            self._segments, keystore=self._keystore, clock=self._clock, resource=self._resource,
+            config=config, disk=self._disk, on_internal_error=self._on_internal_error,
+        )  # fmt: skip
+
+    def _after_fork(self) -> None:
+        """In the child: leave the parent's file and queue alone, and begin anew."""
+        if self._outlet is not None:
+            self._outlet.abandon()
+        self._reset()
+
+    # The hot path --------------------------------------------------------------
+
+    def append(self, source: SpanSource) -> bool:
+        """
+        Queue a finished span.
+
+        Returns:
+            False where it was dropped, and counted.
+
+        """
+        size = source.bytes_estimate
+        # The interpreter does not switch threads within an addition to an attribute.
+        self._bytes_in += size
+        if self._is_asleep or self._is_closed or self._bytes_in - self._bytes_out > self._soft_bytes:
+            return self._append_slowly(source, size)
+        self._accepted += 1
+        self._queue.append(source)
+        return True
+
+    def append_outcome(self, outcome: OutcomeRecord) -> bool:
+        """Queue an outcome; False where it was dropped, and counted."""
+        return self.append(_QueuedOutcome(outcome))  # type: ignore[arg-type]
+
+    def append_gap(self, gap: GapRecord) -> None:
+        """Count a loss that happened before the sink."""
+        self._drops.count(gap.reason, gap.last_unix_ns, gap.count, gap.first_unix_ns)
+        self._wake_up()
+
+    def _append_slowly(self, source: SpanSource, size: int) -> bool:
+        """Queue where the thread must be woken, or where there may be no room."""
+        if self._is_closed:
+            return self._drop("closed", size)
+        if os.getpid() != self._pid:
+            # A fork that Python did not see, such as a raw clone in an extension.
+            self._after_fork()
+            self._bytes_in = size
+        if self._bytes_in - self._bytes_out > self.config.queue_bytes_max and not self._wait_for_room():
+            outlet = self._outlet
+            return self._drop((outlet and outlet.trouble) or "queue_full", size)
+        self._accepted += 1
+        self._queue.append(source)
+        self._wake_up()
+        return True
+
+    def _drop(self, reason: str, size: int) -> bool:
+        """Count one dropped span."""
+        self._bytes_in -= size
+        self._drops.count(reason, self._clock.unix_ns())
+        return False
+
+    def _wake_up(self) -> None:
+        """Start the thread or wake it; cheap where it is already at work."""
+        if self._thread is None:
+            self._start()
+        if self._is_asleep:
+            self._is_asleep = False
+            self._wake.put(None)
+        elif not self._is_pressed and self._bytes_in - self._bytes_out > self._soft_bytes:
+            self._is_pressed = True
+            self._wake.put(None)
+
+    def _start(self) -> None:
+        """Start the thread, once; whoever comes second goes on."""
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._thread is None and not self._is_stopping:
+                thread = threading.Thread(target=self._run, name="agentguard-store", daemon=True)
+                thread.start()
+                self._thread = thread
+        except RuntimeError:
+            # The interpreter shuts down and starts no threads: close() writes by itself.
+            self._is_pressed = True
+        finally:
+            self._starting.release()
+
+    def _wait_for_room(self) -> bool:
+        """Hold up the caller for a moment; never on an event loop, and not again at once in vain."""
+        now = time.monotonic_ns()
+        if now < self._no_wait_until_ns or _is_on_event_loop() or threading.current_thread() is self._thread:
+            return False
+        self._is_pressed = False
+        self._wake_up()
+        deadline = now + int(self.config.backpressure_s_max * 1e9)
+        while self._bytes_in - self._bytes_out > self.config.queue_bytes_max:
+            if time.monotonic_ns() >= deadline or self._is_closed:
+                self._no_wait_until_ns = time.monotonic_ns() + int(_BACKPRESSURE_PAUSE_S * 1e9)
+                return False
+            time.sleep(0.001)
+        return True
+
+    # What has become of them ---------------------------------------------------
+
+    @property
+    def stored(self) -> int:
+        """Spans and outcomes on disk since the start of this process."""
+        return self._outlet.stored if self._outlet else 0
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Losses since the start of this process, by reason."""
+        return self._drops.counts
+
+    @property
+    def pending(self) -> int:
+        """Spans and outcomes taken and not yet on disk."""
+        return max(self._accepted - self.stored - self._drops.counts.get("encode_error", 0)
+                   - self._drops.counts.get("too_long", 0), 0)  # fmt: skip
+
+    @property
+    def writer_id(self) -> str:
+        """The random id of this process's files, 16 hexadecimal digits."""
+        return self._outlet.writer.hex() if self._outlet else ""
+
+    def flush(self, timeout_s: float) -> FlushResult:
+        """Bring all that was queued before the call to disk, within the time."""
+        if os.getpid() != self._pid:
+            self._after_fork()
+        with self._flushed:
+            self._flush_wanted += 1
+            ticket = self._flush_wanted
+        if self._thread is None:
+            self._start()
+        if self._thread is None:
+            # No thread can be had any more: the interpreter shuts down.
+            self._step()
+        self._wake.put(None)
+        with self._flushed:
+            is_done = self._flushed.wait_for(lambda: self._flush_done >= ticket, timeout=max(timeout_s, 0))
+        return self._result(is_complete=is_done)
+
+    def close(self, timeout_s: float) -> FlushResult:
+        """Flush, seal, and take nothing more; a second call does nothing."""
+        if os.getpid() != self._pid:
+            self._after_fork()
+        deadline = time.monotonic() + max(timeout_s, 0)
+        self._is_closed = True
+        self._is_stopping = True
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            self._wake.put(None)
+            thread.join(max(deadline - time.monotonic(), 0))
+        if thread is None or not thread.is_alive():
+            self._finish()
+        result = self._result(is_complete=self.pending == 0)
+        sealing = self._sealing_thread
+        if sealing is not None:
+            sealing.join(max(deadline - time.monotonic(), 0))
+        return result
+
+    def _result(self, *, is_complete: bool) -> FlushResult:
+        return FlushResult(is_complete, self.stored, self._drops.total, self.pending)
+
+    # The thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Write until closed; an error is reported and the thread goes on."""
+        self._seal_in_background()
+        while not self._is_stopping:
+            try:
+                self._sleep()
+                if not self._is_stopping:
+                    self._step()
+            except BaseException as error:  # Law 1: the thread must outlive any error of its own.
+                self._on_internal_error("store.writer", error)
+                time.sleep(0.05)
+
+    def _sleep(self) -> None:
+        """Wait for work: long where there is none, else until the next write or sync is due."""
+        outlet = self._outlet
+        assert outlet is not None
+        if self._queue:
+            wait_s = self.config.frame_interval_s
+            if self._flush_wanted > self._flush_done or self._bytes_in - self._bytes_out > self._soft_bytes:
+                wait_s = 0.0
+            if outlet.is_blocked:
+                wait_s = max(wait_s, outlet.due_in_s(_IDLE_S))
+        else:
+            wait_s = outlet.due_in_s(_IDLE_S)
+            if self._flush_wanted > self._flush_done and not outlet.is_blocked:
+                wait_s = 0.0
+            self._is_asleep = True
+            if self._queue:
+                # A span came between the two looks.
+                self._is_asleep = False
+                wait_s = min(wait_s, self.config.frame_interval_s)
+        if wait_s > 0:
+            was_asleep = self._is_asleep
+            try:
+                self._wake.get(timeout=wait_s)
+            except queue.Empty:
+                pass
+            else:
+                if was_asleep and self._flush_wanted == self._flush_done and not self._is_stopping:
+                    # Woken by the first span: wait for others that may share its frame.
+                    self._wait_for_more()
+        while not self._wake.empty():
+            self._wake.get()
+
+    def _wait_for_more(self) -> None:
+        """Collect spans for one interval, or until a flush, a close or much data."""
+        with contextlib.suppress(queue.Empty):
+            self._wake.get(timeout=self.config.frame_interval_s)
+
+    def _step(self) -> None:
+        """Write what is queued, sync what is due, and answer flushes."""
+        outlet = self._outlet
+        assert outlet is not None
+        with self._stepping:
+            wanted = self._flush_wanted
+            is_flush = wanted > self._flush_done
+            while True:
+                if not outlet.put(()):
+                    break  # The disk refuses; the queue waits, and is bounded.
+                if not self._queue:
+                    break
+                outlet.put(self._take_batch())
+            if outlet.put(self._batcher.gap_bodies()) and not self._queue:
+                # Counters of spans that other threads added without a lock, made right.
+                self._bytes_in = max(self._bytes_in, self._bytes_out)
+            is_synced = outlet.sync(is_forced=is_flush)
+            self._is_pressed = False
+            if is_flush and is_synced:
+                with self._flushed:
+                    self._flush_done = max(self._flush_done, wanted)
+                    self._flushed.notify_all()
+            if outlet.has_rotated:
+                outlet.has_rotated = False
+                self._seal_in_background()
+
+    def _take_batch(self) -> list[Body]:
+        """Take one frame's worth out of the queue and encode it."""
+        sources: list[SpanSource] = []
+        outcomes: list[OutcomeRecord] = []
+        size = 0
+        config = self.config
+        while (
+            self._queue
+            and size < config.frame_bytes_max
+            and len(sources) + len(outcomes) < config.frame_spans_max
+        ):
+            item = self._queue.popleft()
+            size += item.bytes_estimate
+            if isinstance(item, _QueuedOutcome):
+                outcomes.append(item.outcome)
+            else:
+                sources.append(item)
+        bodies = self._batcher.bodies(sources, outcomes, self._clock.unix_ns())
+        self._bytes_out += size
+        return bodies
+
+    def _finish(self) -> None:
+        """Write the rest, close the file and seal it; the thread has ended."""
+        outlet = self._outlet
+        assert outlet is not None
+        try:
+            self._flush_wanted += 1
+            self._step()
+            outlet.close()
+            if self.config.is_sealing:
+                outlet.seal_own()
+        except Exception as error:  # Law 1: closing never raises.
+            self._on_internal_error("store.close", error)
+
+    def _seal_in_background(self) -> None:
+        """Seal what other writers, or rotation, left behind."""
+        if not self.config.is_sealing or self._is_stopping:
+            return
+        if self._sealing_thread is not None and self._sealing_thread.is_alive():
+            return
+        sealer = Sealer(self._segments, self._keystore, self._clock, self._disk)
+
+        def seal() -> None:
+            try:
+                sealer.seal_all()
+            except Exception as error:  # Law 1: what is not sealed stays readable as it is.
+                self._on_internal_error("store.seal", error)
+
+        thread = threading.Thread(target=seal, name="agentguard-seal", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return  # The interpreter shuts down; the next process seals.
+        self._sealing_thread = thread
+
+
+def _is_on_event_loop() -> bool:
+    """Whether this thread runs a coroutine just now; asyncio is only asked where it is loaded."""
+    events = sys.modules.get("asyncio.events")
+    return events is not None and events._get_running_loop() is not None  # noqa: SLF001 - the documented fast check
