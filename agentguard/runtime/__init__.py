@@ -17,8 +17,8 @@ from agentguard.runtime.api import (
     shutdown,
     span,
 )
-from agentguard.runtime.config import Config, find_file, load_config
 from agentguard.runtime.clock import SystemClock
+from agentguard.runtime.config import Config, find_file, load_config
 from agentguard.runtime.decorators import agent, guard, model, retriever, tool, workflow
 from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
 

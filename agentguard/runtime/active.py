@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentguard.runtime.config import policies_configured
+from agentguard.runtime.spec import CallSpec
+
 if TYPE_CHECKING:
+    # Only the types: they need the store and its keys, `import agentguard` does not.
     from agentguard.runtime.calls import GuardedCall
     from agentguard.runtime.core import Runtime
-    from agentguard.runtime.spec import CallSpec
 
 
 class _Active:
     """What this process has been set up with."""
 
-    __slots__ = ("is_off", "lock", "runtime")
+    __slots__ = ("is_off", "lock", "runtime", "start")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.runtime: Runtime | None = None
         self.is_off = False
         """Whether calls before `init()` are known to run as they are."""
+        self.start: Callable[[], Runtime | None] | None = None
+        """Initialises without arguments; set by the module that has `init`."""
 
 
 ACTIVE = _Active()
@@ -58,14 +63,11 @@ def begin_call(spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 def _first_call() -> Runtime | None:
     """Decide once what calls before `init()` do."""
-    from agentguard.runtime.config import policies_configured
-
     with ACTIVE.lock:
         if ACTIVE.runtime is not None:
             return ACTIVE.runtime
         if not policies_configured(os.environ, Path.cwd()):
             ACTIVE.is_off = True
             return None
-    from agentguard.runtime.api import init
-
-    return init()
+    assert ACTIVE.start is not None
+    return ACTIVE.start()

@@ -7,16 +7,22 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentguard.capture import Span, context_with, current_span, find_parent
-from agentguard.capture import attach, detach
+from agentguard.capture import RandomIds, Span, attach, context_with, current_span, detach, find_parent
 from agentguard.errors import ConfigurationError
 from agentguard.runtime.active import ACTIVE
-from agentguard.runtime.runs import Run, RunScope
+from agentguard.runtime.clock import SystemClock
+from agentguard.runtime.config import load_config
+from agentguard.runtime.mirror import mirror_span
+from agentguard.runtime.runs import RunScope, new_run
 from agentguard.values import AttributeValue, FlushResult, OutcomeRecord
 from agentguard.values import attributes as names
 
 if TYPE_CHECKING:
     from agentguard.runtime.core import Runtime
+
+_IDS = RandomIds()
+_CLOCK = SystemClock()
+"""For runs, which may be opened before `init()`."""
 
 
 def init(
@@ -68,8 +74,6 @@ def init(
         KeyUnavailableError: The key cannot be had, or is not the store's.
         StoreError: The store cannot be opened.
     """
-    from agentguard.runtime.config import load_config
-
     config = load_config(
         {
             "service": service,
@@ -101,6 +105,9 @@ def init(
         ACTIVE.runtime = runtime = Runtime(config)
         atexit.register(runtime.shutdown)
         return runtime
+
+
+ACTIVE.start = init
 
 
 def shutdown(timeout_s: float | None = None) -> FlushResult:
@@ -173,20 +180,10 @@ def run(
         ...     this.principal
         'ann'
     """
-    # The ids and the clock are those of the runtime where there is one; a run
-    # opened before `init()` is a run all the same.
-    runtime = ACTIVE.runtime
-    if runtime is not None:
-        fresh = runtime.new_run()
-        run_id, start_ns = fresh.run_id, fresh.start_ns
-    else:
-        import time
-
-        run_id, start_ns = os.urandom(16).hex(), time.perf_counter_ns()
     return RunScope(
-        Run(
-            run_id,
-            start_ns=start_ns,
+        new_run(
+            _IDS,
+            _CLOCK,
             conversation_id=conversation_id,
             principal=principal,
             roles=tuple(roles),
@@ -339,7 +336,7 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
         attributes.update(self._attributes or {})
         name = names.span_name(row.operation, self._name) if row.subject else self._name
         parent = find_parent()
-        mirror = runtime.mirror_span(name, row.otel_kind, None, is_root=parent.owner is None)
+        mirror = mirror_span(runtime.config.otel, name, row.otel_kind, None)
         self._span = made = Span(
             runtime.environment,
             name,

@@ -10,20 +10,22 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from agentguard.runtime.services import Services
+
 if TYPE_CHECKING:
+    # Only the type: the exporters are loaded when something is exported.
     from agentguard.export import OtlpExporter
-    from agentguard.runtime.core import Runtime
 
 
 class Background:
     """The background threads of one runtime."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._stop = threading.Event()
         self._exporter: OtlpExporter | None = None
         self._drift: threading.Thread | None = None
-        config = runtime.config
+        config = services.config
         if config.export != "none":
             self._start_exporter()
         if config.drift_interval_s > 0:
@@ -33,24 +35,26 @@ class Background:
     def _start_exporter(self) -> None:
         from agentguard.export import exporter_from_config
 
-        runtime = self._runtime
-        self._exporter = exporter_from_config(runtime.store, runtime.config, on_internal_error=runtime.health)
+        services = self._services
+        self._exporter = exporter_from_config(
+            services.store, services.config, on_internal_error=services.health
+        )
         self._exporter.start()
 
     def _watch_drift(self) -> None:
         """Run the checker every interval; the first pass comes after one interval."""
-        runtime = self._runtime
+        services = self._services
         checker = None
-        while not self._stop.wait(runtime.config.drift_interval_s):
+        while not self._stop.wait(services.config.drift_interval_s):
             try:
                 if checker is None:
                     # Late: numpy is not loaded in programs that end before the first pass.
                     from agentguard.drift import Checker
 
-                    checker = Checker(runtime.store, clock=runtime.clock, publish=runtime.publish)
+                    checker = Checker(services.store, clock=services.clock, publish=services.publish)
                 checker.check_once()
             except Exception as error:
-                runtime.health("drift.check", error)
+                services.health("drift.check", error)
 
     def stop(self, timeout_s: float) -> None:
         """

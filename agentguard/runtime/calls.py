@@ -12,7 +12,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry.context import create_key, get_current
 
@@ -20,8 +20,12 @@ from agentguard.capture import Span, context_with, find_parent
 from agentguard.errors import ApprovalPending, AuditError, CallDenied, SealError, StoreError
 from agentguard.runtime.arguments import plain
 from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.known import KnownCall
+from agentguard.runtime.mirror import mirror_span
 from agentguard.runtime.results import follow_stream, returns_stream
-from agentguard.runtime.runs import RUN_KEY, Run
+from agentguard.runtime.runs import RUN_KEY, Run, new_run
+from agentguard.runtime.services import Services
+from agentguard.runtime.spec import CallSpec
 from agentguard.values import (
     AttributeValue,
     Decision,
@@ -30,69 +34,44 @@ from agentguard.values import (
     Effect,
     Point,
     RecordMode,
-    Usage,
 )
 from agentguard.values import attributes as names
-
-if TYPE_CHECKING:
-    from agentguard.runtime.core import Runtime
-    from agentguard.runtime.spec import CallSpec
 
 CALL_KEY = create_key("agentguard-call")
 
 _OUTCOME = Decision(effect=Effect.ALLOW)
 
 
-class GuardedCall:
+class GuardedCall(KnownCall):
     """
     One call of one decorated callable: what `capture.wrap` drives.
 
     Made by `begin`; ended exactly once by `finish`, `fail` or `abandon`.
     """
 
-    __slots__ = (
-        "_facts",
-        "_is_recorded",
-        "_repeats",
-        "admission",
-        "agent",
-        "agent_version",
-        "args",
-        "arguments",
-        "context",
-        "error_type",
-        "is_ended",
-        "kwargs",
-        "model",
-        "result",
-        "run",
-        "runtime",
-        "span",
-        "spec",
-    )
+    __slots__ = ("_facts", "_is_recorded", "admission", "context")
 
     def __init__(
-        self, runtime: Runtime, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, services: Services, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
-        self.runtime = runtime
+        self.services = services
         self.spec = spec
         self.args = args
         self.kwargs = kwargs
         self.arguments = spec.binder.bind(args, kwargs)
-        """Arguments by name; None where they do not fit the signature."""
         self.admission: Callable[[], Awaitable[None]] | None = None
         self.result: object = None
         self.error_type = ""
         self.is_ended = False
         self._facts: CallFacts | None = None
         self._is_recorded = False
-        self._repeats = 0
+        self.repeats = 0
 
         context = get_current()
         outer = context.get(CALL_KEY)
         owner = outer if isinstance(outer, GuardedCall) else None
         run = context.get(RUN_KEY)
-        self.run = run if isinstance(run, Run) else runtime.new_run()
+        self.run = run if isinstance(run, Run) else new_run(services.ids, services.clock)
         if spec.governed_as == "agent":
             self.agent, self.agent_version = spec.name, spec.version
         elif owner is not None:
@@ -106,10 +85,10 @@ class GuardedCall:
         if self.model and self.model != spec.model:
             attributes[names.REQUEST_MODEL] = self.model
             name = names.span_name(spec.operation, self.model)
-        mirror = runtime.mirror_span(name, spec.otel_kind, context, is_root=owner is None)
+        mirror = mirror_span(services.config.otel, name, spec.otel_kind, context)
         parent = find_parent(context)
         self.span = Span(
-            runtime.environment,
+            services.environment,
             name,
             spec.kind,
             otel_kind=spec.otel_kind,
@@ -159,26 +138,26 @@ class GuardedCall:
             self._facts = CallFacts(self)
         return self._facts
 
-    def repeats(self) -> int:
-        """How often the run made this very call before."""
-        return self._repeats
-
     def count(self) -> None:
         """Count the call in its run; a denied one counts too, or a loop of them would not show."""
-        if self.runtime.counts_repeats and self.spec.governed_as == "tool":
+        if (
+            self.services.engine is not None
+            and "run.repeats" in self.services.engine.reads
+            and self.spec.governed_as == "tool"
+        ):
             written = json.dumps(
                 plain(self.arguments), sort_keys=True, default=lambda value: type(value).__qualname__
             )
-            self._repeats = self.run.repeat(self.spec.name, hash(written))
+            self.repeats = self.run.repeat(self.spec.name, hash(written))
 
     def decide(self, point: Point) -> DecisionRecord | None:
         """Ask the engine; None where no policies are loaded."""
-        runtime = self.runtime
-        engine = runtime.engine
-        killed = runtime.kill_reason(self)
+        services = self.services
+        engine = services.engine
+        killed = services.state.kill.reason(agent=self.agent, tool=self.spec.name)
         if engine is None and not killed:
             return None
-        started_ns = runtime.clock.monotonic_ns()
+        started_ns = services.clock.monotonic_ns()
         if killed:
             decision = Decision(
                 effect=Effect.KILL, kind=DenialKind.FORBIDDEN, reason=killed, record=RecordMode.PREFERRED
@@ -189,15 +168,15 @@ class GuardedCall:
                 decision = engine.decide(point, self.facts)
             except Exception as error:
                 # The engine promises not to raise; where it does, silence must not become consent.
-                runtime.health("policy.decide", error)
+                services.health("policy.decide", error)
                 decision = _undecided(f"{point}: {type(error).__name__}")
         span = self.span
         return DecisionRecord(
-            decision_id=f"{runtime.ids.span_id():016x}",
-            time_unix_ns=runtime.clock.unix_ns(),
+            decision_id=f"{services.ids.span_id():016x}",
+            time_unix_ns=services.clock.unix_ns(),
             point=str(point),
             decision=decision,
-            bundle=runtime.revision,
+            bundle=services.revision,
             call_id=span.call_id,
             trace_id=span.trace_id,
             run_id=self.run.run_id,
@@ -205,7 +184,7 @@ class GuardedCall:
             tool=self.spec.name if self.spec.governed_as == "tool" else "",
             model=self.model,
             principal=self.run.principal,
-            evaluation_ns=runtime.clock.monotonic_ns() - started_ns,
+            evaluation_ns=services.clock.monotonic_ns() - started_ns,
         )
 
     def admit(self, record: DecisionRecord) -> None:
@@ -249,17 +228,17 @@ class GuardedCall:
                 principal=self.run.principal,
                 args=plain(self.arguments),
             )
-            approval_id = self.runtime.state.approvals.find_grant(action, terms)
+            approval_id = self.services.state.approvals.find_grant(action, terms)
             if approval_id is not None:
                 decision = _allowed_by_approval(record.decision, approval_id)
                 self._use_frozen(action.args)
                 return record._replace(decision=decision, approval_id=approval_id), ""
-            token = self.runtime.state.approvals.request(
+            token = self.services.state.approvals.request(
                 action, terms, title=record.decision.reason, decision_id=record.decision_id
             )
         except Exception as error:
             # What cannot be frozen cannot be approved.
-            self.runtime.health("state.approvals", error)
+            self.services.health("state.approvals", error)
             decision = _undecided(f"{record.decision.rule_id}: no approval possible: {error}")
             return record._replace(decision=decision), ""
         return record, token
@@ -271,13 +250,11 @@ class GuardedCall:
 
     def _recorded(self, record: DecisionRecord) -> DecisionRecord:
         """Hand the record to the decision log; where a required one cannot be kept, deny."""
-        journal = self.runtime.journal
-        if journal is None:
-            return record
+        journal = self.services.journal
         try:
             journal.append(record)
         except (AuditError, StoreError, SealError, OSError) as error:
-            self.runtime.health("audit.append", error)
+            self.services.health("audit.append", error)
             if record.decision.record is RecordMode.REQUIRED and record.decision.is_allowed:
                 return record._replace(decision=_undecided("the decision could not be recorded"))
             return record
@@ -319,7 +296,7 @@ class GuardedCall:
 
     def _refuse(self, record: DecisionRecord, what: str, error: Exception) -> None:
         """Deny because a modifier could not do its work."""
-        self.runtime.health("redaction", error)
+        self.services.health("redaction", error)
         record = self._recorded(record._replace(decision=_undecided(what)))
         self.span.deny()
         self._end()
@@ -328,31 +305,21 @@ class GuardedCall:
     # Ending
 
     @property
-    def usage(self) -> Usage | None:
-        """Tokens of the call itself, as far as known."""
-        return self.span.usage
-
-    @property
-    def duration_ms(self) -> float:
-        """How long the call took, or has run so far."""
-        return self.span.elapsed_ns / 1e6
-
-    @property
     def holds_back(self) -> bool:
         """Whether a rule judges the result before the caller may see any of it."""
-        engine = self.runtime.engine
+        engine = self.services.engine
         return engine is not None and engine.acts_after(self.spec.after, self.spec.name)
 
-    def chunk(self, item: Any) -> None:  # noqa: ANN401, ARG002 - the shape of `ActiveCall`
+    def chunk(self, item: Any) -> None:  # noqa: ARG002 - the shape of `ActiveCall`
         """Note the first item of a generator."""
         self.span.first_chunk()
 
-    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:  # noqa: ANN401
+    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:
         """Judge all items of a held generator and its return value at once."""
         judged = self.finish({"items": items, "value": value})
         return list(judged["items"]), judged["value"]
 
-    def finish(self, result: Any) -> Any:  # noqa: ANN401
+    def finish(self, result: Any) -> Any:
         """
         End the call with what the function returned.
 
@@ -370,7 +337,7 @@ class GuardedCall:
         self.take_usage(result)
         return self.complete(result)
 
-    async def finish_async(self, result: Any) -> Any:  # noqa: ANN401
+    async def finish_async(self, result: Any) -> Any:
         """Do as `finish`, with what may wait for the disk in a thread."""
         if self.holds_back and not returns_stream(result, self):
             return await asyncio.to_thread(self.finish, result)
@@ -384,9 +351,9 @@ class GuardedCall:
             elif self.spec.governed_as == "model":
                 self.span.record_usage(result)
         except Exception as error:
-            self.runtime.health("capture.usage", error)
+            self.services.health("capture.usage", error)
 
-    def complete(self, result: Any) -> Any:  # noqa: ANN401
+    def complete(self, result: Any) -> Any:
         """Let the after-rules judge a whole result, then end the span."""
         self.result = result
         self.is_ended = True
@@ -397,7 +364,7 @@ class GuardedCall:
         self._end()
         return result
 
-    def _judged(self, record: DecisionRecord, result: Any) -> Any:  # noqa: ANN401
+    def _judged(self, record: DecisionRecord, result: Any) -> Any:
         record = self._recorded(record)
         decision = record.decision
         if not decision.is_allowed or decision.matched or decision.errors:
@@ -433,27 +400,25 @@ class GuardedCall:
 
     def _end(self, *, is_error: bool = False) -> None:
         """End the span, count, and record the outcome. Nothing here reaches the caller."""
-        runtime, span, spec = self.runtime, self.span, self.spec
+        services, span, spec = self.services, self.span, self.spec
         try:
-            runtime.capture_content(self)
             span.end()
             usage = span.usage
             tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
             cost_usd = usage.cost_usd or 0.0 if usage is not None else 0.0
             self.run.count_end(is_error=is_error, tokens=tokens, cost_usd=cost_usd, retries=span.retries)
-            if runtime.state is not None:
-                if spec.governed_as == "tool":
-                    runtime.state.rates.record(spec.name, is_error=is_error)
-                if tokens or cost_usd:
-                    runtime.state.spend.add(usd=cost_usd, tokens=tokens)
-            if self._is_recorded and runtime.journal is not None:
-                runtime.journal.append(
+            if spec.governed_as == "tool":
+                services.state.rates.record(spec.name, is_error=is_error)
+            if tokens or cost_usd:
+                services.state.spend.add(usd=cost_usd, tokens=tokens)
+            if self._is_recorded:
+                services.journal.append(
                     DecisionRecord(
-                        decision_id=f"{runtime.ids.span_id():016x}",
-                        time_unix_ns=runtime.clock.unix_ns(),
+                        decision_id=f"{services.ids.span_id():016x}",
+                        time_unix_ns=services.clock.unix_ns(),
                         point="outcome",
                         decision=_OUTCOME,
-                        bundle=runtime.revision,
+                        bundle=services.revision,
                         call_id=span.call_id,
                         trace_id=span.trace_id,
                         run_id=self.run.run_id,
@@ -461,17 +426,17 @@ class GuardedCall:
                     )
                 )
         except Exception as error:
-            runtime.health("runtime.end", error)
+            services.health("runtime.end", error)
 
 
 def begin(
-    runtime: Runtime, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    services: Services, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> GuardedCall | None:
     """
     Begin one call: span, decision, record.
 
     Args:
-        runtime:
+        services:
             The wired whole.
         spec:
             What was decorated.
@@ -489,15 +454,15 @@ def begin(
         ApprovalPending: A person must decide first.
     """
     try:
-        call = GuardedCall(runtime, spec, args, kwargs)
+        call = GuardedCall(services, spec, args, kwargs)
         if call.arguments is None and spec.binder.is_exact:
             return None  # The call itself raises the TypeError that the caller is to see.
         call.count()
     except Exception as error:
-        runtime.health("runtime.begin", error)
-        if runtime.engine is None:
+        services.health("runtime.begin", error)
+        if services.engine is None:
             return None
-        raise CallDenied(runtime.undecidable(spec, type(error).__name__)) from None
+        raise CallDenied(_undecidable(services, spec, type(error).__name__)) from None
     record = call.decide(spec.before)
     call.run.count_call(spec.governed_as)
     if record is None:
@@ -511,6 +476,23 @@ def begin(
         return call
     call.admit(record)
     return call
+
+
+def _undecidable(services: Services, spec: CallSpec, what: str) -> DecisionRecord:
+    """Record the denial of a call that failed before it could be judged."""
+    record = DecisionRecord(
+        decision_id=f"{services.ids.span_id():016x}",
+        time_unix_ns=services.clock.unix_ns(),
+        point=str(spec.before),
+        decision=_undecided(f"the call could not be described: {what}"),
+        bundle=services.revision,
+        tool=spec.name,
+    )
+    try:
+        services.journal.append(record)
+    except (AuditError, OSError) as error:
+        services.health("audit.append", error)
+    return record
 
 
 def _undecided(what: str) -> Decision:

@@ -84,9 +84,9 @@ def load_config(
     sources: dict[str, str] = {}
     _check_names(environ, problems)
     given = {name: value for name, value in (given or {}).items() if value is not None}
-    for name in given:
-        if name not in BY_NAME:
-            problems.append(f"init(): unknown setting `{name}`{_did_you_mean(name, BY_NAME)}")
+    problems.extend(
+        f"init(): unknown setting `{name}`{_did_you_mean(name, BY_NAME)}" for name in given if name not in BY_NAME
+    )
 
     for setting in SETTINGS:
         candidates: list[tuple[str, object, Path]] = []

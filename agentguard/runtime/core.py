@@ -7,52 +7,38 @@ keys to every room. Nothing else in agentguard knows all rooms.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind
-
-import agentguard.version
 from agentguard.audit import DecisionJournal
 from agentguard.capture import CaptureEnvironment, RandomIds, SpanLimits
-from agentguard.errors import AgentGuardError, ConfigurationError
+from agentguard.errors import ConfigurationError
 from agentguard.runtime.background import Background
 from agentguard.runtime.calls import GuardedCall, begin
 from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
 from agentguard.runtime.health import Health
 from agentguard.runtime.opening import open_store
-from agentguard.runtime.runs import Run
+from agentguard.runtime.services import Services
+from agentguard.runtime.spec import CallSpec
 from agentguard.state import MachineState
-from agentguard.store import WriterConfig
-from agentguard.values import (
-    NO_VERDICT,
-    Decision,
-    DecisionRecord,
-    DenialKind,
-    Effect,
-    FlushResult,
-    OutcomeRecord,
-    RecordMode,
-    Verdict,
-)
+from agentguard.store import Store, WriterConfig
+from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord
+from agentguard.version import __version__
 
 if TYPE_CHECKING:
+    # Only the types: without policies neither YAML nor pydantic is loaded.
     from agentguard.policy import Bundle, Engine
-    from agentguard.runtime.spec import CallSpec
 
 logger = logging.getLogger("agentguard")
 
-OTEL_KINDS: Mapping[str, SpanKind] = {kind.name.lower(): kind for kind in SpanKind}
 
-
-class Runtime:
+class Runtime(Services):
     """
     What `agentguard.init()` returns: one governed, recorded, watched process.
 
@@ -75,9 +61,8 @@ class Runtime:
         self.health = Health(self.clock, is_strict=config.strict)
         self.bundle, self.engine = _load_policies(config)
         self.revision = self.bundle.revision if self.bundle is not None else ""
-        self.counts_repeats = self.engine is not None and "run.repeats" in self.engine.reads
-        self.registered_facts: dict[str, Callable[[GuardedCall], object]] = {}
-        self.verdict: Verdict = NO_VERDICT
+        self.registered_facts = {}
+        self.verdict = NO_VERDICT
         self.store = open_store(config, self.clock)
         self.sink = self.store.writer(
             resource=_resource(config),
@@ -95,12 +80,12 @@ class Runtime:
             on_internal_error=self.health,
             profile=config.semconv,  # type: ignore[arg-type] # checked by the settings
             limits=SpanLimits(attribute_chars_max=max(config.capture_bytes_max, 1024)),
-            scope_version=agentguard.version.__version__,
+            scope_version=__version__,
             captures_messages=config.capture == "full",
         )
         self.is_closed = False
         self._lock = threading.Lock()
-        self._tracer: trace.Tracer | None = None
+        self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
         self.background = Background(self)
         self._say_what_is_in_force()
 
@@ -110,65 +95,9 @@ class Runtime:
         """Begin one call; see `runtime.calls.begin`."""
         return begin(self, spec, args, kwargs)
 
-    def new_run(self) -> Run:
-        """Open a run for a call outside any."""
-        return Run(f"{self.ids.trace_id():032x}", start_ns=self.clock.monotonic_ns())
-
-    def mirror_span(
-        self, name: str, otel_kind: str, context: Context | None, *, is_root: bool
-    ) -> trace.Span | None:
-        """
-        Begin a span of the application's provider, where there is one.
-
-        The provider is looked for at each root call until it is found: many
-        applications set theirs after they import us.
-        """
-        tracer = self._tracer
-        if tracer is None:
-            if not is_root or self.config.otel != "auto":
-                return None
-            provider = trace.get_tracer_provider()
-            if not hasattr(provider, "add_span_processor"):
-                return None
-            tracer = self._tracer = provider.get_tracer("agentguard", agentguard.version.__version__)
-        return tracer.start_span(name, context=context, kind=OTEL_KINDS[otel_kind])
-
-    def kill_reason(self, call: GuardedCall) -> str:
-        """Say why everything is stopped; empty where nothing is."""
-        return self.state.kill.reason(agent=call.agent, tool=call.spec.name)
-
-    def undecidable(self, spec: CallSpec, what: str) -> DecisionRecord:
-        """Make the record of a call that failed before it could be judged."""
-        record = DecisionRecord(
-            decision_id=f"{self.ids.span_id():016x}",
-            time_unix_ns=self.clock.unix_ns(),
-            point=str(spec.before),
-            decision=Decision(
-                effect=Effect.DENY,
-                kind=DenialKind.FORBIDDEN,
-                reason=f"denied: the call could not be described: {what}",
-                errors=(what,),
-                record=RecordMode.PREFERRED,
-            ),
-            bundle=self.revision,
-            tool=spec.name,
-        )
-        try:
-            self.journal.append(record)
-        except (AgentGuardError, OSError) as error:
-            self.health("audit.append", error)
-        return record
-
-    def capture_content(self, call: GuardedCall) -> None:
-        """Record arguments and result, as far as the setting `capture` allows."""
-
     def record_outcome(self, outcome: OutcomeRecord) -> bool:
         """Queue what became known of a call."""
         return self.sink.append_outcome(outcome)
-
-    def publish(self, verdict: Verdict) -> None:
-        """Take a verdict of the drift checker: from now on a fact for policies."""
-        self.verdict = verdict
 
     # Life and death
 
@@ -235,7 +164,7 @@ class Runtime:
         """Log and chain which policies govern this process; none is a visible state."""
         details: dict[str, object] = {
             "service": self.config.service,
-            "version": agentguard.version.__version__,
+            "version": __version__,
             "revision": self.revision,
         }
         if self.bundle is None:
@@ -245,11 +174,11 @@ class Runtime:
             )
             self.journal.append_event("policies.none", details)
         else:
-            details["policies"] = [str(policy.name) for policy in self.bundle.policies]
+            details["policies"] = [policy.name for policy in self.bundle.policies]
             self.journal.append_event("policies.loaded", details)
             for rule in self.bundle.rules:
                 if str(rule.mode) != "enforce":
-                    logger.info("agentguard: rule %s is NOT ENFORCED (mode %s)", rule.rule_id, rule.mode)
+                    logger.info("agentguard: rule %s is NOT ENFORCED (mode %s)", rule.id, rule.mode)
 
 
 def _load_policies(config: Config) -> tuple[Bundle | None, Engine | None]:
@@ -268,6 +197,15 @@ def _load_policies(config: Config) -> tuple[Bundle | None, Engine | None]:
     return bundle, Engine(bundle)
 
 
+def _dependency_facts(store: Store) -> tuple[int, int]:
+    """Read what `doctor --deps` last found; zero where it has not looked."""
+    content = store.sealed_blob("dependencies").read()
+    if content is None:
+        return 0, 0
+    found = json.loads(content)
+    return int(found["vulnerable"]), int(found["age_days_max"])
+
+
 def _resource(config: Config) -> dict[str, str]:
     """Describe this process, once per segment."""
     resource = {
@@ -275,7 +213,7 @@ def _resource(config: Config) -> dict[str, str]:
         "process.pid": str(os.getpid()),
         "telemetry.sdk.name": "agentguard",
         "telemetry.sdk.language": "python",
-        "telemetry.sdk.version": agentguard.version.__version__,
+        "telemetry.sdk.version": __version__,
     }
     if config.environment:
         resource["deployment.environment.name"] = config.environment

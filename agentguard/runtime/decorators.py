@@ -21,13 +21,13 @@ Decorator = Callable[[F], F]
 
 
 def _guard(function: F, spec: CallSpec) -> F:
-    def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:  # noqa: ANN401
+    def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
         return begin_call(spec, args, kwargs)
 
     return wrap(function, begin)
 
 
-def _decorate(function: F | None, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - F or a decorator of F
+def _decorate(function: F | None, options: Mapping[str, Any]) -> Any:
     if function is not None:
         return _guard(function, make_spec(function, **options))
 

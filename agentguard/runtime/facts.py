@@ -10,12 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from agentguard.runtime.arguments import plain
-
-if TYPE_CHECKING:
-    from agentguard.runtime.calls import GuardedCall
+from agentguard.runtime.known import KnownCall
 
 NS = 1_000_000_000
 NEVER_S = 1e12
@@ -27,14 +24,14 @@ class CallFacts(dict[str, object]):
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: GuardedCall) -> None:
+    def __init__(self, call: KnownCall) -> None:
         super().__init__()
         self._call = call
 
     def __missing__(self, name: str) -> object:
         provider = PROVIDERS.get(name)
         if provider is None:
-            provider = self._call.runtime.registered_facts[name]
+            provider = self._call.services.registered_facts[name]
         value = self[name] = provider(self._call)
         return value
 
@@ -54,7 +51,7 @@ class CallFacts(dict[str, object]):
             return default
 
 
-def _arguments(call: GuardedCall) -> object:
+def _arguments(call: KnownCall) -> object:
     if call.arguments is None:
         raise KeyError("args")
     return plain(call.arguments)
@@ -63,7 +60,7 @@ def _arguments(call: GuardedCall) -> object:
 _ADDRESS = re.compile(r"[^\s<>,;\"']{1,64}@([^\s<>,;\"'@]{1,253})")
 
 
-def _recipients(call: GuardedCall) -> object:
+def _recipients(call: KnownCall) -> object:
     """Find mail addresses in the arguments that name recipients, lists and comma-joined text alike."""
     found: list[dict[str, str]] = []
 
@@ -87,19 +84,19 @@ def _recipients(call: GuardedCall) -> object:
     return found
 
 
-def _result(call: GuardedCall) -> object:
+def _result(call: KnownCall) -> object:
     if not call.is_ended:
         raise KeyError("result")
     return plain(call.result)
 
 
-def _drift_age_s(call: GuardedCall) -> float:
-    checked = call.runtime.verdict.time_unix_ns
-    return (call.runtime.clock.unix_ns() - checked) / NS if checked else NEVER_S
+def _drift_age_s(call: KnownCall) -> float:
+    checked = call.services.verdict.time_unix_ns
+    return (call.services.clock.unix_ns() - checked) / NS if checked else NEVER_S
 
 
-def _usage(field: str) -> Callable[[GuardedCall], object]:
-    def read(call: GuardedCall) -> object:
+def _usage(field: str) -> Callable[[KnownCall], object]:
+    def read(call: KnownCall) -> object:
         tokens = getattr(call.usage, field) if call.usage is not None else None
         if tokens is None:
             raise KeyError(f"usage.{field}")
@@ -108,11 +105,11 @@ def _usage(field: str) -> Callable[[GuardedCall], object]:
     return read
 
 
-PROVIDERS: Mapping[str, Callable[[GuardedCall], object]] = {
+PROVIDERS: Mapping[str, Callable[[KnownCall], object]] = {
     "tool.name": lambda call: call.spec.name,
     "tool.effect": lambda call: call.spec.effect,
-    "tool.calls_5m": lambda call: call.runtime.state.rates.calls(call.spec.name, 300.0),
-    "tool.error_rate_5m": lambda call: call.runtime.state.rates.error_rate(call.spec.name, 300.0),
+    "tool.calls_5m": lambda call: call.services.state.rates.calls(call.spec.name, 300.0),
+    "tool.error_rate_5m": lambda call: call.services.state.rates.error_rate(call.spec.name, 300.0),
     "args": _arguments,
     "recipients": _recipients,
     "agent.name": lambda call: call.agent,
@@ -126,24 +123,24 @@ PROVIDERS: Mapping[str, Callable[[GuardedCall], object]] = {
     "run.calls": lambda call: call.run.calls,
     "run.tool_calls": lambda call: call.run.tool_calls,
     "run.model_calls": lambda call: call.run.model_calls,
-    "run.repeats": lambda call: call.repeats(),
+    "run.repeats": lambda call: call.repeats,
     "run.errors": lambda call: call.run.errors,
     "run.retries": lambda call: call.run.retries,
     "run.tokens": lambda call: call.run.tokens,
     "run.cost_usd": lambda call: call.run.cost_usd,
-    "run.duration_s": lambda call: (call.runtime.clock.monotonic_ns() - call.run.start_ns) / NS,
+    "run.duration_s": lambda call: (call.services.clock.monotonic_ns() - call.run.start_ns) / NS,
     "conversation.id": lambda call: call.run.conversation_id,
-    "cost.usd_today": lambda call: call.runtime.state.spend.usd_today(),
-    "tokens.today": lambda call: call.runtime.state.spend.tokens_today(),
-    "env.name": lambda call: call.runtime.config.environment,
-    "env.service": lambda call: call.runtime.config.service,
-    "time.now": lambda call: datetime.fromtimestamp(call.runtime.clock.unix_ns() / NS, tz=UTC),
-    "drift.status": lambda call: str(call.runtime.verdict.status),
-    "drift.kind": lambda call: call.runtime.verdict.kind,
-    "drift.features": lambda call: list(call.runtime.verdict.drifted),
+    "cost.usd_today": lambda call: call.services.state.spend.usd_today(),
+    "tokens.today": lambda call: call.services.state.spend.tokens_today(),
+    "env.name": lambda call: call.services.config.environment,
+    "env.service": lambda call: call.services.config.service,
+    "time.now": lambda call: datetime.fromtimestamp(call.services.clock.unix_ns() / NS, tz=UTC),
+    "drift.status": lambda call: str(call.services.verdict.status),
+    "drift.kind": lambda call: call.services.verdict.kind,
+    "drift.features": lambda call: list(call.services.verdict.drifted),
     "drift.age_s": _drift_age_s,
-    "deps.vulnerable": lambda call: call.runtime.dependencies.vulnerable,
-    "deps.age_days_max": lambda call: call.runtime.dependencies.age_days_max,
+    "deps.vulnerable": lambda call: call.services.vulnerable_dependencies,
+    "deps.age_days_max": lambda call: call.services.dependency_age_days_max,
     "result": _result,
     "call.duration_ms": lambda call: call.duration_ms,
     "call.error": lambda call: call.error_type,

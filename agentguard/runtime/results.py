@@ -10,16 +10,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from opentelemetry.context import Context
 
-from agentguard.capture import is_stream, watch_stream
+from agentguard.capture import Span, is_stream, watch_stream
+from agentguard.runtime.spec import CallSpec
 from agentguard.values import Usage
 from agentguard.values import attributes as names
 
-if TYPE_CHECKING:
-    from agentguard.runtime.calls import GuardedCall
+
+class StreamingCall(Protocol):
+    """What a stream needs of the call that returned it."""
+
+    spec: CallSpec
+    span: Span
+    context: Context
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a rule judges the result before the caller may see any of it."""
+        ...
+
+    def complete(self, result: Any) -> Any:
+        """End the call."""
+        ...
+
+    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:
+        """Judge all chunks at once, and end the call."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with an error."""
+        ...
+
+    def abandon(self) -> None:
+        """End the call of a stream that was not read to its end."""
+        ...
 
 
 class StreamEnd:
@@ -27,7 +54,7 @@ class StreamEnd:
 
     __slots__ = ("_call", "context")
 
-    def __init__(self, call: GuardedCall) -> None:
+    def __init__(self, call: StreamingCall) -> None:
         self._call = call
         self.context: Context | None = call.context
 
@@ -48,12 +75,12 @@ class StreamEnd:
             call.complete(None)
 
 
-def returns_stream(result: object, call: GuardedCall) -> bool:
+def returns_stream(result: object, call: StreamingCall) -> bool:
     """Whether the result is a stream whose consumption belongs to the call."""
     return call.spec.governed_as != "tool" and is_stream(result)
 
 
-def follow_stream(result: Any, call: GuardedCall) -> Any:  # noqa: ANN401
+def follow_stream(result: Any, call: StreamingCall) -> Any:
     """Put a watcher before a stream, and hold it back where a rule is to judge it."""
     watched = watch_stream(result, StreamEnd(call))
     if not call.holds_back:
@@ -65,12 +92,12 @@ def follow_stream(result: Any, call: GuardedCall) -> Any:  # noqa: ANN401
 class _Held:
     """All but the chunks is the stream's own."""
 
-    def __init__(self, stream: Any, call: GuardedCall) -> None:  # noqa: ANN401
+    def __init__(self, stream: Any, call: StreamingCall) -> None:
         self._stream = stream
         self._call = call
         self._judged: Iterator[Any] | None = None
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def _release(self, items: list[Any]) -> Iterator[Any]:
@@ -84,7 +111,7 @@ class HeldStream(_Held):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Any:  # noqa: ANN401
+    def __next__(self) -> Any:
         if self._judged is None:
             self._judged = self._release(list(self._stream))
         return next(self._judged)
@@ -93,7 +120,7 @@ class HeldStream(_Held):
         self._stream.__enter__()
         return self
 
-    def __exit__(self, *exc_info: object) -> Any:  # noqa: ANN401
+    def __exit__(self, *exc_info: object) -> Any:
         return self._stream.__exit__(*exc_info)
 
 
@@ -103,7 +130,7 @@ class HeldAsyncStream(_Held):
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
-    async def __anext__(self) -> Any:  # noqa: ANN401
+    async def __anext__(self) -> Any:
         if self._judged is None:
             items = [item async for item in self._stream]
             self._judged = await asyncio.to_thread(self._release, items)
@@ -116,5 +143,5 @@ class HeldAsyncStream(_Held):
         await self._stream.__aenter__()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> Any:  # noqa: ANN401
+    async def __aexit__(self, *exc_info: object) -> Any:
         return await self._stream.__aexit__(*exc_info)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 from opentelemetry.context import Context, create_key, get_current
 
 from agentguard.capture import attach, detach
+from agentguard.values import Clock, Ids
 
 RUN_KEY = create_key("agentguard-run")
 REPEATS_MAX = 4096
@@ -101,6 +103,11 @@ class Run:
                 del self.repeats[next(iter(self.repeats))]
             self.repeats[key] = before + 1
         return before
+
+
+def new_run(ids: Ids, clock: Clock, **known: Any) -> Run:
+    """Open a run with a fresh id, now."""
+    return Run(f"{ids.trace_id():032x}", start_ns=clock.monotonic_ns(), **known)
 
 
 class RunScope:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from agentguard.runtime.arguments import Binder
-from agentguard.values import AttributeValue, Point, attributes as names
+from agentguard.values import AttributeValue, Point
+from agentguard.values import attributes as names
 
 Kind: TypeAlias = Literal["agent", "model", "tool", "workflow", "retriever"]
 ToolEffect: TypeAlias = Literal["none", "read", "write"]
@@ -78,6 +79,26 @@ def make_spec(
             agent, model, tool, workflow, retriever or another operation.
         name:
             Name of the agent, tool …; that of the function by default.
+        operation:
+            `gen_ai.operation.name`; that of the kind by default.
+        effect:
+            none, read or write, for what policy sees as a tool.
+        model:
+            Requested model, where it is always the same.
+        provider:
+            The convention's name of the provider.
+        version:
+            Of an agent.
+        description:
+            One sentence about the agent or tool.
+        usage:
+            A function of the result that gives a `Usage` or a response object.
+        capture:
+            Overrides the setting `capture`, downwards only.
+        attributes:
+            More attributes for each span.
+        conversation_id:
+            Id of the conversation, or a function of the arguments that gives it.
 
     Returns:
         The spec that the wrapper holds.

@@ -1,0 +1,47 @@
+"""What one guarded call needs of the wired whole: clock, ids, engine, sinks, state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from agentguard.audit import DecisionJournal
+from agentguard.capture import CaptureEnvironment, RandomIds
+from agentguard.runtime.config import Config
+from agentguard.runtime.health import Health
+from agentguard.state import MachineState
+from agentguard.store import Store
+from agentguard.values import Clock, SpanSink, Verdict
+
+if TYPE_CHECKING:
+    # Only the type: without policies neither YAML nor pydantic is loaded.
+    from agentguard.policy import Engine
+
+
+class Services:
+    """The parts of a runtime that calls and background threads use."""
+
+    config: Config
+    clock: Clock
+    ids: RandomIds
+    health: Health
+    engine: Engine | None
+    """None where no policies are loaded."""
+    revision: str
+    """Of the bundle in force; empty where none is."""
+    environment: CaptureEnvironment
+    store: Store
+    sink: SpanSink
+    journal: DecisionJournal
+    state: MachineState
+    verdict: Verdict
+    """The last verdict of the drift checker."""
+    registered_facts: dict[str, Callable[[], object]]
+    """Facts of the application's own, by name."""
+    vulnerable_dependencies: int
+    """As `doctor --deps` last found."""
+    dependency_age_days_max: int
+
+    def publish(self, verdict: Verdict) -> None:
+        """Take a verdict of the drift checker: from now on a fact for policies."""
+        self.verdict = verdict
