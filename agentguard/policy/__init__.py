@@ -1,0 +1,46 @@
+"""
+Policy: documents in, decisions out.
+
+Takes strict YAML documents with typed conditions, and gives a bundle; takes
+the facts of a call, and gives a decision. Pure once loaded: no clock, no files,
+no network, no state. What does not type-check does not load, and what cannot be
+evaluated denies.
+"""
+
+from agentguard.policy._bundle import Bundle
+from agentguard.policy._engine import Engine
+from agentguard.policy._json_schema import json_schema
+from agentguard.policy._lint import Finding, lint
+from agentguard.policy._load import load_bundle, load_texts
+from agentguard.policy._model import (
+    Approver,
+    Approvers,
+    Expectation,
+    Place,
+    Policy,
+    PolicyTest,
+    Rule,
+    TestCase,
+    ToolSchema,
+)
+from agentguard.policy.conditions import Condition
+
+__all__ = [
+    "Approver",
+    "Approvers",
+    "Bundle",
+    "Condition",
+    "Engine",
+    "Expectation",
+    "Finding",
+    "Place",
+    "Policy",
+    "PolicyTest",
+    "Rule",
+    "TestCase",
+    "ToolSchema",
+    "json_schema",
+    "lint",
+    "load_bundle",
+    "load_texts",
+]

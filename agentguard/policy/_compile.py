@@ -1,0 +1,240 @@
+"""Compile the conditions of a policy, and put their problems where they stand in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agentguard.errors import PolicyDocumentError, PolicyProblem
+from agentguard.policy._detects import DETECTS, wrong_kinds
+from agentguard.policy._model import Approvers, Policy, Rule, ToolSchema
+from agentguard.policy._policy_reader import PolicyDraft
+from agentguard.policy._problems import Problems, Source, did_you_mean
+from agentguard.policy._rule_reader import RuleDraft
+from agentguard.policy._terms import terms_of
+from agentguard.policy._yaml import Scalar, positions
+from agentguard.policy.conditions import Condition, compile_condition
+from agentguard.values import FactSpec, Point
+
+_DAILY = ("cost.usd_today", "tokens.today")
+
+
+def join_tool_schemas(schemas: Sequence[ToolSchema], problems: Problems) -> dict[str, Mapping[str, str]]:
+    """
+    Put the tools of all ToolSchema documents together.
+
+    Args:
+        schemas:
+            The documents.
+        problems:
+            Where a tool that is declared twice goes.
+
+    Returns:
+        Types of arguments by tool.
+    """
+    tools: dict[str, Mapping[str, str]] = {}
+    for schema in schemas:
+        for tool, args in schema.tools.items():
+            if tool in tools:
+                problems.add(
+                    Source(schema.place.path), schema.place.line, schema.place.column,
+                    f"tool `{tool}` is declared twice", code="duplicate-tool", hint="keep one of the two",
+                )  # fmt: skip
+            tools[tool] = args
+    return tools
+
+
+def compile_policy(
+    draft: PolicyDraft,
+    facts: Mapping[str, FactSpec],
+    tools: Mapping[str, Mapping[str, str]],
+    approvers: Sequence[Approvers],
+    problems: Problems,
+) -> Policy:
+    """
+    Compile every rule of a policy.
+
+    Args:
+        draft:
+            The policy as it was read.
+        facts:
+            The catalogue.
+        tools:
+            Declared arguments by tool.
+        approvers:
+            Who may approve.
+        problems:
+            Where the mistakes go.
+
+    Returns:
+        The policy; rules with a mistake are left out of it, and the load fails by the problems.
+    """
+    rules: list[Rule] = []
+    compiler = _Compiler(draft, facts, tools, problems)
+    known = {f"group:{group}" for document in approvers for group in document.groups}
+    known |= {person.id for document in approvers for people in document.groups.values() for person in people}
+    for rule in draft.rules:
+        _approvers_exist(draft, rule, known, approvers)
+        conditions = compiler.compile(rule)
+        if conditions is None:
+            continue
+        rules.append(
+            Rule(
+                id=rule.id,
+                title=rule.title,
+                policy=draft.name,
+                points=rule.points,
+                when=rule.when.text,
+                conditions=conditions,
+                action=rule.action,
+                mode=rule.mode or draft.mode,
+                tools=rule.tools,
+                record=rule.record,
+                agent_message=rule.agent_message,
+                controls=rule.controls,
+                severity=rule.severity,
+                place=rule.place,
+                when_place=draft.reader.place(rule.when),
+            )
+        )
+    return Policy(
+        name=draft.name, version=draft.version, title=draft.title, owner=draft.owner, reviewers=draft.reviewers,
+        recertify_by=draft.recertify_by, agents=draft.agents, environments=draft.environments,
+        unmatched=draft.unmatched, mode=draft.mode, timezone=draft.timezone, variables=draft.variables,
+        rules=tuple(rules), place=draft.place, content=draft.content,
+    )  # fmt: skip
+
+
+class _Compiler:
+    """Compiles the rules of one policy."""
+
+    def __init__(
+        self,
+        draft: PolicyDraft,
+        facts: Mapping[str, FactSpec],
+        tools: Mapping[str, Mapping[str, str]],
+        problems: Problems,
+    ) -> None:
+        self._draft = draft
+        self._facts = facts
+        self._tools = tools
+        self._problems = problems
+        self._constants = {f"vars.{name}": value for name, value in draft.variables.items()}
+        self._schemas = {
+            point: {
+                spec.name: spec.type for spec in facts.values() if not spec.points or point in spec.points
+            }
+            for point in Point
+        }
+
+    def compile(self, rule: RuleDraft) -> dict[Point, Condition] | None:
+        """Compile one rule for each of its points, or note why not."""
+        conditions: dict[Point, Condition] = {}
+        seen: set[tuple[int, int, str]] = set()
+        for point in rule.points:
+            try:
+                condition = self._compile_at(rule, point)
+            except PolicyDocumentError as error:
+                for problem in error.problems:
+                    key = (problem.line, problem.column, problem.code)
+                    if key not in seen:
+                        seen.add(key)
+                        self._place(rule, point, problem)
+                continue
+            conditions[point] = condition
+            self._check(rule, condition)
+        return conditions if len(conditions) == len(rule.points) else None
+
+    def _check(self, rule: RuleDraft, condition: Condition) -> None:
+        """Check what the types alone do not say."""
+        reader = self._draft.reader
+        for start, text, hint in wrong_kinds(condition.tree):
+            places = positions(reader.source, rule.when)
+            line, column = places[start] if places else (rule.when.line, rule.when.column)
+            self._problems.add(reader.source, line, column, text, code="unknown-detector", hint=hint)
+        if self._draft.timezone != "UTC" and any(name in _DAILY for name in condition.reads):
+            reader.problem(
+                rule.when,
+                f"`{next(n for n in _DAILY if n in condition.reads)}` counts days in UTC, "
+                f"and this policy names {self._draft.timezone}",
+                code="not-supported", hint="write `timezone: UTC`",
+            )  # fmt: skip
+
+    def _compile_at(self, rule: RuleDraft, point: Point) -> Condition:
+        """Compile for one point; where the tools are known and declared, with the types of their arguments."""
+        schema = self._schemas[point]
+        condition = compile_condition(rule.when.text, schema, constants=self._constants, functions=(DETECTS,))
+        pinned = terms_of(condition.tree).names.get("tool.name")
+        if rule.tools:
+            pinned = frozenset(rule.tools) if pinned is None else pinned & frozenset(rule.tools)
+        if not pinned or "args" not in schema or any(tool not in self._tools for tool in pinned):
+            return condition
+        types: dict[str, str] = {}
+        for tool in sorted(pinned):
+            for name, kind in self._tools[tool].items():
+                types[name] = kind if types.get(name, kind) == kind else "dyn"
+        return compile_condition(
+            rule.when.text, schema, constants=self._constants, functions=(DETECTS,), arguments=types
+        )
+
+    def _place(self, rule: RuleDraft, point: Point, problem: PolicyProblem) -> None:
+        """Note a problem of a condition where it stands in its file."""
+        source = self._draft.reader.source
+        line, column = _in_file(source, rule.when, problem.line, problem.column)
+        hint = problem.hint
+        if problem.code.startswith("unknown"):
+            hint = self._elsewhere(rule.when.text, problem, point) or hint
+        self._problems.add(source, line, column, problem.text, code=problem.code, hint=hint)
+
+    def _elsewhere(self, text: str, problem: PolicyProblem, point: Point) -> str:
+        """Say where a fact does exist that this point does not have."""
+        lines = text.split("\n")
+        rest = lines[problem.line - 1][problem.column - 1 :] if 0 < problem.line <= len(lines) else ""
+        for name, spec in self._facts.items():
+            if spec.points and point not in spec.points and rest.startswith(name):
+                return f"`{name}` is a fact at {', '.join(spec.points)}, and not at {point}"
+        return ""
+
+
+def _approvers_exist(
+    draft: PolicyDraft, rule: RuleDraft, known: set[str], documents: Sequence[Approvers]
+) -> None:
+    """
+    Where people are declared, a rule names these; and enough of them.
+
+    Without any Approvers document nobody can approve, so that the rule always
+    holds the call back: that is a finding, and no danger.
+    """
+    if not documents:
+        return
+    for name, node in rule.approver_nodes:
+        if name not in known:
+            draft.reader.problem(
+                node,
+                f"unknown approver `{name}`",
+                code="unknown-approver",
+                hint=did_you_mean(name, sorted(known)),
+            )
+    terms = rule.action.approval
+    if terms is None or not all(name in known for name in terms.approvers):
+        return
+    people: set[str] = set()
+    for document in documents:
+        for group, members in document.groups.items():
+            for person in members:
+                if f"group:{group}" in terms.approvers or person.id in terms.approvers:
+                    people.add(person.id)
+    if len(people) < terms.approvals and rule.approver_nodes:
+        draft.reader.problem(
+            rule.approver_nodes[0][1], f"{terms.approvals} approvals of {len(people)} people can never be had",
+            code="unknown-approver", hint="name more people, or ask for fewer",
+        )  # fmt: skip
+
+
+def _in_file(source: Source, scalar: Scalar, line: int, column: int) -> tuple[int, int]:
+    """Turn a place in a condition into a place in its file."""
+    places = positions(source, scalar)
+    lines = scalar.text.split("\n")
+    if places is None or not 1 <= line <= len(lines):
+        return scalar.line, scalar.column
+    offset = sum(len(text) + 1 for text in lines[: line - 1]) + max(0, column - 1)
+    return places[min(offset, len(places) - 1)]

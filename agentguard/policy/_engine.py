@@ -1,0 +1,213 @@
+"""
+The engine: one question, one decision.
+
+Pure: no clock, no files, no randomness. The same bundle and facts give the same
+decision, and nothing is learned from one question for the next but which rules
+a kind of question goes to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from agentguard.errors import PolicyEvaluationError
+from agentguard.policy._bundle import Bundle
+from agentguard.policy._finite import find_not_finite
+from agentguard.policy._plan import Asked, Plan, Shelf, shelve
+from agentguard.policy._verdict import Fault, conclude
+from agentguard.values import Decision, Effect, Mode, Point
+
+PLANS_MAX = 8_192
+"""Kinds of questions whose plan is remembered; then the memory starts anew."""
+
+ANSWERS_MAX = 256
+"""Decisions without values that one plan remembers."""
+
+
+class _Book(NamedTuple):
+    """What belongs to one point."""
+
+    shelf: Shelf
+    fact: str
+    """The fact that names what is called, or empty."""
+    plans: dict[tuple[object, object, object], Plan]
+
+
+class Engine:
+    """
+    Decides calls by one bundle.
+
+    Args:
+        bundle:
+            The loaded documents. An engine is as immutable as its bundle, and
+            safe to use from many threads.
+    """
+
+    __slots__ = ("_books", "_shelves", "bundle", "reads")
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.reads: frozenset[str] = frozenset(
+            name
+            for rule in bundle.rules
+            for condition in rule.conditions.values()
+            for name in condition.reads
+        )
+        """Names of the facts that any rule reads: what need not be computed for others."""
+        self._shelves = shelve(bundle.policies)
+        facts = {"tool": "tool.name", "model": "model.name"}
+        # Found by the point's text as well: a StrEnum is equal to it and has its hash.
+        self._books = {
+            point: _Book(shelf, facts.get(point.partition(".")[0], ""), {})
+            for point, shelf in self._shelves.items()
+        }
+
+    def decide(self, point: str, facts: Mapping[str, object]) -> Decision:
+        """
+        Answer one question.
+
+        Every document in scope answers for itself, and the most restrictive
+        answer holds: adding a document never lets a call run that did not.
+        What cannot be evaluated denies, in mode `enforce`. Before a call,
+        numbers in `args` that are not finite deny, whether or not a rule
+        reads them.
+
+        Args:
+            point:
+                A `Point`, or its text.
+            facts:
+                Values by the names of the catalogue. A `KeyError` means that
+                there is no value, and is an evaluation error for the rules
+                that read it. A subclass of dict may compute values when asked.
+
+        Returns:
+            The decision. Instances may be shared between calls.
+
+        Raises:
+            PolicyEvaluationError: There is no such point. Nothing else is raised.
+        """
+        book = self._books.get(point)  # type: ignore[call-overload]
+        if book is None:
+            raise PolicyEvaluationError(f"`{point}` is no intervention point")
+        try:
+            key = (
+                facts["agent.name"],
+                facts["env.name"],
+                facts[book.fact] if book.fact else "",
+            )
+            plan = book.plans.get(key)
+        except Exception:
+            return self._decide_slowly(book, facts)
+        if plan is None:
+            return self._decide_slowly(book, facts)
+        return self._follow(plan, facts)
+
+    def has_rules(self, point: str, name: str = "") -> bool:
+        """
+        Say whether a decision at a point can be anything but a plain allow.
+
+        Args:
+            point:
+                A `Point`, or its text.
+            name:
+                Of the tool or model; empty: any.
+
+        Returns:
+            False only where `decide` would allow every such call without a word.
+        """
+        shelf = self._shelves[Point(point)]
+        if point.endswith(".before"):
+            # NaN in arguments, a default of deny, or a call that no document covers can each deny.
+            return True
+        return bool(shelf.candidates(name) if name else shelf.every())
+
+    def acts_after(self, point: str, name: str = "") -> bool:
+        """
+        Say whether a rule after the call could withhold or change its result.
+
+        Args:
+            point:
+                `tool.after`, `model.after` or `agent.after`.
+            name:
+                Of the tool or model; empty: any.
+
+        Returns:
+            True where a result must be held back until it was judged.
+        """
+        shelf = self._shelves[Point(point)]
+        return any(
+            asked.rule.mode is Mode.ENFORCE and asked.rule.effect in (Effect.DENY, Effect.REDACT)
+            for asked in (shelf.candidates(name) if name else shelf.every())
+        )
+
+    def _decide_slowly(self, book: _Book, facts: Mapping[str, object]) -> Decision:
+        """Decide a kind of question for the first time, or one with a name missing."""
+        faults: list[Fault] = []
+        names: list[str] = []
+        for fact in ("agent.name", "env.name", book.fact):
+            try:
+                value = facts[fact] if fact else ""
+            except KeyError:
+                # The catalogue: without an agent, environment or model the name is empty. A tool has a name.
+                value = "" if fact != "tool.name" else None
+            except Exception as error:
+                value = None
+                faults.append(Fault(f"`{fact}` could not be had: {type(error).__name__}", None))
+            if not isinstance(value, str):
+                if not faults:
+                    faults.append(Fault(f"`{fact}` has no value", None))
+                value = ""
+            names.append(str(value))
+        key = (names[0], names[1], names[2])
+        plan = book.plans.get(key) or book.shelf.plan(*key)
+        if faults:
+            return conclude(self.bundle, plan, [], faults, facts)
+        if len(book.plans) >= PLANS_MAX:
+            book.plans.clear()
+        book.plans[key] = plan
+        return self._follow(plan, facts)
+
+    def _follow(self, plan: Plan, facts: Mapping[str, object]) -> Decision:
+        """Ask the rules of a plan."""
+        matched: list[Asked] | None = None
+        faults: list[Fault] | None = None
+        if plan.checks_args:
+            try:
+                wrong = find_not_finite(facts["args"])
+            except KeyError:
+                wrong = ""
+            except Exception as error:
+                wrong = f"args could not be read: {type(error).__name__}"
+            if wrong:
+                faults = [Fault(wrong, None)]
+        for function, asked in plan.asked:
+            try:
+                answer = function(facts)
+            except PolicyEvaluationError as error:
+                faults = faults or []
+                faults.append(Fault(str(error), asked))
+                continue
+            except Exception as error:
+                # A fact that is computed when asked may fail in any way; its words may hold user data.
+                faults = faults or []
+                faults.append(Fault(f"a fact could not be had: {type(error).__name__}", asked))
+                continue
+            if answer is True:
+                if matched is None:
+                    matched = [asked]
+                else:
+                    matched.append(asked)
+            elif answer is not False:
+                faults = faults or []
+                faults.append(Fault(f"the condition gave a {type(answer).__name__}, expected a bool", asked))
+        if faults is not None:
+            return conclude(self.bundle, plan, matched or [], faults, facts)
+        key = () if matched is None else tuple([asked.order for asked in matched])
+        known = plan.answers.get(key)
+        if known is not None:
+            return known
+        decision = conclude(self.bundle, plan, matched or [], [], facts)
+        if decision.effect is Effect.ALLOW and decision.values is None and len(plan.answers) < ANSWERS_MAX:
+            plan.answers[key] = decision
+        return decision

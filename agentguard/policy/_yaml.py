@@ -1,0 +1,397 @@
+"""
+Strict YAML 1.2 into nodes that know their place.
+
+Nothing is constructed: ruamel.yaml only gives events, and every scalar stays
+the text that it was. What a policy file needs not have is refused: anchors and
+aliases (bombs), tags, merge keys, duplicate keys, directives of other versions,
+invisible characters that make a file read otherwise than it is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    DocumentStartEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceStartEvent,
+)
+from ruamel.yaml.reader import ReaderError
+
+from agentguard.policy._problems import Problems, Source, quoted
+
+DOCUMENT_BYTES_MAX = 1 << 20
+"""Size of one file."""
+
+NODES_MAX = 200_000
+"""Keys, values and collections of one file."""
+
+DEPTH_MAX = 24
+"""Collections within collections."""
+
+_HIDDEN = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\x85\u2028\u2029]")
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_NUMBER_DIGITS_MAX = 40
+
+
+@dataclass(slots=True, eq=False)
+class Scalar:
+    """One text, with its style: what is not quoted may be a number, a boolean or null."""
+
+    text: str
+    line: int
+    column: int
+    style: str = ""
+    """Empty for plain, else the quote or block mark."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it stands without quotes."""
+        return not self.style
+
+    @property
+    def value(self) -> str | bool | int | float | None:
+        """The value by the core schema of YAML 1.2: `on`, `no` and `12:30` stay text."""
+        text = self.text
+        if self.style:
+            return text
+        if text in _NULL:
+            return None
+        if text in _BOOL:
+            return _BOOL[text]
+        if text.lower() in _SPECIAL:
+            return _SPECIAL[text.lower()]
+        if len(text) <= _NUMBER_DIGITS_MAX:
+            if _INT.fullmatch(text):
+                return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            if _FLOAT.fullmatch(text):
+                return float(text)
+        return text
+
+    @property
+    def says(self) -> str:
+        """The value in words, for messages."""
+        value = self.value
+        if value is None:
+            return "nothing"
+        if isinstance(value, bool):
+            return f"the boolean {quoted(self.text)}"
+        if isinstance(value, (int, float)):
+            return f"the number {quoted(self.text)}"
+        return f"the text {quoted(self.text, 40)}"
+
+
+@dataclass(slots=True, eq=False)
+class Items:
+    """A list."""
+
+    line: int
+    column: int
+    items: list[Node] = field(default_factory=list)
+    says: str = "a list"
+
+
+@dataclass(slots=True, eq=False)
+class Fields:
+    """A mapping; keys are text and unique."""
+
+    line: int
+    column: int
+    entries: dict[str, tuple[Scalar, Node]] = field(default_factory=dict)
+    says: str = "a mapping"
+
+
+Node: TypeAlias = Scalar | Items | Fields
+
+
+class _RefusedError(Exception):
+    """One problem was noted, and nothing more can be read of this file."""
+
+
+def decode(source_path: str, data: bytes, problems: Problems) -> str | None:
+    """
+    Turn bytes into text, or note why they are none.
+
+    Args:
+        source_path:
+            The file as it was named.
+        data:
+            At most `DOCUMENT_BYTES_MAX` bytes are taken.
+        problems:
+            Where a problem goes.
+
+    Returns:
+        The text, or None after a problem.
+    """
+    source = Source(source_path)
+    if len(data) > DOCUMENT_BYTES_MAX:
+        problems.add(
+            source, 0, 0, f"more than {DOCUMENT_BYTES_MAX} bytes", code="file-too-large",
+            hint="split it; every file of the folder is loaded",
+        )  # fmt: skip
+        return None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        problems.add(
+            source, 1, 1, "encoded in UTF-16, expected UTF-8", code="encoding", hint="save the file as UTF-8"
+        )
+        return None
+    if data.startswith(b"\xef\xbb\xbf"):
+        problems.add(
+            source, 1, 1, "begins with a byte order mark, expected plain UTF-8", code="byte-order-mark",
+            hint="save the file as UTF-8 without BOM",
+        )  # fmt: skip
+        return None
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8")
+        line = before.count("\n") + 1
+        column = len(before) - (before.rfind("\n") + 1) + 1
+        problems.add(
+            source, line, column, f"byte 0x{data[error.start]:02x} is not UTF-8", code="encoding",
+            hint="save the file as UTF-8",
+        )  # fmt: skip
+        return None
+
+
+def parse(source: Source, text: str, problems: Problems) -> list[Node]:
+    """
+    Read all documents of one file.
+
+    Args:
+        source:
+            The file, for excerpts.
+        text:
+            Its content.
+        problems:
+            Where problems go; after one in the syntax nothing more of the file is read.
+
+    Returns:
+        One node a document; empty after a problem in the syntax.
+    """
+    hidden = _HIDDEN.search(text)
+    if hidden:
+        line = text.count("\n", 0, hidden.start()) + 1
+        column = hidden.start() - text.rfind("\n", 0, hidden.start())
+        problems.add(
+            source, line, column, f"invisible character U+{ord(hidden[0]):04X}", code="hidden-character",
+            hint="remove it: it can make a rule read otherwise than it is",
+        )  # fmt: skip
+        return []
+    try:
+        return _Builder(source, problems).build(text)
+    except _RefusedError:
+        return []
+    except ReaderError as error:
+        position = error.position if isinstance(error.position, int) else 0
+        line = text.count("\n", 0, position) + 1
+        column = position - text.rfind("\n", 0, position)
+        problems.add(
+            source,
+            line,
+            column,
+            f"character U+{error.character:04X} is not allowed in YAML",
+            code="yaml-syntax",
+        )
+    except MarkedYAMLError as error:
+        _syntax(source, error, problems)
+    except (YAMLError, ValueError, RecursionError) as error:
+        # Rare ends of the scanner without a place; its words are about the syntax only.
+        problems.add(source, 1, 1, f"not YAML: {quoted(str(error).splitlines()[0])}", code="yaml-syntax")
+    return []
+
+
+class _Builder:
+    """Makes nodes of events, without recursion."""
+
+    def __init__(self, source: Source, problems: Problems) -> None:
+        self._source = source
+        self._problems = problems
+        self._documents: list[Node] = []
+        self._open: list[Items | Fields] = []
+        self._keys: list[Scalar | None] = []
+        self._nodes = 0
+
+    def build(self, text: str) -> list[Node]:
+        """Read the events of one file."""
+        for event in YAML(typ="safe", pure=True).parse(text):
+            if isinstance(event, CollectionEndEvent):
+                self._open.pop()
+                self._keys.pop()
+                continue
+            if isinstance(event, DocumentStartEvent):
+                if event.tags or (event.version and tuple(event.version) != (1, 2)):
+                    self._refuse(
+                        event, "a directive other than `%YAML 1.2`", "yaml-directive", "remove the line"
+                    )
+                continue
+            if isinstance(event, AliasEvent):
+                self._refuse(
+                    event, f"alias `*{event.anchor}`", "yaml-alias",
+                    "write the value out, or use `vars`: anchors and aliases are not read",
+                )  # fmt: skip
+            if isinstance(event, (ScalarEvent, SequenceStartEvent, MappingStartEvent)):
+                self._start(event)
+        return self._documents
+
+    def _start(self, event: ScalarEvent | SequenceStartEvent | MappingStartEvent) -> None:
+        """Put one new node where it belongs."""
+        if event.anchor is not None:
+            self._refuse(
+                event, f"anchor `&{event.anchor}`", "yaml-alias",
+                "write the value out, or use `vars`: anchors and aliases are not read",
+            )  # fmt: skip
+        if event.tag is not None:
+            self._refuse(
+                event,
+                f"tag {quoted(str(event.tag))}",
+                "yaml-tag",
+                "remove the tag: values have the type they are written in",
+            )
+        self._nodes += 1
+        if self._nodes > NODES_MAX:
+            self._refuse(event, f"more than {NODES_MAX} values", "file-too-large", "split the file")
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        node: Node
+        if isinstance(event, ScalarEvent):
+            node = Scalar(event.value, line, column, event.style or "")
+        elif isinstance(event, SequenceStartEvent):
+            node = Items(line, column)
+        else:
+            node = Fields(line, column)
+        self._place(event, node)
+        if not isinstance(node, Scalar):
+            if len(self._open) >= DEPTH_MAX:
+                self._refuse(event, f"nested deeper than {DEPTH_MAX} levels", "too-deep", "")
+            self._open.append(node)
+            self._keys.append(None)
+
+    def _place(self, event: ScalarEvent | SequenceStartEvent | MappingStartEvent, node: Node) -> None:
+        """Add a node to the collection that is open, or as a document."""
+        if not self._open:
+            self._documents.append(node)
+            return
+        parent = self._open[-1]
+        if isinstance(parent, Items):
+            parent.items.append(node)
+            return
+        key = self._keys[-1]
+        if key is None:
+            if not isinstance(node, Scalar):
+                self._refuse(event, f"{node.says} as a key, expected text", "yaml-key", "")
+            elif node.text == "<<" and node.is_plain:
+                self._refuse(event, "merge key `<<`", "yaml-alias", "write the keys out: nothing is merged")
+            else:
+                self._keys[-1] = node
+            return
+        self._keys[-1] = None
+        if key.text in parent.entries:
+            first = parent.entries[key.text][0]
+            self._problems.add(
+                self._source, key.line, key.column,
+                f"key {quoted(key.text)} stands twice, first in line {first.line}",
+                code="duplicate-key", hint="keep one of them",
+            )  # fmt: skip
+            return
+        parent.entries[key.text] = (key, node)
+
+    def _refuse(self, event: object, text: str, code: str, hint: str) -> None:
+        """Note a problem after which the file is not read on."""
+        mark = event.start_mark  # type: ignore[attr-defined]
+        said = text if code in ("file-too-large", "too-deep", "yaml-key") else f"{text} is not allowed"
+        self._problems.add(self._source, mark.line + 1, mark.column + 1, said, code=code, hint=hint)
+        raise _RefusedError
+
+
+def _syntax(source: Source, error: MarkedYAMLError, problems: Problems) -> None:
+    """Say in our words what the parser could not read."""
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    said = " ".join(str(error.problem or error.context or "not YAML").split())
+    code, hint = "yaml-syntax", ""
+    if "'\\t'" in said:
+        code, text, hint = "tab", "a tab where YAML wants spaces", "indent with spaces"
+    elif "mapping values are not allowed" in said:
+        text = "a `:` where none can stand"
+        hint = "check the indentation, and put text that holds `: ` in quotes or after `|`"
+    elif "could not find expected ':'" in said:
+        text, hint = "a key without `:`", "write `key: value`"
+    elif "end of stream" in said and "quoted scalar" in str(error.context):
+        mark = error.context_mark or mark
+        line, column = mark.line + 1, mark.column + 1
+        text, hint = "a quote that is never closed", "close it on this line"
+    elif "undefined alias" in said or "duplicate anchor" in said:
+        code, text, hint = (
+            "yaml-alias",
+            "anchors and aliases are not allowed",
+            "write the value out, or use `vars`",
+        )
+    elif "undefined tag handle" in said:
+        code, text, hint = "yaml-tag", "tags are not allowed", "remove the tag"
+    elif "incompatible YAML" in said or "duplicate YAML directive" in said:
+        code, text, hint = (
+            "yaml-directive",
+            "a directive other than `%YAML 1.2` is not allowed",
+            "remove the line",
+        )
+    else:
+        during = f" {error.context}" if error.context and error.problem else ""
+        text = f"not YAML: {said}{during}"
+    line = min(line, max(1, len(source.lines)))
+    problems.add(source, line, column, text.replace("\n", " "), code=code, hint=hint)
+
+
+def positions(source: Source, scalar: Scalar) -> list[tuple[int, int]] | None:
+    """
+    Find where each character of a scalar stands in its file.
+
+    Folding and indentation change white space only, so the other characters
+    are met in the same order; a single quote within single quotes is written
+    twice.
+
+    Args:
+        source:
+            The file.
+        scalar:
+            A text of it.
+
+    Returns:
+        Line and column from 1 of each character, one more for the end; None where the text has
+        escapes, so that only its beginning has a place.
+    """
+    line, column = scalar.line - 1, scalar.column - 1
+    if scalar.style in ("|", ">"):
+        line, column = line + 1, 0
+    elif scalar.style:
+        column += 1
+    places: list[tuple[int, int]] = []
+    lines = source.lines
+    last = (scalar.line, scalar.column)
+    for character in scalar.text:
+        if character.isspace():
+            places.append((last[0], last[1] + 1))
+            last = places[-1]
+            continue
+        while line < len(lines) and (column >= len(lines[line]) or lines[line][column].isspace()):
+            if column >= len(lines[line]):
+                line, column = line + 1, 0
+            else:
+                column += 1
+        if line >= len(lines) or lines[line][column] != character:
+            return None
+        last = (line + 1, column + 1)
+        places.append(last)
+        column += 2 if character == "'" and scalar.style == "'" else 1
+    places.append((last[0], last[1] + 1) if places else last)
+    return places

@@ -1,0 +1,34 @@
+"""
+Review: what people ask who answer for a policy.
+
+Takes bundles, test cases and recorded calls; gives reports: do the tests hold,
+what does one call get, what would a candidate have blocked. Decides nothing
+that runs.
+"""
+
+from agentguard.review._evaluate import CALL_BYTES_MAX, Evaluation, evaluate, read_call
+from agentguard.review._formats import Case, Notice, github, junit, sarif
+from agentguard.review._given import NEUTRAL, GivenFacts
+from agentguard.review._replay import RecordedCall, Replayed, ReplayReport, replay
+from agentguard.review._run_tests import CaseResult, TestReport, run_tests
+
+__all__ = [
+    "CALL_BYTES_MAX",
+    "NEUTRAL",
+    "Case",
+    "CaseResult",
+    "Evaluation",
+    "GivenFacts",
+    "Notice",
+    "RecordedCall",
+    "ReplayReport",
+    "Replayed",
+    "TestReport",
+    "evaluate",
+    "github",
+    "junit",
+    "read_call",
+    "replay",
+    "run_tests",
+    "sarif",
+]
