@@ -190,7 +190,7 @@ def settle(
     tested = [i for i, one in enumerate(judged) if one.outcome is not None]
     corrected = dict(zip(tested, CORRECTIONS[correction]([judged[i].row.p_raw for i in tested]), strict=True))
     rows = [_settled(one, corrected[i], alpha) if i in corrected else one.row for i, one in enumerate(judged)]
-    order = {"value": 0, "missing": 1, "accuracy": 2}
+    order = {"value": 0, "missing": 1, "schema": 2, "accuracy": 3}
     return tuple(sorted(rows, key=lambda row: order[row.kind]))
 
 

@@ -19,8 +19,9 @@ class FeatureComparison:
     """One feature in both windows: test, effect and verdict."""
 
     feature: str
-    kind: Literal["value", "missing", "accuracy"]
-    """What was compared: the values, the share of missing rows, or the share of right answers."""
+    kind: Literal["value", "missing", "schema", "accuracy"]
+    """What was compared: the values, the share of missing rows, the shape of the data, or the share of
+    right answers."""
     type: str
     """continuous, count, share or category."""
     verdict: RowVerdict

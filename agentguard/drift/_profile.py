@@ -1,0 +1,220 @@
+"""
+All calls of a stretch of time as one profile, and the comparison of two profiles.
+
+This is the check for the first day: minutes of data, no season, one answer. A profile is bounded
+whatever the number of calls, so it can be kept as a reference.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from agentguard.drift._assemble import Correction, Judged, judge_feature, settle
+from agentguard.drift._comparison import Comparison
+from agentguard.drift._sample import Ints
+from agentguard.drift._sides import Side
+from agentguard.drift._source import (
+    COLUMNS,
+    LONGEST_CALL_NS,
+    FeatureStore,
+    Rows,
+    joined,
+    rows_of,
+    summarise_rows,
+)
+from agentguard.drift._summary import KINDS, Summary, merge, sample_from, series_code, total
+from agentguard.drift._typed import Floors
+
+CATEGORIES = ("tool", "model", "prompt_version", "finish_reason", "error_type", "schema")
+"""Dictionary columns of the feature block that are compared."""
+
+CATEGORY_NAMES_MAX = 1_000
+"""Distinct names kept of one category; rarer ones beyond that are counted as one."""
+
+_BATCH_ROWS = 65_536
+_WHOLE_S = 10**9
+"""One window that holds everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the calls of one stretch of time looked like."""
+
+    since_unix_ns: int
+    until_unix_ns: int
+    n_calls: int
+    histograms: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    """By series, then bin."""
+    categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By kind and column, such as model.finish_reason, then name."""
+
+
+def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int, agent: str = "") -> Profile:
+    """
+    Read the calls of a store that ended in [since, until).
+
+    Args:
+        store:
+            Where the feature blocks are.
+        since_unix_ns:
+            Beginning, included.
+        until_unix_ns:
+            End, not included.
+        agent:
+            Only calls of this agent; empty for all.
+    """
+    waiting: list[Rows] = []
+    parts: list[Summary] = []
+    categories: dict[str, Counter[str]] = {}
+    n = 0
+    blocks = store.query().features(
+        (*COLUMNS, *CATEGORIES),
+        since_unix_ns=max(0, since_unix_ns - LONGEST_CALL_NS),
+        until_unix_ns=until_unix_ns,
+    )
+    for block in blocks:
+        rows = rows_of(block, "")
+        inside = (rows.end_unix_ns >= since_unix_ns) & (rows.end_unix_ns < until_unix_ns)
+        if agent:
+            inside &= _is_agent(block.columns, agent, block.rows)
+        if not inside.any():
+            continue
+        kept = Rows(*(column[inside] for column in rows))
+        n += len(kept.kind)
+        _count(block.columns, inside, kept.kind, categories)
+        waiting.append(kept)
+        if sum(len(one.kind) for one in waiting) >= _BATCH_ROWS:
+            parts = [merge([*parts, summarise_rows(joined(waiting), _WHOLE_S)], _WHOLE_S)]
+            waiting = []
+    if waiting:
+        parts = [merge([*parts, summarise_rows(joined(waiting), _WHOLE_S)], _WHOLE_S)]
+    return Profile(
+        since_unix_ns,
+        until_unix_ns,
+        n,
+        histograms_of(parts[0]) if parts else {},
+        {name: dict(counts.most_common(CATEGORY_NAMES_MAX)) for name, counts in sorted(categories.items())},
+    )
+
+
+def histograms_of(summary: Summary) -> dict[int, dict[int, int]]:
+    """Return the histograms of all series over all windows."""
+    return {code: total(summary, code) for code in np.unique(summary.series).tolist()}
+
+
+def _is_agent(
+    columns: Mapping[str, object], agent: str, n: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Return which rows are of an agent."""
+    column = columns.get("agent")
+    dictionary: tuple[str, ...] = getattr(column, "dictionary", ())
+    if agent not in dictionary:
+        return np.zeros(n, dtype=bool)
+    return np.asarray(getattr(column, "values", ())) == dictionary.index(agent)
+
+
+def _count(
+    columns: Mapping[str, object],
+    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    kinds: Ints,
+    categories: dict[str, Counter[str]],
+) -> None:
+    """Count the names of one block's dictionary columns by kind of call."""
+    for name in CATEGORIES:
+        column = columns.get(name)
+        dictionary: tuple[str, ...] = getattr(column, "dictionary", ())
+        if not any(dictionary):
+            continue
+        codes = np.asarray(getattr(column, "values", ())).astype(np.int64)[inside]
+        pairs, counts = np.unique(kinds * 65_536 + codes, return_counts=True)
+        for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+            text = dictionary[pair % 65_536]
+            # An error type is news also where there is none; for the others empty means not known.
+            if text or name == "error_type":
+                where = categories.setdefault(f"{KINDS[pair // 65_536]}.{name}", Counter())
+                where[text or "(none)"] += count
+
+
+def compare_profiles(
+    reference: Profile,
+    current: Profile,
+    *,
+    alpha: float = 0.05,
+    correction: Correction = "holm",
+    floors: Floors | None = None,
+) -> Comparison:
+    """
+    Compare two stretches of time, series by series, with one correction over all.
+
+    Series that neither has are left out; kinds of call with fewer than five calls on either side are
+    not comparable.
+    """
+    limits = Floors() if floors is None else floors
+    judged: list[Judged] = []
+    for kind in KINDS:
+        if not any(p.histograms.get(series_code(kind, "latency")) for p in (reference, current)):
+            continue
+        judged += _judge_kind(kind, reference, current, limits)
+    for name in sorted({*reference.categories, *current.categories}):
+        judged += _judge_category(name, reference, current, limits)
+    return Comparison(
+        features=settle(judged, alpha=alpha, correction=correction),
+        alpha=alpha,
+        correction=correction,
+        n_reference=reference.n_calls,
+        n_current=current.n_calls,
+    )
+
+
+def _judge_kind(kind: str, reference: Profile, current: Profile, floors: Floors) -> list[Judged]:
+    """Compare the numbers of one kind of call."""
+    judged: list[Judged] = []
+    for name, type_ in (
+        ("response_latency_ms", "continuous"),
+        ("time_to_first_chunk_ms", "continuous"),
+        ("token_count", "continuous"),
+        ("retry_count", "count"),
+        ("error_rate", "share"),
+    ):
+        sides = [side_from(profile.histograms, kind, name) for profile in (reference, current)]
+        if not any(side.n_rows for side in sides):
+            continue
+        found = judge_feature(f"{kind}.{name}", type_, *sides, floors=floors, confidence=0.95)  # type: ignore[arg-type]
+        judged += [one for one in found if one.outcome is not None or sides[0].n or sides[1].n]
+    return judged
+
+
+_MEASURE_OF = {
+    "response_latency_ms": ("latency", 1e-6),
+    "time_to_first_chunk_ms": ("first_chunk", 1e-6),
+    "token_count": ("tokens", 1.0),
+    "retry_count": ("retries", 1.0),
+    "error_rate": ("error", 1.0),
+}
+
+
+def side_from(histograms: Mapping[int, Mapping[int, int]], kind: str, name: str) -> Side:
+    """Return one feature of one kind of call as a side of a comparison."""
+    measure, scale = _MEASURE_OF[name]
+    histogram = histograms.get(series_code(kind, measure), {})
+    sample = sample_from(histogram, measure, scale=scale)
+    missing = 0
+    if measure == "tokens":
+        missing = histograms.get(series_code(kind, "usage_missing"), {}).get(1, 0)
+    return Side(sample.n + missing, n_missing=missing, sample=sample)
+
+
+def _judge_category(name: str, reference: Profile, current: Profile, floors: Floors) -> list[Judged]:
+    """Compare the names of one dictionary column."""
+    sides = [
+        Side(sum(counts.values()), categories=counts)
+        for counts in (profile.categories.get(name, {}) for profile in (reference, current))
+    ]
+    judged = judge_feature(name, "category", *sides, floors=floors, confidence=0.95)
+    if name.endswith(".schema"):
+        return [replace(one, row=replace(one.row, kind="schema")) for one in judged]
+    return judged

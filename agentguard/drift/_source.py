@@ -1,0 +1,235 @@
+"""
+From the store's feature blocks to summaries: the only place that reads a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from agentguard.drift._sample import Ints
+from agentguard.drift._summary import (
+    KINDS,
+    MEASURES,
+    RETRIES_MAX,
+    Summary,
+    empty_summary,
+    logarithmic_bins,
+    merge,
+    summarise,
+)
+
+COLUMNS = (
+    "start_unix_ns",
+    "duration_ns",
+    "time_to_first_chunk_ns",
+    "input_tokens",
+    "output_tokens",
+    "retries",
+    "is_error",
+    "is_usage_missing",
+    "kind",
+    "agent",
+)
+"""Columns of the feature block that the checker reads."""
+
+_BATCH_ROWS = 65_536
+LONGEST_CALL_NS = 24 * 3600 * 10**9
+"""Calls are counted where they end; so far back a call may have begun."""
+
+
+class FeatureColumn(Protocol):
+    """One column of a feature block, as the store hands it out."""
+
+    @property
+    def values(self) -> memoryview:
+        """Numbers, or indices into `dictionary`."""
+        ...
+
+    @property
+    def dictionary(self) -> tuple[str, ...]:
+        """Texts that the indices stand for."""
+        ...
+
+
+class FeatureBlockLike(Protocol):
+    """Columns of some spans, as the store hands them out."""
+
+    @property
+    def rows(self) -> int:
+        """Spans in the block."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """Columns by name; those that an old block lacks are left out."""
+        ...
+
+
+class FeatureQuery(Protocol):
+    """What is asked of a store's query."""
+
+    def features(
+        self, names: Sequence[str], *, since_unix_ns: int | None = None, until_unix_ns: int | None = None
+    ) -> Iterator[Any]:
+        """Yield feature blocks of the spans that began in the time given."""
+        ...
+
+
+class FeatureStore(Protocol):
+    """What is asked of a store: its numbers, and a place for sealed bytes."""
+
+    def query(self) -> Any:
+        """Return something with `features`."""
+        ...
+
+    def sealed_blob(self, name: str) -> Any:
+        """Return something with `read` and `write`."""
+        ...
+
+
+class Rows(NamedTuple):
+    """Calls as columns of numbers."""
+
+    end_unix_ns: Ints
+    kind: Ints
+    """Index into `KINDS`."""
+    duration_ns: Ints
+    first_chunk_ns: Ints
+    tokens: Ints
+    """-1 where unknown."""
+    retries: Ints
+    is_error: Ints
+    is_usage_missing: Ints
+
+
+def summarise_rows(rows: Rows, window_s: int) -> Summary:
+    """Count calls by window, kind, measure and bin; a call belongs to the window in which it ended."""
+    window = rows.end_unix_ns // (window_s * 10**9)
+    base = rows.kind * len(MEASURES)
+    is_model = rows.kind == KINDS.index("model")
+    everywhere = np.ones(len(window), dtype=bool)
+    parts = (
+        (
+            "latency",
+            everywhere & (rows.duration_ns >= 0),
+            logarithmic_bins(rows.duration_ns.astype(np.float64)),
+        ),
+        ("tokens", rows.tokens >= 0, logarithmic_bins(rows.tokens.astype(np.float64))),
+        ("retries", rows.retries >= 0, np.clip(rows.retries, 0, RETRIES_MAX)),
+        ("error", everywhere, np.clip(rows.is_error, 0, 1)),
+        ("usage_missing", is_model, np.clip(rows.is_usage_missing, 0, 1)),
+        ("first_chunk", rows.first_chunk_ns >= 0, logarithmic_bins(rows.first_chunk_ns.astype(np.float64))),
+    )
+    windows = np.concatenate([window[keep] for _, keep, _ in parts])
+    series = np.concatenate([base[keep] + MEASURES.index(name) for name, keep, _ in parts])
+    bins = np.concatenate([values[keep] for _, keep, values in parts])
+    return summarise(windows, series, bins, window_s)
+
+
+def read_summary(
+    store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int, window_s: int, agent: str = ""
+) -> Summary:
+    """
+    Summarise the calls of a store that ended in [since, until).
+
+    Args:
+        store:
+            Where the feature blocks are.
+        since_unix_ns:
+            Beginning of the time, included.
+        until_unix_ns:
+            Its end, not included.
+        window_s:
+            Length of the windows.
+        agent:
+            Only calls of this agent; empty for all.
+    """
+    parts: list[Summary] = []
+    for rows in _batches(store, since_unix_ns - LONGEST_CALL_NS, until_unix_ns, agent):
+        inside = (rows.end_unix_ns >= since_unix_ns) & (rows.end_unix_ns < until_unix_ns)
+        if inside.any():
+            parts.append(summarise_rows(Rows(*(column[inside] for column in rows)), window_s))
+        if len(parts) > 16:
+            parts = [merge(parts, window_s)]
+    return merge(parts, window_s) if parts else empty_summary(window_s)
+
+
+def time_span(store: FeatureStore, *, agent: str = "") -> tuple[int, int, int]:
+    """Return when the first call of a store ended, when the last did, and how many there are."""
+    first, last, n = 2**62, 0, 0
+    for rows in _batches(store, None, None, agent):
+        if len(rows.end_unix_ns):
+            first = min(first, int(rows.end_unix_ns.min()))
+            last = max(last, int(rows.end_unix_ns.max()))
+            n += len(rows.end_unix_ns)
+    return (first, last, n) if n else (0, 0, 0)
+
+
+def _batches(
+    store: FeatureStore, since_unix_ns: int | None, until_unix_ns: int | None, agent: str
+) -> Iterator[Rows]:
+    """Yield rows in batches: blocks are small, and NumPy wants large arrays."""
+    waiting: list[Rows] = []
+    n = 0
+    since = None if since_unix_ns is None else max(0, since_unix_ns)
+    for block in store.query().features(COLUMNS, since_unix_ns=since, until_unix_ns=until_unix_ns):
+        rows = rows_of(block, agent)
+        waiting.append(rows)
+        n += len(rows.end_unix_ns)
+        if n >= _BATCH_ROWS:
+            yield joined(waiting)
+            waiting, n = [], 0
+    if waiting:
+        yield joined(waiting)
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """Put small batches together."""
+    return Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def rows_of(block: FeatureBlockLike, agent: str) -> Rows:
+    """Read one block; a column that an old block lacks is unknown everywhere."""
+    columns = block.columns
+
+    def numbers(name: str, unknown: int) -> Ints:
+        if name not in columns:
+            return np.full(block.rows, unknown, dtype=np.int64)
+        return np.asarray(columns[name].values).astype(np.int64)
+
+    tokens_in, tokens_out = numbers("input_tokens", -1), numbers("output_tokens", -1)
+    is_known = (tokens_in >= 0) | (tokens_out >= 0)
+    tokens = np.where(is_known, np.maximum(tokens_in, 0) + np.maximum(tokens_out, 0), -1)
+    duration = numbers("duration_ns", -1)
+    rows = Rows(
+        end_unix_ns=numbers("start_unix_ns", 0) + np.maximum(duration, 0),
+        kind=_kinds(columns.get("kind"), block.rows),
+        duration_ns=duration,
+        first_chunk_ns=numbers("time_to_first_chunk_ns", -1),
+        tokens=tokens,
+        retries=numbers("retries", -1),
+        is_error=numbers("is_error", 0),
+        is_usage_missing=numbers("is_usage_missing", 0),
+    )
+    if not agent:
+        return rows
+    column = columns.get("agent")
+    if column is None or agent not in column.dictionary:
+        return Rows(*(values[:0] for values in rows))
+    is_mine = np.asarray(column.values) == column.dictionary.index(agent)
+    return Rows(*(values[is_mine] for values in rows))
+
+
+def _kinds(column: FeatureColumn | None, n: int) -> Ints:
+    """Return the kind of each row as an index into `KINDS`."""
+    other = KINDS.index("other")
+    if column is None:
+        return np.full(n, other, dtype=np.int64)
+    codes = np.array(
+        [KINDS.index(t) if t in KINDS else other for t in column.dictionary] or [other], dtype=np.int64
+    )
+    kinds: Ints = codes[np.asarray(column.values)]
+    return kinds

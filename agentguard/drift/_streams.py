@@ -1,0 +1,148 @@
+"""
+Streams: what the watch looks at, each a score per window that is right for its type.
+
+A score is a mean of one number per call. For latency and tokens that number is the call's rank
+among the reference (a score of 0.5 is no change, ties count half, no unit, no outliers), and
+beside it whether it lies above the reference's 95th percentile; for errors it is 0 or 1, for
+retries the count up to five.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from agentguard.drift._sample import Floats, Ints
+from agentguard.drift._summary import KINDS, MEASURES, Summary, matrix_of, series_code
+
+ScoreType: TypeAlias = Literal["rank", "tail", "share", "count"]
+
+FLOORS: Mapping[ScoreType, float] = {"rank": 0.03, "tail": 0.02, "share": 0.01, "count": 0.05}
+"""Smallest change of a score that is worth an alarm; a rank of 0.03 is about 7 % of latency."""
+
+RETRIES_CAP = 5.0
+ROWS_MIN = 5
+"""Calls that a window needs to say anything about a stream."""
+
+
+class Stream(NamedTuple):
+    """One line of evidence."""
+
+    kind: str
+    measure: str
+    score: ScoreType
+
+    @property
+    def name(self) -> str:
+        """The name in verdicts, such as model.response_latency_ms."""
+        word = _WORDS[self.measure]
+        return f"{self.kind}.{word} (tail)" if self.score == "tail" else f"{self.kind}.{word}"
+
+    @property
+    def code(self) -> int:
+        """The series that it reads."""
+        return series_code(self.kind, self.measure)
+
+    @property
+    def is_two_sided(self) -> bool:
+        """Whether a fall is news too. Fewer errors are not."""
+        return self.score == "rank"
+
+    @property
+    def is_quality(self) -> bool:
+        """Whether it speaks of the data, not of the agent."""
+        return self.measure == "usage_missing"
+
+
+_WORDS = {
+    "latency": "response_latency_ms",
+    "tokens": "token_count",
+    "retries": "retry_count",
+    "error": "error_rate",
+    "usage_missing": "usage_missing",
+    "first_chunk": "time_to_first_chunk_ms",
+}
+_SCORES: Mapping[str, tuple[ScoreType, ...]] = {
+    "latency": ("rank", "tail"),
+    "tokens": ("rank",),
+    "retries": ("count",),
+    "error": ("share",),
+    "usage_missing": ("share",),
+    "first_chunk": ("rank",),
+}
+
+
+def possible_streams() -> tuple[Stream, ...]:
+    """Return all streams that could be watched, in a fixed order."""
+    return tuple(
+        Stream(kind, measure, score) for kind in KINDS for measure in MEASURES for score in _SCORES[measure]
+    )
+
+
+class Scale(NamedTuple):
+    """How the bins of a stream become scores: fixed by the reference."""
+
+    bins: Ints
+    """Ascending."""
+    scores: Floats
+    """Score of a call in each bin."""
+    above: float
+    """Score of a call in a bin above all of these."""
+    below: Floats
+    """Score of a call in a bin between the ones known: shape `(n_bins,)`, just under each bin."""
+
+
+def scale_of(stream: Stream, histogram: Mapping[int, int]) -> Scale:
+    """Fix the scores of a stream by the reference's histogram."""
+    bins = np.array(sorted(histogram), dtype=np.int64)
+    counts = np.array([histogram[b] for b in bins.tolist()], dtype=np.float64)
+    if stream.score == "rank":
+        upto = np.cumsum(counts) / counts.sum()
+        before = upto - counts / counts.sum()
+        return Scale(bins, (before + upto) / 2, 1.0, before)
+    if stream.score == "tail":
+        border = bins[int(np.searchsorted(np.cumsum(counts), 0.95 * counts.sum()))]
+        scores = (bins > border).astype(np.float64)
+        return Scale(bins, scores, 1.0, np.where(bins > border, 1.0, 0.0))
+    scores = np.minimum(bins.astype(np.float64), RETRIES_CAP)
+    return Scale(bins, scores, RETRIES_CAP if stream.score == "count" else 1.0, scores)
+
+
+def scores_at(scale: Scale, stream: Stream, bins: Ints) -> Floats:
+    """Return the score of a call in each of *bins*, known to the reference or not."""
+    if stream.score in {"count", "share"}:
+        return np.minimum(bins.astype(np.float64), RETRIES_CAP)
+    places = np.searchsorted(scale.bins, bins)
+    inside = np.minimum(places, len(scale.bins) - 1)
+    known = scale.bins[inside] == bins
+    between = np.where(places < len(scale.bins), scale.below[inside], scale.above)
+    return np.where(known, scale.scores[inside], between)
+
+
+class Scored(NamedTuple):
+    """One stream over consecutive windows."""
+
+    scores: Floats
+    """Mean score per window; NaN with fewer than `ROWS_MIN` calls. Shape `(n_windows,)`."""
+    rows: Ints
+    """Calls per window."""
+    spread: float
+    """Mean variance of a call's score within a window."""
+
+
+def score_windows(summary: Summary, stream: Stream, scale: Scale, *, first: int, n_windows: int) -> Scored:
+    """Score consecutive windows of one stream."""
+    table, bins = matrix_of(summary, stream.code, first=first, n_windows=n_windows)
+    rows = table.sum(axis=1)
+    values = scores_at(scale, stream, bins)
+    some = np.maximum(rows, 1)
+    means = table @ values / some
+    variances = np.maximum(table @ values**2 / some - means**2, 0.0)
+    is_enough = rows >= ROWS_MIN
+    total = float(rows[is_enough].sum())
+    # Within-window variance from few rows runs low by (n - 1) / n: the sum puts that right.
+    degrees = float(np.maximum(rows[is_enough] - 1, 0).sum())
+    spread = float((variances * rows)[is_enough].sum()) / degrees if total and degrees else 0.0
+    return Scored(np.where(is_enough, means, np.nan), rows, spread)
