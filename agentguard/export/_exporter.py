@@ -81,6 +81,7 @@ class OtlpExporter:
         """Begin as if nothing had happened in this process."""
         self._changed = threading.Condition()
         self._is_stopping = False
+        self._timeout_s = 0.0
         self._deadline_s: float | None = None
         self._flushes_wanted = 0
         self._flushes_done = 0
@@ -158,6 +159,7 @@ class OtlpExporter:
             )
         if from_start:
             self._blob.write(encode_cursor({}))
+        self._timeout_s = timeout_s
         self._deadline_s = time.monotonic() + timeout_s
         transport = self._open_transport()
         try:
@@ -280,7 +282,7 @@ class OtlpExporter:
         self._blob.write(encode_cursor(cursor))
         if self._deadline_s is not None:
             # The time of a single run is time without progress.
-            self._deadline_s = max(self._deadline_s, time.monotonic() + self.config.timeout_s)
+            self._deadline_s = time.monotonic() + self._timeout_s
         return True
 
     def after_fork_in_child(self) -> None:
