@@ -6,18 +6,20 @@ small sealed files. Content never reaches the disk in clear; what is lost is
 counted; what is damaged is told apart from what was tampered with. No numpy here.
 """
 
-from agentguard.store._blob import BLOB_NAMES, SealedBlob
+from agentguard.store._blob import BLOB_KINDS, SealedBlob
 from agentguard.store._config import WriterConfig
 from agentguard.store._damage import Damage, DamageReport
 from agentguard.store._disk import Disk
 from agentguard.store._features import Column, FeatureBlock
 from agentguard.store._query import Cursor, Positioned, Query
 from agentguard.store._sql import SqlResult
-from agentguard.store._store import Store
+from agentguard.store._stats import CallStats, stats_of
+from agentguard.store._store import Store, StoreInfo
 from agentguard.store._writer import SegmentWriter
 
 __all__ = [
-    "BLOB_NAMES",
+    "BLOB_KINDS",
+    "CallStats",
     "Column",
     "Cursor",
     "Damage",
@@ -30,5 +32,7 @@ __all__ = [
     "SegmentWriter",
     "SqlResult",
     "Store",
+    "StoreInfo",
     "WriterConfig",
+    "stats_of",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +14,23 @@ from agentguard.errors import SealError, StoreError, TamperedError
 from agentguard.seal import Keystore, open_box, read_file, seal_box, write_file_atomic
 
 BLOB_BYTES_MAX = 64 * 1024 * 1024
-BLOB_NAMES = frozenset(
+BLOB_KINDS = frozenset(
     {
+        "cursor",
+        "dependencies",
         "drift-reference",
-        "drift-verdict",
         "drift-state",
-        "export-cursors",
-        "export-state",
+        "drift-verdict",
         "policy-state",
-        "tool-definitions",
         "settings",
+        "tool-definitions",
     }
 )
-"""Names are fixed: no file name is ever made from what somebody sent."""
+"""What may be kept; a kind may be followed by `-` and 16 hexadecimal digits.
+
+No file name is ever made from what somebody sent.
+"""
+_DIGEST = re.compile(r"-[0-9a-f]{16}", re.ASCII)
 _GENERATION_BYTES = 4
 
 
@@ -32,8 +38,11 @@ class SealedBlob:
     """One sealed file with a fixed name. Writers of several processes take turns by `locked`."""
 
     def __init__(self, folder: Path, name: str, keystore: Keystore) -> None:
-        if name not in BLOB_NAMES:
-            raise StoreError(f"blob: got the name `{name}`, expected one of {', '.join(sorted(BLOB_NAMES))}")
+        if name not in BLOB_KINDS and not (name[:-17] in BLOB_KINDS and _DIGEST.fullmatch(name[-17:])):
+            raise StoreError(
+                f"blob: got the name {name!r}, expected one of {', '.join(sorted(BLOB_KINDS))}, "
+                "and `-` with 16 hexadecimal digits after it where there are several"
+            )
         self.name = name
         self._path = folder / f"{name}.agb"
         self._lock_path = folder / f"{name}.lock"

@@ -46,6 +46,18 @@ class Positioned(NamedTuple):
     resource: Mapping[str, str]
 
 
+class SegmentInfo(NamedTuple):
+    """One segment file, without its content."""
+
+    writer: str
+    n: int
+    is_sealed: bool
+    spans: int
+    start_range_unix_ns: tuple[int, int]
+    """Earliest and latest start of its spans; (0, 0) where there are none."""
+    size_bytes: int
+
+
 class _RowBatch(NamedTuple):
     """The rows of one frame that no earlier frame had."""
 
@@ -356,6 +368,28 @@ class Query:
                         self.damage.add(Damage("undecodable", segment.path.name, sequence, 0, str(error)))
                         continue
                     yield Positioned((writer, n, sequence), span, resource)
+
+    def segments(self) -> list[SegmentInfo]:
+        """Say of each file what is in it."""
+        found = []
+        for segment, sequences in self._segments():
+            footer = segment.footer
+            if footer is not None:
+                spans, starts = footer.spans, footer.start_range_unix_ns
+            else:
+                spans, starts = 0, (0, 0)
+                for batch in self._batches(segment, sequences):
+                    times = [row[START] for row in batch.rows]
+                    known = starts if spans else (times[0], times[0])
+                    starts = (min(known[0], *times), max(known[1], *times))
+                    spans += len(times)
+            header = segment.header
+            found.append(
+                SegmentInfo(
+                    header.writer.hex(), header.n, segment.is_sealed, spans, starts, segment.size_bytes
+                )
+            )
+        return found
 
     # Files -------------------------------------------------------------------------
 

@@ -124,6 +124,11 @@ class SegmentFile:
         return self._fd
 
     @property
+    def size_bytes(self) -> int:
+        """How long the file is now."""
+        return os.fstat(self._fd).st_size
+
+    @property
     def is_sealed(self) -> bool:
         """Whether the file was written once, with a footer."""
         return self.header.state == State.SEALED

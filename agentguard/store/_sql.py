@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agentguard.errors import StoreError
+from agentguard.store._damage import DamageReport
 from agentguard.store._features import MISSING, numbers_of, texts_of
 from agentguard.store._query import Query
 from agentguard.values import FEATURES, SpanRecord
@@ -63,6 +64,8 @@ class SqlResult:
         """The store holds more spans than were loaded: the oldest are missing."""
         self.is_cut = is_cut
         """The query gives more rows than are returned."""
+        self.damage = DamageReport()
+        """What could not be read."""
 
     def __iter__(self) -> Iterator[Any]:
         yield self.columns
@@ -99,7 +102,9 @@ def run_sql(
         )
         database.executemany("INSERT INTO gaps VALUES (?, ?, ?, ?)", source.gaps())
         database.execute("COMMIT")
-        return _select(database, query, min(count, spans_max), is_partial=count > spans_max)
+        result = _select(database, query, min(count, spans_max), is_partial=count > spans_max)
+        result.damage = source.damage
+        return result
     finally:
         database.close()
 

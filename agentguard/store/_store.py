@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from agentguard.errors import StoreError
 from agentguard.seal import Keystore, create_keystore, ensure_private_folder, open_keystore
 from agentguard.store._blob import SealedBlob
 from agentguard.store._cache import FooterCache
 from agentguard.store._config import WriterConfig
+from agentguard.store._damage import DamageReport
 from agentguard.store._disk import Disk
 from agentguard.store._query import Query
 from agentguard.store._sealing import Sealer
@@ -19,6 +21,29 @@ from agentguard.values import Clock, InternalErrorHook, KeyProvider
 
 SEGMENTS = "seg"
 BLOBS = "blobs"
+
+
+class StoreInfo(NamedTuple):
+    """What a store holds, without its content."""
+
+    folder: str
+    store_id: str
+    generation: int
+    key_slots: tuple[str, ...]
+    """Providers that open it."""
+    segments: int
+    live_segments: int
+    spans: int
+    """In sealed and live segments."""
+    outcomes: int
+    gaps: int
+    """Spans that were dropped on purpose and counted."""
+    size_bytes: int
+    """Of all segment files."""
+    oldest_unix_ns: int | None
+    """Earliest start of a span."""
+    newest_unix_ns: int | None
+    damage: DamageReport
 
 
 class Store:
@@ -121,7 +146,7 @@ class Store:
         Name one of the small sealed files.
 
         Raises:
-            StoreError: The name is not one of `BLOB_NAMES`.
+            StoreError: The name is not one of `BLOB_KINDS`, alone or with a digest.
 
         """
         ensure_private_folder(self.folder / BLOBS)
@@ -139,6 +164,46 @@ class Store:
             return Sealer(self.segments, self.keystore, self.clock, self._disk).seal_all()
         except OSError as error:
             raise StoreError(f"{self.segments}: cannot be sealed: {error.strerror or error}") from error
+
+    def info(self) -> StoreInfo:
+        """Count what the store holds; opens every footer, and every frame of live segments."""
+        query = self.query()
+        segments = query.segments()
+        spans = sum(segment.spans for segment in segments)
+        starts = [segment.start_range_unix_ns for segment in segments if segment.spans]
+        return StoreInfo(
+            folder=str(self.folder),
+            store_id=self.keystore.store_id.hex(),
+            generation=self.keystore.generation,
+            key_slots=tuple(slot.provider for slot in self.keystore.slots),
+            segments=len(segments),
+            live_segments=sum(not segment.is_sealed for segment in segments),
+            spans=spans,
+            outcomes=sum(1 for _ in query.outcomes()),
+            gaps=sum(gap.count for gap in query.gaps()),
+            size_bytes=sum(segment.size_bytes for segment in segments),
+            oldest_unix_ns=min(start for start, _ in starts) if starts else None,
+            newest_unix_ns=max(start for _, start in starts) if starts else None,
+            damage=query.damage,
+        )
+
+    def verify(self) -> tuple[int, DamageReport]:
+        """
+        Read everything: every frame of every segment is opened and decoded.
+
+        Returns:
+            How many spans could be read, and what could not.
+        """
+        query = self.query()
+        count = sum(1 for _ in query.spans())
+        for _ in query.features():
+            pass
+        for _ in query.outcomes():
+            pass
+        for _ in query.gaps():
+            pass
+        query.resources()
+        return count, query.damage
 
     def __repr__(self) -> str:
         return f"Store({str(self.folder)!r})"
