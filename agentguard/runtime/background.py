@@ -7,6 +7,7 @@ for them.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,21 @@ class Background:
             self._drift.start()
 
     def _start_exporter(self) -> None:
-        from agentguard.export import exporter_from_config
+        from agentguard.export import OtlpExporter, otlp_config
 
         services = self._services
-        self._exporter = exporter_from_config(
-            services.store, services.config, on_internal_error=services.health
+        config = services.config
+        self._exporter = OtlpExporter(
+            services.store,
+            otlp_config(
+                "" if config.export == "otlp" else config.export,
+                protocol=config.export_protocol,
+                headers=config.export_headers,
+                with_content=config.export_content,
+                environ=os.environ,
+            ),
+            clock=services.clock,
+            on_internal_error=services.health,
         )
         self._exporter.start()
 
@@ -66,5 +77,5 @@ class Background:
         """
         self._stop.set()
         if self._exporter is not None:
-            self._exporter.flush(timeout_s)
-            self._exporter.stop()
+            self._exporter.flush(timeout_s / 2)
+            self._exporter.stop(timeout_s / 2)

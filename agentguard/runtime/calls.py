@@ -26,6 +26,7 @@ from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
+from agentguard.state import freeze_action
 from agentguard.values import (
     AttributeValue,
     Decision,
@@ -154,16 +155,11 @@ class GuardedCall(KnownCall):
         """Ask the engine; None where no policies are loaded."""
         services = self.services
         engine = services.engine
-        killed = services.state.kill.reason(agent=self.agent, tool=self.spec.name)
-        if engine is None and not killed:
-            return None
         started_ns = services.clock.monotonic_ns()
-        if killed:
-            decision = Decision(
-                effect=Effect.KILL, kind=DenialKind.FORBIDDEN, reason=killed, record=RecordMode.PREFERRED
-            )
-        else:
-            assert engine is not None
+        decision = self._killed()
+        if decision is None:
+            if engine is None:
+                return None
             try:
                 decision = engine.decide(point, self.facts)
             except Exception as error:
@@ -185,6 +181,24 @@ class GuardedCall(KnownCall):
             model=self.model,
             principal=self.run.principal,
             evaluation_ns=services.clock.monotonic_ns() - started_ns,
+        )
+
+    def _killed(self) -> Decision | None:
+        """Say whether an order stops this call; orders that cannot be read stop everything."""
+        try:
+            order = self.services.state.kill.find(
+                f"agent:{self.agent}", f"{self.spec.governed_as}:{self.model or self.spec.name}"
+            )
+        except StoreError as error:
+            self.services.health("state.kill", error)
+            return _undecided(f"the kill switch: {error}")
+        if order is None:
+            return None
+        return Decision(
+            effect=Effect.KILL,
+            kind=DenialKind.FORBIDDEN,
+            reason=f"stopped by the kill switch ({order.scope}) of {order.by}: {order.reason}",
+            record=RecordMode.PREFERRED,
         )
 
     def admit(self, record: DecisionRecord) -> None:
@@ -214,27 +228,36 @@ class GuardedCall(KnownCall):
 
     def _approved(self, record: DecisionRecord) -> tuple[DecisionRecord, str]:
         """Look for a granted approval of exactly this call; without one, ask for it."""
-        from agentguard.state import freeze_action
-
         terms = record.decision.approval
         assert terms is not None
         try:
             if self.arguments is None:
                 raise ValueError("the arguments do not fit the signature")
+            arguments = plain(self.arguments)
+            assert isinstance(arguments, dict)
             action = freeze_action(
-                point=record.point,
-                name=self.spec.name,
-                agent=self.agent,
-                principal=self.run.principal,
-                args=plain(self.arguments),
+                record.point,
+                args=arguments,
+                tool=record.tool,
+                model=record.model,
+                agent=record.agent,
+                principal=record.principal,
             )
-            approval_id = self.services.state.approvals.find_grant(action, terms)
+            approvals = self.services.state.approvals
+            approval_id = approvals.find_grant(
+                action.digest, terms, self.services.approvers, requester=record.principal
+            )
             if approval_id is not None:
                 decision = _allowed_by_approval(record.decision, approval_id)
                 self._use_frozen(action.args)
                 return record._replace(decision=decision, approval_id=approval_id), ""
-            token = self.services.state.approvals.request(
-                action, terms, title=record.decision.reason, decision_id=record.decision_id
+            token = approvals.request(
+                action,
+                terms,
+                rule_id=record.decision.rule_id,
+                policy=record.decision.policy,
+                title=record.decision.matched[0].title if record.decision.matched else "",
+                decision_id=record.decision_id,
             )
         except Exception as error:
             # What cannot be frozen cannot be approved.

@@ -26,7 +26,7 @@ from agentguard.runtime.health import Health
 from agentguard.runtime.opening import open_store
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
-from agentguard.state import MachineState
+from agentguard.state import Approvers, MachineState
 from agentguard.store import Store, WriterConfig
 from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord
 from agentguard.version import __version__
@@ -61,6 +61,7 @@ class Runtime(Services):
         self.health = Health(self.clock, is_strict=config.strict)
         self.bundle, self.engine = _load_policies(config)
         self.revision = self.bundle.revision if self.bundle is not None else ""
+        self.approvers = _approvers(self.bundle)
         self.registered_facts = {}
         self.verdict = NO_VERDICT
         self.store = open_store(config, self.clock)
@@ -72,7 +73,9 @@ class Runtime(Services):
         self.journal = DecisionJournal.open(
             self.store.folder, keystore=self.store.keystore, clock=self.clock, on_internal_error=self.health
         )
-        self.state = MachineState.open(self.store.folder, keystore=self.store.keystore, clock=self.clock)
+        self.state = MachineState.open(
+            self.store.folder, self.store.keystore, self.clock, on_internal_error=self.health
+        )
         self.environment = CaptureEnvironment(
             clock=self.clock,
             ids=self.ids,
@@ -195,6 +198,17 @@ def _load_policies(config: Config) -> tuple[Bundle | None, Engine | None]:
         )
     bundle = load_bundle(config.policies)
     return bundle, Engine(bundle)
+
+
+def _approvers(bundle: Bundle | None) -> Approvers:
+    """List the people of all approver documents by id, with their keys and groups."""
+    found: dict[str, tuple[bytes, tuple[str, ...]]] = {}
+    for document in bundle.approver_documents if bundle is not None else ():
+        for group, people in document.groups.items():
+            for person in people:
+                _, groups = found.get(person.id, (b"", ()))
+                found[person.id] = (person.public_key, (*groups, group))
+    return found
 
 
 def _dependency_facts(store: Store) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from agentguard.audit import DecisionJournal
 from agentguard.capture import CaptureEnvironment, RandomIds
 from agentguard.runtime.config import Config
 from agentguard.runtime.health import Health
-from agentguard.state import MachineState
+from agentguard.state import Approvers, MachineState
 from agentguard.store import Store
 from agentguard.values import Clock, SpanSink, Verdict
 
@@ -29,6 +29,8 @@ class Services:
     """None where no policies are loaded."""
     revision: str
     """Of the bundle in force; empty where none is."""
+    approvers: Approvers
+    """Who may approve, from the documents in force."""
     environment: CaptureEnvironment
     store: Store
     sink: SpanSink
