@@ -9,12 +9,14 @@ from agentguard.audit.journal import DecisionJournal
 from agentguard.audit.reader import read_decisions, read_entries
 from agentguard.audit.records import StoredDecision, StoredEvent
 from agentguard.audit.report import Answer, Finding, Question, VerdictLine, VerifyReport
+from agentguard.audit.ticket import JournalLimits
 from agentguard.audit.verify import verify
 
 __all__ = [
     "Answer",
     "DecisionJournal",
     "Finding",
+    "JournalLimits",
     "Question",
     "StoredDecision",
     "StoredEvent",

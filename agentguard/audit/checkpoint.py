@@ -145,7 +145,7 @@ def parse(note: bytes) -> Checkpoint:
         body, separator, _ = text.partition("\n\n")
         origin, size, root, *extensions = body.split("\n")
         fields = [line.split(" ") for line in extensions]
-        values = dict(field for field in fields if len(field) == 2)  # noqa: PLR2004
+        values = dict(field for field in fields if len(field) == 2)
         checkpoint = Checkpoint(
             origin=origin,
             size=_number(size),

@@ -65,7 +65,8 @@ class Frame(NamedTuple):
 
     offset: int
     end: int
-    index: int
+    number: int
+    """Its index among the records of the journal, from 0, as it claims."""
     ledger_sequence: int
     """Sequence of the newest ledger entry the writer knew: a ledger that ends before it was cut."""
     previous: bytes

@@ -16,60 +16,20 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from agentguard.audit import format as layout
+from agentguard.audit.committer import FOLDER, Committer
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ledger import Ledger
-from agentguard.audit.records import GAP, encode_decision, encode_event
-from agentguard.audit.writer import JournalFile, RandomBytes, UnsyncedError
+from agentguard.audit.ticket import Event, JournalLimits, Ticket, encode
+from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
 from agentguard.seal import Keystore, ensure_private_folder
 from agentguard.values import Clock, DecisionRecord, InternalErrorHook, RecordMode
 
-FOLDER = "dec"
-
-_BATCH_RECORDS_MAX = 4096
-_Event = tuple[str, int, Mapping[str, object]]
 _journals: weakref.WeakSet[DecisionJournal] = weakref.WeakSet()
-
-
-class _Ticket:
-    """A record that somebody waits for, and how it went."""
-
-    __slots__ = ("_done", "error", "is_done", "must_lead", "notify", "payload")
-
-    def __init__(self, payload: DecisionRecord | _Event | None) -> None:
-        self.payload = payload
-        """None: no record, only that all before it is on disk."""
-        self.error: AuditError | None = None
-        self.is_done = False
-        self.must_lead = False
-        self.notify: Callable[[], None] | None = None
-        self._done = threading.Lock()
-        self._done.acquire()
-
-    def finish(self, error: AuditError | None = None) -> None:
-        """Wake who waits."""
-        if self.is_done:
-            return
-        self.error = error
-        self.is_done = True
-        self.wake()
-        if self.notify is not None:
-            self.notify()
-
-    def wake(self) -> None:
-        """Let the waiting thread look."""
-        with contextlib.suppress(RuntimeError):
-            self._done.release()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until woken; False where the time ran out."""
-        return self._done.acquire(timeout=max(timeout_s, 0.0))
 
 
 class DecisionJournal:
@@ -89,12 +49,7 @@ class DecisionJournal:
         clock: Clock,
         on_internal_error: InternalErrorHook,
         details: Mapping[str, object] | None = None,
-        window_s: float = 0.1,
-        checkpoint_interval_s: float = 1.0,
-        checkpoint_records_max: int = 1000,
-        queue_records_max: int = 8192,
-        journal_bytes_max: int = 16 << 20,
-        commit_wait_s_max: float = 30.0,
+        limits: JournalLimits = JournalLimits(),
         random_bytes: RandomBytes = os.urandom,
         disk: Disk | None = None,
     ) -> None:
@@ -112,37 +67,26 @@ class DecisionJournal:
                 Told of failures that no caller sees.
             details:
                 Plain data for the opening record of each file, such as the service name.
-            window_s:
-                How long an `async` record may wait for others before it is written.
-            checkpoint_interval_s:
-                At most so long a written record stays unsynced and without checkpoint.
-            checkpoint_records_max:
-                After so many records a checkpoint comes at once.
-            queue_records_max:
-                `async` records that may wait; more are dropped and counted.
-            journal_bytes_max:
-                A file that has grown to it is closed, and the next one begins.
-            commit_wait_s_max:
-                A `required` record that is not on disk after it fails.
+            limits:
+                Waits and sizes.
             random_bytes:
                 Where writer ids, keys, blinds and nonces come from.
             disk:
                 The real one by default.
         """
-        self._folder = folder
-        self._keys = AuditKeys(keystore)
         self._clock = clock
         self._on_internal_error = on_internal_error
-        self._details = dict(details or {})
-        self._window_s = window_s
-        self._checkpoint_interval_s = checkpoint_interval_s
-        self._checkpoint_records_max = checkpoint_records_max
-        self._queue_records_max = queue_records_max
-        self._journal_bytes_max = journal_bytes_max
-        self._commit_wait_s_max = commit_wait_s_max
-        self._random_bytes = random_bytes
-        self._disk = disk or Disk()
-        self._ledger = Ledger(folder, self._keys, clock, disk=self._disk)
+        self._limits = limits
+        self._committer = Committer(
+            folder,
+            AuditKeys(keystore),
+            clock,
+            on_internal_error,
+            details=details or {},
+            journal_bytes_max=limits.journal_bytes_max,
+            random_bytes=random_bytes,
+            disk=disk or Disk(),
+        )
         self._begin()
         _journals.add(self)
 
@@ -155,9 +99,10 @@ class DecisionJournal:
         clock: Clock,
         on_internal_error: InternalErrorHook,
         details: Mapping[str, object] | None = None,
+        limits: JournalLimits = JournalLimits(),
     ) -> Self:
         """
-        Make the folders and a journal with the usual limits.
+        Make the folders and a journal.
 
         Args:
             folder:
@@ -170,6 +115,8 @@ class DecisionJournal:
                 Told of failures that no caller sees.
             details:
                 Plain data for the opening record, such as the service name.
+            limits:
+                Waits and sizes.
 
         Returns:
             A journal; its file is made when the first record comes.
@@ -179,20 +126,20 @@ class DecisionJournal:
         """
         ensure_private_folder(folder / FOLDER)
         return cls(
-            folder, keystore=keystore, clock=clock, on_internal_error=on_internal_error, details=details
+            folder,
+            keystore=keystore,
+            clock=clock,
+            on_internal_error=on_internal_error,
+            details=details,
+            limits=limits,
         )
 
     def _begin(self) -> None:
-        """Begin as a new writer: at the start, and in a forked child."""
+        """Begin with nothing queued: at the start, and in a forked child."""
         self._pid = os.getpid()
-        self._writer = self._random_bytes(8)
-        self._number = 0
-        self._file: JournalFile | None = None
-        self._checkpointed = 0
-        self._queue: deque[DecisionRecord | _Event | _Ticket] = deque()
-        self._waiting: deque[_Ticket] = deque()
+        self._queue: deque[DecisionRecord | Event | Ticket] = deque()
+        self._waiting: deque[Ticket] = deque()
         self._mutex = threading.Lock()
-        self._commit_lock = threading.Lock()
         self._has_leader = False
         self._group_size = 1
         self._thread: threading.Thread | None = None
@@ -201,15 +148,23 @@ class DecisionJournal:
         self._is_awake = False
         self._is_idle = True
         self._is_closed = False
-        self._lost: dict[str, list[int]] = {}
-        self.stored = 0
-        """Records written by this process."""
-        self.dropped: dict[str, int] = {}
-        """Records lost by reason; each loss is also a record of the log once it can be written."""
         self.preferred_failures = 0
         """Records with mode `preferred` that were not durable when their call ran."""
-        self.syncs = 0
-        """Group commits that were brought to disk."""
+
+    @property
+    def stored(self) -> int:
+        """Records written by this process."""
+        return self._committer.stored
+
+    @property
+    def syncs(self) -> int:
+        """Batches that were brought to disk because somebody waited."""
+        return self._committer.syncs
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Records lost, by reason; each loss is also a record of the log once it can be written."""
+        return dict(self._committer.dropped)
 
     # -- the side of the callers ---------------------------------------------------------------
 
@@ -234,7 +189,7 @@ class DecisionJournal:
             self._enqueue(record)
             return
         try:
-            self._append_durable(_Ticket(record))
+            self._append_durable(Ticket(record))
         except AuditError as error:
             if mode is RecordMode.REQUIRED:
                 raise
@@ -260,7 +215,7 @@ class DecisionJournal:
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        ticket = _Ticket(record)
+        ticket = Ticket(record)
 
         def settle() -> None:
             if not future.done():
@@ -277,7 +232,7 @@ class DecisionJournal:
             self._queue.append(ticket)
             self._call_thread(hurry=True)
             try:
-                await asyncio.wait_for(future, self._commit_wait_s_max)
+                await asyncio.wait_for(future, self._limits.commit_wait_s_max)
             except TimeoutError:
                 raise self._too_slow() from None
             if ticket.error is not None:
@@ -305,9 +260,9 @@ class DecisionJournal:
         """
         if os.getpid() != self._pid:
             self._begin_in_child()
-        event = (kind, self._clock.unix_ns(), dict(details))
+        event = Event(kind, self._clock.unix_ns(), dict(details))
         if is_durable:
-            self._append_durable(_Ticket(event))
+            self._append_durable(Ticket(event))
         else:
             self._enqueue(event)
 
@@ -327,7 +282,7 @@ class DecisionJournal:
         if self._is_closed:
             return not self._queue
         try:
-            self._append_durable(_Ticket(None), timeout_s)
+            self._append_durable(Ticket(None), timeout_s)
         except AuditError as error:
             self._on_internal_error("audit.flush", error)
             return False
@@ -357,37 +312,36 @@ class DecisionJournal:
             if thread.is_alive():
                 return False
         try:
-            with self._commit_lock:
-                while self._queue or self._lost:
+            with self._committer.lock:
+                while self._queue or self._committer.has_lost:
                     if not self._commit_queued(must_sync=True):
                         break
-                if self._file is not None:
-                    self._close_file("end")
+                self._committer.end("end")
         except (AgentGuardError, OSError) as error:
             self._on_internal_error("audit.close", error)
             return False
-        return not self._lost
+        return not self._committer.has_lost
 
     # -- queue and group commit ----------------------------------------------------------------
 
-    def _enqueue(self, item: DecisionRecord | _Event) -> None:
+    def _enqueue(self, item: DecisionRecord | Event) -> None:
         """Queue what nobody waits for."""
         queue = self._queue
-        if len(queue) >= self._queue_records_max:
-            self._count_lost("queue full", 1)
+        if len(queue) >= self._limits.queue_records_max:
+            self._committer.count_lost("queue full", 1)
             return
         if self._is_closed:
-            self._count_lost("after close", 1)
+            self._committer.count_lost("after close", 1)
             return
         queue.append(item)
         if not self._is_awake:
             self._call_thread()
 
-    def _append_durable(self, ticket: _Ticket, timeout_s: float | None = None) -> None:
+    def _append_durable(self, ticket: Ticket, timeout_s: float | None = None) -> None:
         """Queue, and lead the commit or wait for the one who does."""
         if self._is_closed:
             raise AuditError("decision log: closed, a record came after it")
-        deadline = time.monotonic() + (self._commit_wait_s_max if timeout_s is None else timeout_s)
+        deadline = time.monotonic() + (self._limits.commit_wait_s_max if timeout_s is None else timeout_s)
         with self._mutex:
             self._queue.append(ticket)
             leads = not self._has_leader
@@ -407,11 +361,11 @@ class DecisionJournal:
         if ticket.error is not None:
             raise ticket.error
 
-    def _lead(self, ticket: _Ticket) -> None:
+    def _lead(self, ticket: Ticket) -> None:
         """Commit for all that wait, then hand over to the next who waits."""
         try:
             self._gather()
-            with self._commit_lock:
+            with self._committer.lock:
                 while not ticket.is_done:
                     self._commit_queued(must_sync=True)
         finally:
@@ -447,26 +401,26 @@ class DecisionJournal:
 
     def _commit_queued(self, *, must_sync: bool) -> bool:
         """Write a batch of the queue; True where a batch was written. The commit lock is held."""
-        items: list[DecisionRecord | _Event | _Ticket] = []
-        tickets: list[_Ticket] = []
+        items: list[DecisionRecord | Event | Ticket] = []
+        tickets: list[Ticket] = []
         with contextlib.suppress(IndexError):
-            while len(items) < _BATCH_RECORDS_MAX:
+            while len(items) < self._limits.batch_records_max:
                 item = self._queue.popleft()
                 items.append(item)
-                if type(item) is _Ticket:
+                if type(item) is Ticket:
                     tickets.append(item)
         failure: AuditError | None = AuditError("decision log: interrupted while a record was written")
         alone = len(items) - len(tickets)
         try:
             records = self._encode(items)
-            if records or self._lost or tickets:
-                self._write(records, must_sync=bool(tickets) or must_sync)
+            if records or tickets or self._committer.has_lost:
+                self._committer.write(records, must_sync=bool(tickets) or must_sync)
             failure = None
         except (AgentGuardError, OSError) as error:
             failure = error if isinstance(error, AuditError) else _not_durable(error)
             self._on_internal_error("audit.write", error)
             if alone:
-                self._count_lost("not written", alone)
+                self._committer.count_lost("not written", alone)
         finally:
             if tickets:
                 self._group_size = len(tickets)
@@ -474,108 +428,22 @@ class DecisionJournal:
                 ticket.finish(failure)
         return failure is None and bool(items)
 
-    def _encode(self, items: list[DecisionRecord | _Event | _Ticket]) -> list[bytes]:
+    def _encode(self, items: list[DecisionRecord | Event | Ticket]) -> list[bytes]:
         """Make the bytes of each record; one that cannot be written fails alone."""
         records = []
         for item in items:
-            payload = item.payload if type(item) is _Ticket else item
+            payload = item.payload if type(item) is Ticket else item
             if payload is None:
                 continue
             try:
-                if isinstance(payload, DecisionRecord):
-                    records.append(encode_decision(payload))
-                else:
-                    records.append(encode_event(*payload))  # type: ignore[arg-type]
+                records.append(encode(payload))
             except AuditError as error:
-                if type(item) is _Ticket:
+                if type(item) is Ticket:
                     item.finish(error)
                 else:
-                    self._count_lost("cannot be encoded", 1)
+                    self._committer.count_lost("cannot be encoded", 1)
                     self._on_internal_error("audit.encode", error)
         return records
-
-    # -- files ---------------------------------------------------------------------------------
-
-    def _write(self, records: list[bytes], *, must_sync: bool) -> None:
-        """Write records to the present file, or to the next where that one fails. The commit lock is held."""
-        file = self._file
-        if file is not None and file.bytes >= self._journal_bytes_max:
-            self._close_file("full")
-            file = None
-        if file is None:
-            file = self._open_file({})
-        lost, self._lost = self._lost, {}
-        gaps = [
-            encode_event(
-                GAP, last, {"reason": reason, "count": count, "first_unix_ns": first, "last_unix_ns": last}
-            )
-            for reason, (count, first, last) in lost.items()
-        ]
-        batch = gaps + records
-        try:
-            try:
-                if batch:
-                    file.append(batch, sync=must_sync)
-                elif must_sync:
-                    file.sync()
-            except UnsyncedError as error:
-                self._on_internal_error("audit.sync", error)
-                again = file.unsynced if file.unsynced[-len(batch) :] == batch else file.unsynced + batch
-                self._write_anew(file, again)
-        except BaseException:
-            self._restore_lost(lost)
-            raise
-        self.stored += len(records)
-        self.syncs += must_sync
-
-    def _write_anew(self, left: JournalFile, records: list[bytes]) -> None:
-        """Leave a file whose sync failed, and write what was not yet on disk to the next one."""
-        self._file = None
-        left.leave()
-        file = self._open_file({"continues": {"journal": left.journal.name, "records": left.synced_records}})
-        file.append(records, sync=True)
-
-    def _open_file(self, opening: dict[str, object]) -> JournalFile:
-        """Begin the next journal file, and enter it into the ledger. The commit lock is held."""
-        ensure_private_folder(self._folder / FOLDER)
-        tail = self._ledger.peek()
-        file = JournalFile(
-            self._folder / FOLDER,
-            self._keys,
-            layout.JournalId(self._keys.store_id, self._writer, self._number),
-            disk=self._disk,
-            random_bytes=self._random_bytes,
-            opening={
-                **self._details,
-                "pid": self._pid,
-                "ledger": {"seq": tail.sequence, "hash": tail.previous.hex()},
-                **opening,
-            },
-            time_unix_ns=self._clock.unix_ns(),
-            ledger_sequence=tail.sequence,
-        )
-        self._number += 1
-        try:
-            file.ledger_sequence = self._ledger.append(
-                journal=file.journal.name, size=file.tree.size, root=file.tree.root(), state="open"
-            )
-        except BaseException:
-            file.abandon()
-            raise
-        self._checkpointed = file.tree.size
-        self._file = file
-        return file
-
-    def _close_file(self, reason: str) -> None:
-        """End the present file in order. The commit lock is held."""
-        file = self._file
-        if file is None:
-            return
-        self._file = None
-        file.close(self._clock.unix_ns(), {"reason": reason, "records": file.tree.size})
-        self._ledger.append(
-            journal=file.journal.name, size=file.tree.size, root=file.tree.root(), state="closed"
-        )
 
     # -- the thread ----------------------------------------------------------------------------
 
@@ -595,7 +463,7 @@ class DecisionJournal:
 
     def _work(self) -> None:
         """Write what was queued within the window, and a checkpoint within its interval."""
-        due, behind = time.monotonic() + self._checkpoint_interval_s, 0
+        due, behind = time.monotonic() + self._limits.checkpoint_interval_s, 0
         while not self._is_closed:
             try:
                 self._is_awake = False
@@ -605,72 +473,31 @@ class DecisionJournal:
                 self._is_awake, self._is_idle = True, False
                 self._wake.clear()
                 if self._queue and not self._hurry.is_set():
-                    self._hurry.wait(self._window_s)
+                    self._hurry.wait(self._limits.window_s)
                 self._hurry.clear()
-                with self._commit_lock:
+                with self._committer.lock:
                     while self._queue:
                         self._commit_queued(must_sync=False)
-                    file = self._file
-                    behind = file.tree.size - self._checkpointed if file is not None else 0
-                if behind and (behind >= self._checkpoint_records_max or time.monotonic() >= due):
-                    self._checkpoint()
+                    behind = self._committer.behind
+                if behind and (behind >= self._limits.checkpoint_records_max or time.monotonic() >= due):
+                    self._committer.checkpoint()
                     behind = 0
-                    due = time.monotonic() + self._checkpoint_interval_s
+                    due = time.monotonic() + self._limits.checkpoint_interval_s
                 elif not behind:
-                    due = time.monotonic() + self._checkpoint_interval_s
+                    due = time.monotonic() + self._limits.checkpoint_interval_s
             except Exception as error:  # The thread must live; the records are counted where they failed.
                 self._on_internal_error("audit.thread", error)
-                self._hurry.wait(self._checkpoint_interval_s)
-
-    def _checkpoint(self) -> None:
-        """Sync the present file and state its size and root in the ledger."""
-        with self._commit_lock:
-            file = self._file
-            if file is None:
-                return
-            try:
-                file.sync()
-            except UnsyncedError as error:
-                self._on_internal_error("audit.sync", error)
-                self._write_anew(file, list(file.unsynced))
-                return
-            name, size, root = file.journal.name, file.tree.size, file.tree.root()
-        # The ledger has its own lock; nobody who appends waits for it.
-        sequence = self._ledger.append(journal=name, size=size, root=root, state="open")
-        with self._commit_lock:
-            file.ledger_sequence = sequence
-            if self._file is file:
-                self._checkpointed = size
-
-    # -- losses and forks ----------------------------------------------------------------------
-
-    def _count_lost(self, reason: str, count: int) -> None:
-        now = self._clock.unix_ns()
-        with self._mutex:
-            entry = self._lost.setdefault(reason, [0, now, now])
-            entry[0] += count
-            entry[2] = now
-            self.dropped[reason] = self.dropped.get(reason, 0) + count
-
-    def _restore_lost(self, lost: dict[str, list[int]]) -> None:
-        with self._mutex:
-            for reason, (count, first, last) in lost.items():
-                entry = self._lost.setdefault(reason, [0, first, last])
-                entry[0] += count
-                entry[1] = min(entry[1], first)
-                entry[2] = max(entry[2], last)
+                self._hurry.wait(self._limits.checkpoint_interval_s)
 
     def _too_slow(self) -> AuditError:
-        return AuditError(f"decision log: a record is not on disk after {self._commit_wait_s_max:g} s").hint(
-            "the disk hangs, or another process holds the ledger"
-        )
+        return AuditError(
+            f"decision log: a record is not on disk after {self._limits.commit_wait_s_max:g} s"
+        ).hint("the disk hangs, or another process holds the ledger")
 
     def _begin_in_child(self) -> None:
         """Drop what belongs to the parent: its file, its queue, its locks in whatever state."""
-        file = self._file
+        self._committer.begin()
         self._begin()
-        if file is not None:
-            file.abandon()
 
 
 def _not_durable(error: BaseException) -> AuditError:

@@ -258,11 +258,9 @@ def locked(folder: Path, *, wait_s_max: float = LOCK_WAIT_S_MAX) -> Iterator[Non
 
 def files(folder: Path) -> list[tuple[int, Path]]:
     """List the ledger's files, oldest first."""
-    found = []
+    found: list[tuple[int, Path]] = []
     with contextlib.suppress(FileNotFoundError):
-        for entry in folder.iterdir():
-            if match := _NAME.match(entry.name):
-                found.append((int(match[1]), entry))
+        found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
     return sorted(found)
 
 

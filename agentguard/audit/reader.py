@@ -51,7 +51,7 @@ class JournalBytes:
         Raises:
             TamperedError: It is altered, or was sealed for another place.
         """
-        header = layout.leaf_header(self.journal, frame.index, frame.ledger_sequence, frame.previous)
+        header = layout.leaf_header(self.journal, frame.number, frame.ledger_sequence, frame.previous)
         opened = self._key.open(frame.sealed, header + frame.digest)
         blind, record = opened[: layout.BLIND_BYTES], opened[layout.BLIND_BYTES :]
         if layout.body_digest(blind, record) != frame.digest:
@@ -60,7 +60,7 @@ class JournalBytes:
 
     def leaf(self, frame: layout.Frame) -> bytes:
         """Hash the leaf that a frame is."""
-        header = layout.leaf_header(self.journal, frame.index, frame.ledger_sequence, frame.previous)
+        header = layout.leaf_header(self.journal, frame.number, frame.ledger_sequence, frame.previous)
         return layout.leaf_hash(header, frame.digest)
 
 
@@ -192,13 +192,13 @@ def _entries(journal: JournalBytes, limit: int | None) -> Iterator[StoredDecisio
     for part in layout.scan(journal.data):
         if (
             isinstance(part, layout.Damage)
-            or part.index < expected
-            or (limit is not None and part.index >= limit)
+            or part.number < expected
+            or (limit is not None and part.number >= limit)
         ):
             continue
         with contextlib.suppress(AuditError, TamperedError):
-            entry = decode(journal.open(part), journal=journal.journal.name, index=part.index)
-            expected = part.index + 1
+            entry = decode(journal.open(part), journal=journal.journal.name, index=part.number)
+            expected = part.number + 1
             yield entry
 
 

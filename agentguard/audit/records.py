@@ -259,15 +259,19 @@ def _decision(fields: Mapping[str, object]) -> Decision:
     would_be = get("would_be")
     values = get("values")
     return Decision(
-        effect=Effect(fields["effect"]),
+        effect=Effect(str(fields["effect"])),
         rule_id=str(get("rule_id", "")),
         policy=str(get("policy", "")),
-        kind=DenialKind(get("kind", "")),
+        kind=DenialKind(str(get("kind", ""))),
         reason=str(get("reason", "")),
         agent_message=str(get("agent_message", "")),
         matched=tuple(
             MatchedRule(
-                str(m["policy"]), str(m["rule_id"]), str(m["title"]), Effect(m["effect"]), Mode(m["mode"])
+                str(m["policy"]),
+                str(m["rule_id"]),
+                str(m["title"]),
+                Effect(str(m["effect"])),
+                Mode(str(m["mode"])),
             )
             for m in map(_required_mapping, _items(get("matched")))
         ),
@@ -275,7 +279,7 @@ def _decision(fields: Mapping[str, object]) -> Decision:
         values=None if values is None else dict(_required_mapping(values)),
         redact=tuple(map(str, _items(get("redact")))),
         warnings=tuple(map(str, _items(get("warnings")))),
-        record=RecordMode(get("record", RecordMode.ASYNC.value)),
+        record=RecordMode(str(get("record", RecordMode.ASYNC.value))),
         approval=None
         if terms is None
         else ApprovalTerms(
@@ -284,7 +288,7 @@ def _decision(fields: Mapping[str, object]) -> Decision:
             float(str(terms["expires_s"])),
         ),
         retry_after_s=None if get("retry_after_s") is None else float(str(get("retry_after_s"))),
-        would_be=None if would_be is None else Effect(would_be),
+        would_be=None if would_be is None else Effect(str(would_be)),
     )
 
 

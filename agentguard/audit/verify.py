@@ -1,5 +1,5 @@
 """
-Verification: is the decision log what was written, all of it, in that order?
+Verification of the decision log: is it what was written, all of it, in that order.
 
 Five questions with separate answers, because they have separate causes. What
 the last checkpoint states is exact; what came after it could have been cut
@@ -139,7 +139,7 @@ class _Run:
             if journal is None:
                 continue
             first = next(layout.scan(journal.data), None)
-            if not isinstance(first, layout.Frame) or first.index != 0:
+            if not isinstance(first, layout.Frame) or first.number != 0:
                 continue
             try:
                 opening = decode(journal.open(first), journal=path.stem, index=0)
@@ -208,7 +208,7 @@ class _JournalCheck:
         for part in layout.scan(self.journal.data):
             if isinstance(part, layout.Damage):
                 self._damage(part)
-            elif self.limit is not None and part.index >= self.limit:
+            elif self.limit is not None and part.number >= self.limit:
                 continue
             else:
                 self._frame(part)
@@ -236,23 +236,23 @@ class _JournalCheck:
         )
 
     def _frame(self, frame: layout.Frame) -> None:
-        if frame.index >= self.frames_max + self.expected:
+        if frame.number >= self.frames_max + self.expected:
             self.after_damage = True
             self._add(
                 Question.INTEGRITY,
                 "altered",
                 self.expected,
-                f"journal {self.name}: record {self.expected} claims to be record {frame.index}{self._after()}",
+                f"journal {self.name}: record {self.expected} claims to be record {frame.number}{self._after()}",
             )
             return
         try:
             data = self.journal.open(frame)
-            entry = decode(data, journal=self.name, index=frame.index)
+            entry = decode(data, journal=self.name, index=frame.number)
         except TamperedError:
             self._foreign(frame)
             return
         except AuditError as error:
-            self._add(Question.INTEGRITY, "undecodable", frame.index, f"{error}")
+            self._add(Question.INTEGRITY, "undecodable", frame.number, f"{error}")
             self._follow(frame, "")
             return
         decision_id = entry.record.decision_id if isinstance(entry, StoredDecision) else ""
@@ -272,7 +272,7 @@ class _JournalCheck:
             f"journal {self.name}: record {index} is not what was sealed there: altered, "
             f"or put in from elsewhere{self._after()}",
         )
-        if frame.index == index:
+        if frame.number == index:
             self.missing.discard(index)
             self.expected += 1
         self.after_damage = True
@@ -281,49 +281,49 @@ class _JournalCheck:
     def _is_next(self, frame: layout.Frame, decision_id: str) -> bool:
         """Whether an authentic frame may stand here; findings say why not."""
         named = f" (decision {decision_id})" if decision_id else ""
-        if frame.index < self.expected:
-            if frame.index in self.missing:
-                self.missing.discard(frame.index)
+        if frame.number < self.expected:
+            if frame.number in self.missing:
+                self.missing.discard(frame.number)
                 kind, what = "moved", "stands after later records"
             else:
                 kind, what = "repeated", "stands there twice"
             self._add(
                 Question.APPEND_ONLY,
                 kind,
-                frame.index,
-                f"journal {self.name}: record {frame.index}{named} {what}",
+                frame.number,
+                f"journal {self.name}: record {frame.number}{named} {what}",
                 decision_id=decision_id,
             )
             return False
-        if frame.index > self.expected:
+        if frame.number > self.expected:
             if not self.after_damage:
-                count = frame.index - self.expected
+                count = frame.number - self.expected
                 gone = (
                     f"record {self.expected} is"
                     if count == 1
-                    else (f"records {self.expected} to {frame.index - 1} are")
+                    else (f"records {self.expected} to {frame.number - 1} are")
                 )
                 self._add(
                     Question.APPEND_ONLY,
                     "removed",
                     self.expected,
                     f"journal {self.name}: {gone} not between record {self.expected - 1}"
-                    f"{self._last()} and record {frame.index}{named}",
+                    f"{self._last()} and record {frame.number}{named}",
                 )
-            self.missing.update(range(self.expected, frame.index))
+            self.missing.update(range(self.expected, frame.number))
             self.tree = None
         elif frame.previous != self.previous and not self.after_damage:
             self._add(
                 Question.APPEND_ONLY,
                 "chain",
-                frame.index,
-                f"journal {self.name}: record {frame.index}{named} does not follow the one before it",
+                frame.number,
+                f"journal {self.name}: record {frame.number}{named} does not follow the one before it",
                 decision_id=decision_id,
             )
         return True
 
     def _check_mac(self, frame: layout.Frame, entry: StoredDecision | StoredEvent, decision_id: str) -> None:
-        if frame.index == 0:
+        if frame.number == 0:
             if not isinstance(entry, StoredEvent) or entry.kind != OPEN:
                 self._add(
                     Question.INTEGRITY, "opening", 0, f"journal {self.name}: record 0 is no opening record"
@@ -341,14 +341,14 @@ class _JournalCheck:
                 return
         if self.macs is None:
             return
-        self.macs.advance(frame.index - self.macs.index)
+        self.macs.advance(frame.number - self.macs.index)
         if not hmac.compare_digest(self.macs.mac(frame.attested), frame.mac):
             named = f" (decision {decision_id})" if decision_id else ""
             self._add(
                 Question.INTEGRITY,
                 "mac",
-                frame.index,
-                f"journal {self.name}: record {frame.index}{named} was not written by the process "
+                frame.number,
+                f"journal {self.name}: record {frame.number}{named} was not written by the process "
                 "that wrote the journal",
                 decision_id=decision_id,
             )
@@ -359,7 +359,7 @@ class _JournalCheck:
         run.records += 1
         run.newest_known = max(run.newest_known, frame.ledger_sequence)
         self.previous = self.journal.leaf(frame)
-        self.expected = frame.index + 1
+        self.expected = frame.number + 1
         self.after_damage = False
         self.last_decision = decision_id or self.last_decision
         if self.tree is None:
@@ -370,8 +370,8 @@ class _JournalCheck:
             self._add(
                 Question.APPEND_ONLY,
                 "root",
-                frame.index,
-                f"journal {self.name}: records 0 to {frame.index} are not those that the checkpoint states",
+                frame.number,
+                f"journal {self.name}: records 0 to {frame.number} are not those that the checkpoint states",
                 decision_id=decision_id,
             )
 

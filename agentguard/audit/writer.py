@@ -82,7 +82,9 @@ class JournalFile:
             # A list: a slot for an auditor's public key goes beside this one.
             "mac_key": [{"for": "root", "box": base64.b64encode(box).decode("ascii")}],
         }
-        path = folder / f"{journal.name}{SUFFIX}"
+        self.is_ended = False
+        """Its last checkpoint is stated; none may follow."""
+        self.path = path = folder / f"{journal.name}{SUFFIX}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self.fd = os.open(path, flags, PRIVATE_FILE_MODE)
         try:

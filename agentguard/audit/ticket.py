@@ -1,0 +1,87 @@
+"""What waits in the queue of a journal, and the limits of that queue."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from agentguard.audit.records import encode_decision, encode_event
+from agentguard.errors import AuditError
+from agentguard.values import DecisionRecord
+
+
+class JournalLimits(NamedTuple):
+    """How long and how much a journal holds back, and how large its files grow."""
+
+    window_s: float = 0.1
+    """How long an `async` record may wait for others before it is written."""
+    checkpoint_interval_s: float = 1.0
+    """At most so long a written record stays unsynced and without checkpoint."""
+    checkpoint_records_max: int = 1000
+    """After so many records a checkpoint comes at once."""
+    queue_records_max: int = 8192
+    """`async` records that may wait; more are dropped and counted."""
+    batch_records_max: int = 4096
+    """Records written at one time."""
+    journal_bytes_max: int = 16 << 20
+    """A file that has grown to it is closed, and the next one begins."""
+    commit_wait_s_max: float = 30.0
+    """A `required` record that is not on disk after it fails."""
+
+
+class Event(NamedTuple):
+    """Something to chain that is not a decision."""
+
+    kind: str
+    time_unix_ns: int
+    details: Mapping[str, object]
+
+
+class Ticket:
+    """A record that somebody waits for, and how it went."""
+
+    __slots__ = ("_done", "error", "is_done", "must_lead", "notify", "payload")
+
+    def __init__(self, payload: DecisionRecord | Event | None) -> None:
+        self.payload = payload
+        """None: no record, only that all before it is on disk."""
+        self.error: AuditError | None = None
+        self.is_done = False
+        self.must_lead = False
+        """It is this one's turn to commit for all that wait."""
+        self.notify: Callable[[], None] | None = None
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def finish(self, error: AuditError | None = None) -> None:
+        """Say how it went, once, and wake who waits."""
+        if self.is_done:
+            return
+        self.error = error
+        self.is_done = True
+        self.wake()
+        if self.notify is not None:
+            self.notify()
+
+    def wake(self) -> None:
+        """Let the waiting thread look."""
+        with contextlib.suppress(RuntimeError):  # It was woken already.
+            self._done.release()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until woken; False where the time ran out."""
+        return self._done.acquire(timeout=max(timeout_s, 0.0))
+
+
+def encode(payload: DecisionRecord | Event) -> bytes:
+    """
+    Make the bytes of a record.
+
+    Raises:
+        AuditError: It cannot be written.
+    """
+    if isinstance(payload, DecisionRecord):
+        return encode_decision(payload)
+    return encode_event(payload.kind, payload.time_unix_ns, payload.details)

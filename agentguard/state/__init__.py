@@ -1,0 +1,35 @@
+"""
+State that decisions need: rates, spend, approvals and the kill switch.
+
+Takes questions of the present and gives answers about the past, of one process
+(`MemoryState`, for replay and tests) or of the whole machine (`MachineState`).
+It decides nothing. State that is missing, altered or set back raises: whoever
+asks must then deny.
+"""
+
+from agentguard.state._state import MachineState, MemoryState, State
+from agentguard.state.action import Action, freeze_action
+from agentguard.state.approvals import ApprovalRequest, RequestState
+from agentguard.state.canonical import canonical_json
+from agentguard.state.kill import KillOrder
+from agentguard.state.votes import APPROVE, DENY, Approver, Approvers, Vote, sign_vote, vote_document, vote_of
+
+__all__ = [
+    "APPROVE",
+    "DENY",
+    "Action",
+    "ApprovalRequest",
+    "Approver",
+    "Approvers",
+    "KillOrder",
+    "MachineState",
+    "MemoryState",
+    "RequestState",
+    "State",
+    "Vote",
+    "canonical_json",
+    "freeze_action",
+    "sign_vote",
+    "vote_document",
+    "vote_of",
+]

@@ -1,0 +1,303 @@
+"""The state of a machine, or of one process: rates, spend, approvals, kill over the same cells."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import Protocol, Self
+
+from agentguard.errors import AgentGuardError
+from agentguard.seal import Keystore, check_private_folder
+from agentguard.state.approvals import Approvals
+from agentguard.state.cells import Cells, MemoryCells
+from agentguard.state.database import SqliteCells
+from agentguard.state.kill import Kill
+from agentguard.state.page import KILL, MappedPage, MemoryPage, Page
+from agentguard.state.sums import WINDOW_S_MAX, Rates, Spend
+from agentguard.state.tally import Tally
+from agentguard.values import Clock, InternalErrorHook
+
+STALE_NS_MAX = 1_000_000_000
+MERGE_INTERVAL_S = 0.5
+_SPEND_KEEP_S = 40 * 86_400
+_machines: weakref.WeakSet[MachineState] = weakref.WeakSet()
+
+
+class State(Protocol):
+    """What policy asks about the past: the same questions to a machine and to a replay."""
+
+    rates: Rates
+    spend: Spend
+    approvals: Approvals
+    kill: Kill
+
+    def flush(self) -> None:
+        """Share all sums now."""
+        ...
+
+    def close(self) -> None:
+        """Share all sums and let go of everything."""
+        ...
+
+
+class _Shared:
+    """Rates, spend, approvals and kill over cells."""
+
+    def __init__(self, cells: Cells, page: Page, clock: Clock, store_id: bytes) -> None:
+        self._cells = cells
+        self._page = page
+        self._clock = clock
+        self._rate_tally = Tally(cells, Rates.KIND, is_kept=Rates.is_kept, keep_s=2 * WINDOW_S_MAX)
+        self._spend_tally = Tally(cells, Spend.KIND, is_kept=Spend.is_kept, keep_s=_SPEND_KEEP_S)
+        self.rates = Rates(self._rate_tally, clock, self._refresh_if_stale, self._added)
+        self.spend = Spend(self._spend_tally, clock, self._refresh_if_stale, self._added)
+        self.approvals = Approvals(cells, clock, store_id)
+        self.kill = Kill(cells, page, clock)
+
+    def _refresh_if_stale(self) -> None:
+        """See to it that what others shared is at most a second old."""
+
+    def _added(self) -> None:
+        """Hear that there is something to share."""
+
+    def flush(self) -> None:
+        """Share all sums now."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._cells.close()
+        self._page.close()
+
+
+class MemoryState(_Shared):
+    """
+    State of this process alone, on a handed-in clock: for replay, simulation and tests.
+
+    Nothing is written anywhere; the answers are the same as a machine's.
+    """
+
+    def __init__(self, clock: Clock, *, store_id: bytes = bytes(16)) -> None:
+        """
+        Begin with nothing.
+
+        Args:
+            clock:
+                Tells the time of buckets, days and expiries.
+            store_id:
+                What votes are bound to.
+        """
+        super().__init__(MemoryCells(), MemoryPage(), clock, store_id)
+        self.kill.begin()
+        self._merged_ns = clock.monotonic_ns()
+
+    def _refresh_if_stale(self) -> None:
+        # Merging is what lets go of old buckets; a replay of a year must not keep them all.
+        if self._clock.monotonic_ns() - self._merged_ns > 60 * STALE_NS_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Share all sums now."""
+        self._merged_ns = self._clock.monotonic_ns()
+        now = self._clock.unix_ns() // 1_000_000_000
+        with self._cells.transaction():
+            for tally in (self._rate_tally, self._spend_tally):
+                tally.begin_merge()
+                tally.write_merge(now)
+            self._cells.remove_expired(now)
+        for tally in (self._rate_tally, self._spend_tally):
+            tally.end_merge(is_written=True)
+
+
+class MachineState(_Shared):
+    """
+    State that all processes of a machine share, sealed in the store's folder.
+
+    Counting is cheap; a thread shares the sums at most every second. The thread
+    runs only while there is something to share or somebody asks.
+    """
+
+    def __init__(
+        self,
+        cells: SqliteCells,
+        page: MappedPage,
+        clock: Clock,
+        store_id: bytes,
+        on_internal_error: InternalErrorHook,
+    ) -> None:
+        super().__init__(cells, page, clock, store_id)
+        self._sqlite = cells
+        self._on_internal_error = on_internal_error
+        self._refreshed_ns: int | None = None
+        self._begin()
+        _machines.add(self)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        keystore: Keystore,
+        clock: Clock,
+        *,
+        on_internal_error: InternalErrorHook,
+        accept_reset: bool = False,
+    ) -> Self:
+        """
+        Open the state of a store, or make it where the store has none yet.
+
+        Args:
+            folder:
+                The store's folder.
+            keystore:
+                Its keys.
+            clock:
+                Tells the time of buckets, days and expiries.
+            on_internal_error:
+                Told when sums cannot be shared; they are kept and tried again.
+            accept_reset:
+                Begin anew where the state was removed or replaced: counters at zero, no approvals,
+                no kill orders. Only ever on a person's word.
+
+        Returns:
+            The state.
+
+        Raises:
+            StoreError: The state was removed, replaced, altered, or cannot be opened.
+            KeyUnavailableError: It was made with another key.
+        """
+        check_private_folder(folder)
+        cells = SqliteCells(folder, keystore, accept_reset=accept_reset)
+        try:
+            page = MappedPage(folder)
+            state = cls(cells, page, clock, keystore.store_id, on_internal_error)
+            if accept_reset:
+                page.write(KILL, 0)
+            state.kill.begin()
+        except BaseException:
+            cells.close()
+            raise
+        return state
+
+    def flush(self) -> None:
+        """
+        Share all sums now, and read what others shared.
+
+        Raises:
+            StoreError: The state cannot be read or written; the sums are kept.
+        """
+        with self._io_lock:
+            self._merge()
+
+    def close(self) -> None:
+        """Share all sums and let go of everything; errors are told to the hook."""
+        self._is_closed = True
+        self._work.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5.0)
+        try:
+            self.flush()
+        except AgentGuardError as error:
+            self._on_internal_error("state.close", error)
+        super().close()
+
+    def _refresh_if_stale(self) -> None:
+        if os.getpid() != self._pid:
+            self._after_fork()
+        now = self._clock.monotonic_ns()
+        self._asked_ns = now
+        if self._is_idle:
+            self._wake()
+        refreshed = self._refreshed_ns
+        if refreshed is None or now - refreshed > STALE_NS_MAX:
+            with self._io_lock:
+                # Another thread may have done it while this one waited.
+                if self._refreshed_ns is None or now - self._refreshed_ns > STALE_NS_MAX:
+                    self._read()
+
+    def _added(self) -> None:
+        if self._is_idle or os.getpid() != self._pid:
+            if os.getpid() != self._pid:
+                self._after_fork()
+            self._wake()
+
+    def _read(self) -> None:
+        began = self._clock.monotonic_ns()
+        for tally in (self._rate_tally, self._spend_tally):
+            tally.end_merge(is_written=False)
+        self._refreshed_ns = began
+
+    def _merge(self) -> None:
+        """Write and read the sums; the I/O lock is held."""
+        began = self._clock.monotonic_ns()
+        now = self._clock.unix_ns() // 1_000_000_000
+        tallies = (self._rate_tally, self._spend_tally)
+        is_dirty = any(tally.is_dirty for tally in tallies)
+        if is_dirty:
+            for tally in tallies:
+                tally.begin_merge()
+            with self._cells.transaction():
+                for tally in tallies:
+                    tally.write_merge(now)
+                self._cells.remove_expired(now)
+        for tally in tallies:
+            tally.end_merge(is_written=is_dirty)
+        self._refreshed_ns = began
+
+    # -- thread and fork -----------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._io_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._thread_lock = threading.Lock()
+        self._work = threading.Event()
+        self._is_idle = True
+        self._is_closed = False
+        self._asked_ns = 0
+
+    def _wake(self) -> None:
+        if self._thread is None and not self._is_closed:
+            with self._thread_lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="agentguard-state", daemon=True)
+                    self._thread.start()
+        self._is_idle = False
+        self._work.set()
+
+    def _run(self) -> None:
+        """Share and read while there is need, then sleep until there is."""
+        while not self._is_closed:
+            self._work.wait()
+            self._work.clear()
+            quiet = 0
+            while not self._is_closed and quiet < 4:
+                self._work.wait(MERGE_INTERVAL_S)
+                self._work.clear()
+                asked, dirty = self._asked_ns, False
+                try:
+                    with self._io_lock:
+                        dirty = self._rate_tally.is_dirty or self._spend_tally.is_dirty
+                        self._merge()
+                except Exception as error:  # The thread must live; the sums are kept and tried again.
+                    self._on_internal_error("state.merge", error)
+                quiet = 0 if dirty or asked != self._asked_ns else quiet + 1
+            self._is_idle = True
+            if self._rate_tally.is_dirty or self._spend_tally.is_dirty:
+                self._wake()
+
+    def _after_fork(self) -> None:
+        """Begin in a child: what is not merged is the parent's to merge."""
+        self._begin()
+        for tally in (self._rate_tally, self._spend_tally):
+            tally.forget()
+        self.kill.after_fork()
+
+
+def _after_fork_in_child() -> None:
+    for state in list(_machines):
+        state._after_fork()  # noqa: SLF001 - the same module
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,171 @@
+"""Rates of tools, and what was spent today: the two sums that conditions read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from agentguard.errors import StoreError
+from agentguard.state.tally import Tally
+from agentguard.values import Clock
+
+BUCKET_S = 5
+"""A window is counted in buckets of so many seconds; it is never shorter than asked, up to one longer."""
+WINDOW_S_MAX = 900
+USD_UNITS = 1_000_000_000
+"""Spend is summed in billionths of a dollar, since doubles do not add up."""
+
+
+class Rates:
+    """Calls and errors of each tool, over the machine."""
+
+    KIND = "rate"
+
+    def __init__(
+        self, tally: Tally, clock: Clock, refresh: Callable[[], None], added: Callable[[], None]
+    ) -> None:
+        self._tally = tally
+        self._clock = clock
+        self._refresh = refresh
+        self._added = added
+
+    def record(self, tool: str, is_error: bool) -> None:
+        """
+        Count one call of a tool that ended.
+
+        Args:
+            tool:
+                Its name.
+            is_error:
+                Whether it raised.
+        """
+        bucket = self._clock.unix_ns() // (BUCKET_S * 1_000_000_000)
+        self._tally.add(tool, str(bucket), (1, 1 if is_error else 0))
+        self._added()
+
+    def calls(self, tool: str, window_s: float = 300.0) -> int:
+        """
+        Count the calls of a tool that ended within a window.
+
+        Args:
+            tool:
+                Its name.
+            window_s:
+                Seconds, at most 900.
+
+        Returns:
+            Calls of all processes of the machine, those of others at most 1 s late.
+
+        Raises:
+            StoreError: The shared state cannot be read.
+        """
+        return self._sums(tool, window_s)[0]
+
+    def error_rate(self, tool: str, window_s: float = 300.0) -> float:
+        """
+        Share of the calls within a window that raised.
+
+        Args:
+            tool:
+                Its name.
+            window_s:
+                Seconds, at most 900.
+
+        Returns:
+            0 to 1; 0 where there was no call.
+
+        Raises:
+            StoreError: The shared state cannot be read.
+        """
+        calls, errors = self._sums(tool, window_s)
+        return errors / calls if calls else 0.0
+
+    def _sums(self, tool: str, window_s: float) -> tuple[int, int]:
+        if not 0 < window_s <= WINDOW_S_MAX:
+            raise StoreError(
+                f"rates: a window of {window_s:g} s, expected more than 0 and at most {WINDOW_S_MAX}"
+            )
+        self._refresh()
+        first = (self._clock.unix_ns() - int(window_s * 1e9)) // (BUCKET_S * 1_000_000_000)
+        calls = errors = 0
+        for part in self._tally.parts(tool):
+            for field, amounts in part.items():
+                # Buckets of the future count: the clock was set back, the calls were made.
+                if int(field) >= first:
+                    calls += amounts[0]
+                    errors += amounts[1]
+        return calls, errors
+
+    @staticmethod
+    def is_kept(field: str, now_unix_s: int) -> bool:
+        """Whether a bucket may still be asked for."""
+        return int(field) * BUCKET_S >= now_unix_s - WINDOW_S_MAX - BUCKET_S
+
+
+class Spend:
+    """Cost and tokens of the day, over the machine. Days are UTC."""
+
+    KIND = "spend"
+
+    def __init__(
+        self, tally: Tally, clock: Clock, refresh: Callable[[], None], added: Callable[[], None]
+    ) -> None:
+        self._tally = tally
+        self._clock = clock
+        self._refresh = refresh
+        self._added = added
+
+    def add(self, usd: float, tokens: int) -> None:
+        """
+        Add what one call used.
+
+        Args:
+            usd:
+                US dollars, finite and not negative.
+            tokens:
+                Input and output tokens, not negative.
+
+        Raises:
+            StoreError: A number is none of that: it would open every limit.
+        """
+        if not math.isfinite(usd) or usd < 0 or tokens < 0:
+            raise StoreError(f"spend: {usd!r} USD and {tokens!r} tokens, expected finite and not negative")
+        self._tally.add(self._day(), "sum", (math.ceil(round(usd * USD_UNITS, 3)), int(tokens)))
+        self._added()
+
+    def usd_today(self) -> float:
+        """
+        Cost since midnight UTC.
+
+        Returns:
+            US dollars of all processes of the machine, those of others at most 1 s late.
+
+        Raises:
+            StoreError: The shared state cannot be read.
+        """
+        return self._sum(0) / USD_UNITS
+
+    def tokens_today(self) -> int:
+        """
+        Tokens since midnight UTC.
+
+        Returns:
+            Tokens of all processes of the machine, those of others at most 1 s late.
+
+        Raises:
+            StoreError: The shared state cannot be read.
+        """
+        return self._sum(1)
+
+    def _sum(self, position: int) -> int:
+        self._refresh()
+        return sum(part["sum"][position] for part in self._tally.parts(self._day()) if "sum" in part)
+
+    def _day(self) -> str:
+        return datetime.fromtimestamp(self._clock.unix_ns() // 1_000_000_000, UTC).date().isoformat()
+
+    @staticmethod
+    def is_kept(field: str, now_unix_s: int) -> bool:  # noqa: ARG004 - the protocol of Tally
+        """A day has one field, and it is always wanted."""
+        return True
