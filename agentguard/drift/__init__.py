@@ -6,18 +6,32 @@ rate that was promised. It never opens a file but those handed to it, never read
 never raises into a guarded call.
 """
 
+from agentguard.drift._checker import Checker, CheckerConfig, alarm_history, check, last_verdict
 from agentguard.drift._compare import compare
 from agentguard.drift._comparison import Comparison, FeatureComparison
 from agentguard.drift._labels import LabelledQuality, Metric, labelled_quality, rolling_quality
+from agentguard.drift._quiet import QuietDays, simulate_quiet_days
+from agentguard.drift._reference import Reference, fit_reference, load_reference, save_reference
 from agentguard.drift._typed import Floors
 
 __all__ = [
+    "Checker",
+    "CheckerConfig",
     "Comparison",
     "FeatureComparison",
     "Floors",
     "LabelledQuality",
     "Metric",
+    "QuietDays",
+    "Reference",
+    "alarm_history",
+    "check",
     "compare",
+    "fit_reference",
     "labelled_quality",
+    "last_verdict",
+    "load_reference",
     "rolling_quality",
+    "save_reference",
+    "simulate_quiet_days",
 ]

@@ -1,10 +1,8 @@
-"""
-Models and states of the watch as plain data and back: numbers keep every digit.
-"""
+"""Models and states of the watch as plain data and back: numbers keep every digit."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -82,4 +80,5 @@ def state_from(plain: dict[str, Any]) -> TierState:
 
 def alarm_from(plain: list[Any]) -> Alarm:
     """Return an alarm from plain data."""
-    return cast("Alarm", Alarm(*(tuple(part) if isinstance(part, list) else part for part in plain)))
+    tier, window, change, streams, effects, errors, evidence = plain
+    return Alarm(tier, window, change, tuple(streams), tuple(effects), tuple(errors), evidence)

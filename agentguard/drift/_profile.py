@@ -15,7 +15,7 @@ import numpy as np
 
 from agentguard.drift._assemble import Correction, Judged, judge_feature, settle
 from agentguard.drift._comparison import Comparison
-from agentguard.drift._sample import Ints
+from agentguard.drift._sample import Bools, Ints
 from agentguard.drift._sides import Side
 from agentguard.drift._source import (
     COLUMNS,
@@ -106,20 +106,19 @@ def histograms_of(summary: Summary) -> dict[int, dict[int, int]]:
     return {code: total(summary, code) for code in np.unique(summary.series).tolist()}
 
 
-def _is_agent(
-    columns: Mapping[str, object], agent: str, n: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _is_agent(columns: Mapping[str, object], agent: str, n: int) -> Bools:
     """Return which rows are of an agent."""
     column = columns.get("agent")
     dictionary: tuple[str, ...] = getattr(column, "dictionary", ())
     if agent not in dictionary:
         return np.zeros(n, dtype=bool)
-    return np.asarray(getattr(column, "values", ())) == dictionary.index(agent)
+    codes: Ints = np.asarray(getattr(column, "values", ())).astype(np.int64)
+    return np.equal(codes, dictionary.index(agent))
 
 
 def _count(
     columns: Mapping[str, object],
-    inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    inside: Bools,
     kinds: Ints,
     categories: dict[str, Counter[str]],
 ) -> None:

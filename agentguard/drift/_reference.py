@@ -1,6 +1,4 @@
-"""
-References: a frozen, versioned picture of a good time, and what the watch learnt from it.
-"""
+"""References: a frozen, versioned picture of a good time, and what the watch learnt from it."""
 
 from __future__ import annotations
 

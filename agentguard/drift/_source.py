@@ -1,6 +1,4 @@
-"""
-From the store's feature blocks to summaries: the only place that reads a store.
-"""
+"""From the store's feature blocks to summaries: the only place that reads a store."""
 
 from __future__ import annotations
 

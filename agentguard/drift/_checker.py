@@ -1,0 +1,436 @@
+"""
+The watch over a store: one pass reads what ended since the last one, and publishes a verdict.
+
+Closed windows are never judged again: what arrives late is counted. The state lies in the store,
+sealed, so any process may take the watch up where another left it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agentguard.drift._codec import state_from, state_to
+from agentguard.drift._comparison import Comparison
+from agentguard.drift._profile import Profile, compare_profiles, read_profile
+from agentguard.drift._reference import REFERENCE_BLOB, WINDOW_S, Reference
+from agentguard.drift._season import DAY_S
+from agentguard.drift._source import FeatureStore, read_summary
+from agentguard.drift._summary import Summary, between, coarsen
+from agentguard.drift._tier import Alarm, TierModel, TierState, begin, run
+from agentguard.drift._typed import Floors
+from agentguard.drift._verdicts import alarm_verdict, from_json, to_json
+from agentguard.errors import BaselineTooSmallError, DriftInputError
+from agentguard.values import Clock, DriftStatus, InternalErrorHook, Verdict
+
+STATE_BLOB, VERDICT_BLOB = "drift-state", "drift-verdict"
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckerConfig:
+    """How the watch works. The defaults are meant to be left alone."""
+
+    agent: str = ""
+    """Only calls of this agent; empty for all."""
+    watermark_s: float = 120.0
+    """How long a window stays open after its end, for calls that reach the disk late."""
+    window_s: float = 3600.0
+    """Without a learnt season: how far back the current window reaches."""
+    alpha: float = 0.001
+    """Without a learnt season: chance of a false alarm at one look, all features together."""
+    calls_min: int = 20
+    """Without a learnt season: calls that the current window needs."""
+    slice_windows_max: int = 24 * 7
+    """Windows read at once while catching up: it bounds memory."""
+    late_windows: int = 3
+    """Closed windows that are looked at again to count late calls."""
+    history_max: int = 500
+    """Alarms kept."""
+
+
+def check(
+    store: FeatureStore,
+    *,
+    reference: Reference | tuple[int, int],
+    window: tuple[int, int],
+    agent: str = "",
+    alpha: float = 0.05,
+    floors: Floors | None = None,
+) -> Comparison:
+    """
+    Compare two stretches of time of a store: the check for the first day.
+
+    Latency, tokens, retries and errors are compared for each kind of call, and beside them models,
+    tools, finish reasons, error types, missing usage and the shape of the recorded attributes. No season
+    is known here: compare like with like.
+
+    Args:
+        store:
+            Where the feature blocks are.
+        reference:
+            A fitted reference, or (since, until) in nanoseconds since 1970-01-01 UTC.
+        window:
+            (since, until) of the current window, in the same unit.
+        agent:
+            Only calls of this agent; empty for all.
+        alpha:
+            Chance of a false alarm, all features together.
+        floors:
+            The smallest changes worth an alarm.
+
+    Raises:
+        BaselineTooSmallError: There are no calls in the reference.
+        DriftInputError: An end is not after its beginning, or there are no calls in the window.
+    """
+    profiles: list[Profile] = []
+    for what, span in (("reference", reference), ("window", window)):
+        if isinstance(span, Reference):
+            profiles.append(span.profile)
+            continue
+        if span[1] <= span[0]:
+            raise DriftInputError(f"{what}: the end is not after the beginning")
+        profiles.append(read_profile(store, since_unix_ns=span[0], until_unix_ns=span[1], agent=agent))
+    if not profiles[0].n_calls:
+        raise BaselineTooSmallError("reference: no call ended in that time, expected at least 5").hint(
+            "look when there were any: agentguard stats"
+        )
+    if not profiles[1].n_calls:
+        raise DriftInputError("window: no call ended in that time, expected at least 5")
+    return compare_profiles(profiles[0], profiles[1], alpha=alpha, floors=floors)
+
+
+@dataclass
+class _Watch:
+    """The state of both tiers."""
+
+    reference_id: str
+    incident: TierState | None
+    drift: TierState | None
+    counted: dict[int, int]
+    """Calls counted in the last closed windows, by window."""
+    late: int
+    history: list[dict[str, Any]]
+    """Alarms, the oldest first."""
+
+
+class Checker:
+    """
+    Watches a store against its stored reference.
+
+    Call `check_once` on a schedule, or `start` a thread that does. Everything it needs is handed in; it
+    loads no SciPy, and reads only numbers, never content.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        *,
+        clock: Clock,
+        publish: Callable[[Verdict], None],
+        config: CheckerConfig | None = None,
+        on_internal_error: InternalErrorHook | None = None,
+    ) -> None:
+        """
+        Set the watch up; nothing is read yet.
+
+        Args:
+            store:
+                Read through `query().features` and `sealed_blob`.
+            clock:
+                Only `unix_ns` is read.
+            publish:
+                Takes each verdict.
+            config:
+                How the watch works.
+            on_internal_error:
+                Told of errors in the thread of `start`.
+        """
+        self._store = store
+        self._clock = clock
+        self._publish = publish
+        self._config = CheckerConfig() if config is None else config
+        self._on_internal_error = on_internal_error
+        self._known: tuple[bytes, Reference] | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def check_once(self) -> Verdict:
+        """
+        Take in what ended since the last pass, publish the verdict and return it.
+
+        Raises:
+            DriftInputError: The stored reference or state does not decode.
+            StoreError: The store cannot be read or written.
+        """
+        reference = self._reference()
+        if reference is None:
+            verdict = Verdict(
+                DriftStatus.UNKNOWN,
+                time_unix_ns=self._clock.unix_ns(),
+                agent=self._config.agent,
+                sentence="no reference yet: fit one with `agentguard drift fit`",
+            )
+            self._publish(verdict)
+            return verdict
+        with _locked(self._store.sealed_blob(STATE_BLOB)) as is_mine:
+            if is_mine:
+                armed = reference.incident is not None
+                verdict = self._watch(reference) if armed else self._compare(reference)
+                self._store.sealed_blob(VERDICT_BLOB).write(to_json(verdict))
+            else:  # another process is at it: its last verdict is ours too
+                verdict = last_verdict(self._store)
+        self._publish(verdict)
+        return verdict
+
+    def start(self, interval_s: float) -> None:
+        """Check every *interval_s* seconds in a thread of its own, until `stop`."""
+        if self._thread is not None:
+            return
+
+        def loop() -> None:
+            while not self._stop.wait(interval_s):
+                try:
+                    self.check_once()
+                except Exception as error:  # a failing watch must not end, and must not be silent
+                    if self._on_internal_error is not None:
+                        self._on_internal_error("drift.check", error)
+
+        self._thread = threading.Thread(target=loop, name="agentguard-drift", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop the thread, waiting at most *timeout_s* seconds for a pass to end."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _reference(self) -> Reference | None:
+        """Return the stored reference; decoded again only when it was replaced."""
+        data = self._store.sealed_blob(REFERENCE_BLOB).read()
+        if data is None:
+            return None
+        if self._known is None or self._known[0] != data:
+            self._known = (data, Reference.from_bytes(data))
+        return self._known[1]
+
+    def _compare(self, reference: Reference) -> Verdict:
+        """Compare the last window with the reference, where no season is known."""
+        now, config = self._clock.unix_ns(), self._config
+        since = max(reference.until_unix_ns, now - int(config.window_s * 1e9))
+        profile = read_profile(
+            self._store,
+            since_unix_ns=since,
+            until_unix_ns=max(now, since + 1),
+            agent=reference.agent or config.agent,
+        )
+        if profile.n_calls < config.calls_min:
+            return Verdict(
+                DriftStatus.UNKNOWN,
+                time_unix_ns=now,
+                agent=reference.agent,
+                sentence=f"{profile.n_calls} calls since the reference in the last {config.window_s / 60:.0f} minutes,"
+                f" at least {config.calls_min} are needed",
+            )
+        return compare_profiles(reference.profile, profile, alpha=config.alpha).to_verdict(
+            time_unix_ns=now, agent=reference.agent
+        )
+
+    def _watch(self, reference: Reference) -> Verdict:
+        """Step both tiers over the windows that closed."""
+        assert reference.incident is not None
+        now = self._clock.unix_ns()
+        blob = self._store.sealed_blob(STATE_BLOB)
+        watch = _load_watch(blob.read(), reference)
+        assert watch.incident is not None
+        closed = (now - int(self._config.watermark_s * 1e9)) // (WINDOW_S * 10**9)
+        before = watch.incident.window
+        summary: Summary | None = None
+        while watch.incident.window + 1 < closed:
+            first = watch.incident.window + 1
+            until = min(closed, first + self._config.slice_windows_max)
+            summary = self._step(reference, watch, first, until)
+        watch.late += self._late(watch, summary, before) if before + 1 < closed else 0
+        if watch.incident.window != before:
+            blob.write(_dump_watch(watch, reference))
+        return self._verdict(reference, watch, now)
+
+    def _step(self, reference: Reference, watch: _Watch, first: int, until: int) -> Summary:
+        """Take in the windows [first, until)."""
+        assert reference.incident is not None
+        assert watch.incident is not None
+        config, hours = self._config, DAY_S // WINDOW_S
+        # Days are judged once whole: begin reading at the day that the daily tier needs next.
+        start = first - config.late_windows
+        if watch.drift is not None:
+            start = min(start, (watch.drift.window + 1) * hours)
+        summary = read_summary(
+            self._store,
+            since_unix_ns=start * WINDOW_S * 10**9,
+            until_unix_ns=until * WINDOW_S * 10**9,
+            window_s=WINDOW_S,
+            agent=reference.agent,
+        )
+        alarms = run(
+            reference.incident, watch.incident, between(summary, first, until), until=until, key=reference.key
+        )
+        if reference.drift is not None and watch.drift is not None:
+            days = coarsen(summary, DAY_S)
+            alarms += run(reference.drift, watch.drift, days, until=until // hours, key=reference.key)
+        for alarm in alarms:
+            watch.history.append(_history_entry(reference, alarm))
+        watch.history = watch.history[-config.history_max :]
+        return summary
+
+    def _late(self, watch: _Watch, summary: Summary | None, before: int) -> int:
+        """Count calls that reached closed windows since the last pass, and remember the new counts."""
+        assert watch.incident is not None
+        if summary is None:
+            return 0
+        late = 0
+        counts = _calls_by_window(summary)
+        for window, n in watch.counted.items():
+            if before - self._config.late_windows < window <= before:
+                late += max(0, counts.get(window, n) - n)
+        last = watch.incident.window
+        watch.counted = {
+            window: counts.get(window, 0) for window in range(last - self._config.late_windows + 1, last + 1)
+        }
+        return late
+
+    def _verdict(self, reference: Reference, watch: _Watch, now: int) -> Verdict:
+        """Say what both tiers think now; the daily one goes first."""
+        for tier, model in ((watch.drift, reference.drift), (watch.incident, reference.incident)):
+            if tier is None or model is None or tier.active is None:
+                continue
+            since = tier.active.change_window * model.window_s * 10**9
+            profile = read_profile(self._store, since_unix_ns=since, until_unix_ns=now, agent=reference.agent)
+            return alarm_verdict(reference, model, tier.active, profile, now)
+        return _quiet_verdict(reference, watch, now)
+
+
+def last_verdict(store: FeatureStore) -> Verdict:
+    """Return the verdict of the last pass of any process; unknown where there was none."""
+    data = store.sealed_blob(VERDICT_BLOB).read()
+    return from_json(data)
+
+
+def alarm_history(store: FeatureStore) -> list[dict[str, Any]]:
+    """Return the alarms of the watch, the oldest first, as plain data."""
+    data = store.sealed_blob(STATE_BLOB).read()
+    return [] if data is None else list(json.loads(data).get("history", []))
+
+
+@contextmanager
+def _locked(blob: Any) -> Iterator[bool]:
+    """Take turns with other processes; a store without locks has one process."""
+    if not hasattr(blob, "locked"):
+        yield True
+        return
+    with blob.locked(is_waiting=False) as is_mine:
+        yield bool(is_mine)
+
+
+def _calls_by_window(summary: Summary) -> dict[int, int]:
+    """Return how many calls ended in each window: every call has one error flag."""
+    from_errors = summary.series % 6 == 3
+    windows, places = np.unique(summary.windows[from_errors], return_inverse=True)
+    counts = np.zeros(len(windows), dtype=np.int64)
+    np.add.at(counts, places, summary.counts[from_errors])
+    return dict(zip(windows.tolist(), counts.tolist(), strict=True))
+
+
+def _load_watch(data: bytes | None, reference: Reference) -> _Watch:
+    """Return the stored state, or a fresh one where the reference is another than the state's."""
+    history: list[dict[str, Any]] = []
+    if data is not None:
+        try:
+            plain = json.loads(data)
+            history = list(plain["history"])
+            if plain["version"] == STATE_VERSION and plain["reference_id"] == reference.reference_id:
+                return _Watch(
+                    plain["reference_id"],
+                    None if plain["incident"] is None else state_from(plain["incident"]),
+                    None if plain["drift"] is None else state_from(plain["drift"]),
+                    {int(k): v for k, v in plain["counted"].items()},
+                    plain["late"],
+                    history,
+                )
+        except (KeyError, TypeError, ValueError):
+            raise DriftInputError("drift state: the bytes are not a state, expected one").hint(
+                "fit the reference again: agentguard drift fit"
+            ) from None
+    return _Watch(
+        reference.reference_id,
+        _fresh(reference.incident, reference),
+        _fresh(reference.drift, reference),
+        {},
+        0,
+        history,
+    )
+
+
+def _fresh(model: TierModel | None, reference: Reference) -> TierState | None:
+    """Begin a tier at the first whole window after the reference."""
+    if model is None:
+        return None
+    return begin(model, -(-reference.until_unix_ns // (model.window_s * 10**9)) - 1)
+
+
+def _dump_watch(watch: _Watch, reference: Reference) -> bytes:
+    """Return the state for keeping."""
+    return json.dumps(
+        {
+            "version": STATE_VERSION,
+            "reference_id": reference.reference_id,
+            "incident": None if watch.incident is None else state_to(watch.incident),
+            "drift": None if watch.drift is None else state_to(watch.drift),
+            "counted": watch.counted,
+            "late": watch.late,
+            "history": watch.history,
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def _history_entry(reference: Reference, alarm: Alarm) -> dict[str, Any]:
+    """Return an alarm as it is kept."""
+    model = reference.incident if alarm.tier == "incident" else reference.drift
+    window_s = WINDOW_S if model is None else model.window_s
+    return {
+        "kind": alarm.tier,
+        "time_unix_ns": (alarm.window + 1) * window_s * 10**9,
+        "change_unix_ns": alarm.change_window * window_s * 10**9,
+        "streams": list(alarm.streams),
+        "effects": list(alarm.effects),
+        "reference_id": reference.reference_id,
+    }
+
+
+def _quiet_verdict(reference: Reference, watch: _Watch, now: int) -> Verdict:
+    """Return the verdict while no alarm is active: how near the evidence is."""
+    tiers = [
+        (state, model)
+        for state, model in ((watch.incident, reference.incident), (watch.drift, reference.drift))
+        if state is not None and model is not None
+    ]
+    nearest = max(state.log_evidence - model.log_threshold for state, model in tiers)
+    # A thirtieth of the way in evidence is seen about once a fortnight with nothing wrong.
+    is_near = nearest > -np.log(30.0)
+    late = f"; {watch.late:,} calls came too late to be judged" if watch.late else ""
+    return Verdict(
+        DriftStatus.WARNING if is_near else DriftStatus.STABLE,
+        time_unix_ns=now,
+        agent=reference.agent,
+        sentence=(
+            f"evidence is building up, {np.exp(min(nearest, 0.0)):.0%} of what an alarm needs{late}"
+            if is_near
+            else f"no change beyond the rhythm of the reference{late}"
+        ),
+    )

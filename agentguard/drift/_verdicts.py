@@ -1,0 +1,120 @@
+"""Verdicts in words and as bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+
+from agentguard.drift._comparison import figure
+from agentguard.drift._profile import Profile, compare_profiles
+from agentguard.drift._reference import Reference
+from agentguard.drift._streams import FLOORS
+from agentguard.drift._tier import Alarm, TierModel
+from agentguard.values import NO_VERDICT, DriftStatus, FeatureVerdict, Verdict
+
+
+def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: Profile, now: int) -> Verdict:
+    """
+    Say in the feature's own unit what changed.
+
+    Args:
+        reference:
+            What was normal.
+        model:
+            The tier that alarmed.
+        alarm:
+            Its alarm.
+        since:
+            The calls since the change point.
+        now:
+            When the check ended.
+    """
+    compared = {
+        row.feature: row for row in compare_profiles(reference.profile, since).features if row.kind == "value"
+    }
+    features: list[FeatureVerdict] = []
+    for stream in model.streams:
+        is_carried = stream.name in alarm.streams
+        row = compared.get(stream.name.removesuffix(" (tail)"))
+        if not is_carried:
+            continue
+        place = alarm.streams.index(stream.name)
+        effect, error = alarm.effects[place], alarm.standard_errors[place]
+        unit, value = _score_unit(stream.score), effect
+        moved = f"{stream.name}: {figure(effect, 'share', signed=True)} {unit}"
+        if row is not None and stream.score != "tail" and not math.isnan(row.effect):
+            unit, value = row.unit, row.effect
+            moved = row.sentence.split(", p ")[0].split(": within chance")[0]
+        features.append(
+            FeatureVerdict(
+                feature=stream.name,
+                statistic=alarm.log_evidence / math.log(10),
+                p_value=min(1.0, math.exp(-alarm.log_evidence)),
+                effect=value,
+                effect_unit=unit,
+                test=f"evidence over {'hours' if alarm.tier == 'incident' else 'days'}",
+                is_drift=True,
+                n_reference=row.n_reference if row is not None else 0,
+                n_current=row.n_current if row is not None else since.n_calls,
+                sentence=f"{moved}; score {effect:+.3f} +- {1.96 * error:.3f}, floor {FLOORS[stream.score]:g}.",
+            )
+        )
+    carried = [stream for stream in model.streams if stream.name in alarm.streams]
+    is_quality = all(stream.is_quality for stream in carried)
+    began = datetime.fromtimestamp(alarm.change_window * model.window_s, tz=UTC)
+    names = ", ".join(alarm.streams)
+    lead = next((f.sentence.split(";")[0] for f in features if f.feature == alarm.streams[0]), names)
+    return Verdict(
+        DriftStatus.DRIFT,
+        kind="quality" if is_quality else alarm.tier,
+        time_unix_ns=now,
+        features=tuple(features),
+        agent=reference.agent,
+        sentence=f"{alarm.tier} since about {began:%Y-%m-%d %H:%M} UTC in {names}. {lead}.",
+    )
+
+
+def _score_unit(score: str) -> str:
+    """Return the unit of a score."""
+    return {
+        "rank": "of rank among the reference",
+        "tail": "of calls above the reference's 95th percentile",
+        "share": "of calls",
+        "count": "a call",
+    }[score]
+
+
+def to_json(verdict: Verdict) -> bytes:
+    """Return a verdict for keeping."""
+    return json.dumps(
+        {
+            "status": verdict.status.value,
+            "kind": verdict.kind,
+            "time_unix_ns": verdict.time_unix_ns,
+            "agent": verdict.agent,
+            "sentence": verdict.sentence,
+            "features": [
+                {name: getattr(feature, name) for name in FeatureVerdict.__dataclass_fields__}
+                for feature in verdict.features
+            ],
+        }
+    ).encode()
+
+
+def from_json(data: bytes | None) -> Verdict:
+    """Return a kept verdict; unknown where there is none or it does not decode."""
+    if data is None:
+        return NO_VERDICT
+    try:
+        plain = json.loads(data)
+        return Verdict(
+            DriftStatus(plain["status"]),
+            plain["kind"],
+            plain["time_unix_ns"],
+            tuple(FeatureVerdict(**feature) for feature in plain["features"]),
+            plain["agent"],
+            plain["sentence"],
+        )
+    except (KeyError, TypeError, ValueError):
+        return Verdict(DriftStatus.UNKNOWN, sentence="the last verdict does not decode")
