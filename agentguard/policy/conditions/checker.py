@@ -9,15 +9,16 @@ reported once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from agentguard.policy.conditions import syntax, times, tree
 from agentguard.policy.conditions.calls import Calls
 from agentguard.policy.conditions.faults import Fault
-from agentguard.policy.conditions.functions import MACROS, FunctionSpec
+from agentguard.policy.conditions.functions import MACROS
 from agentguard.policy.conditions.limits import NESTING_MAX
 from agentguard.policy.conditions.problems import Problems, did_you_mean
+from agentguard.policy.conditions.scope import Scope, joined, type_of_constant, way_out
 from agentguard.policy.conditions.tree import Tree
 from agentguard.policy.conditions.types import (
     BOOL,
@@ -28,7 +29,6 @@ from agentguard.policy.conditions.types import (
     INT,
     KEYS,
     NULL,
-    NUMBERS,
     ORDERED,
     STRING,
     TIMESTAMP,
@@ -40,18 +40,6 @@ from agentguard.policy.conditions.types import (
     map_of,
     with_article,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What a condition may name."""
-
-    facts: Mapping[str, Type]
-    constants: Mapping[str, tuple[Type, object]]
-    arguments: Mapping[str, Type] | None
-    """Types of the keys of the fact `args`, or None where any key goes."""
-    functions: Mapping[str, FunctionSpec]
-
 
 _ARITHMETIC: Mapping[str, tuple[tuple[Type, Type, Type], ...]] = {
     "+": (
@@ -74,38 +62,6 @@ _ARITHMETIC: Mapping[str, tuple[tuple[Type, Type, Type], ...]] = {
     "/": ((INT, INT, INT), (DOUBLE, DOUBLE, DOUBLE)),
     "%": ((INT, INT, INT),),
 }
-
-
-def type_of_constant(value: object) -> Type:
-    """
-    The type of a plain value.
-
-    Raises:
-        TypeError: It is none that a condition can hold.
-    """
-    if isinstance(value, list | tuple):
-        found = [type_of_constant(item) for item in value]
-        return list_of(_joined(found))
-    if isinstance(value, dict):
-        keys = [type_of_constant(key) for key in value]
-        if any(key not in KEYS for key in keys):
-            raise TypeError("a map with keys other than string, int, bool")
-        return map_of(_joined(keys), _joined([type_of_constant(item) for item in value.values()]))
-    simple: dict[type, Type] = {
-        bool: BOOL, int: INT, float: DOUBLE, str: STRING, bytes: BYTES, type(None): NULL,
-    }  # fmt: skip
-    if type(value) not in simple:
-        raise TypeError(f"a value of class {type(value).__name__}")
-    return simple[type(value)]
-
-
-def _joined(found: list[Type]) -> Type:
-    if not found:
-        return DYN
-    result = found[0]
-    for other in found[1:]:
-        result = join(result, other)
-    return result
 
 
 class Checker:
@@ -275,7 +231,7 @@ class Checker:
     # Lists, maps, choices
 
     def _list(self, node: syntax.ListNode, items: tuple[Tree, ...]) -> Tree:
-        of = list_of(_joined([item.type for item in items]))
+        of = list_of(joined([item.type for item in items]))
         if all(isinstance(item, tree.Constant) for item in items):
             values = [item.value for item in items if isinstance(item, tree.Constant)]
             return tree.Constant(of, node.start, node.end, values)
@@ -295,7 +251,7 @@ class Checker:
         if BOOL in kinds and (INT in kinds or DYN in kinds):
             # Python holds True and 1 under one key, CEL does not.
             return self.problem(node, "a map with both bool and int keys", code="unsupported")
-        of = map_of(_joined([k.type for k, _ in entries]), _joined([v.type for _, v in entries]))
+        of = map_of(joined([k.type for k, _ in entries]), joined([v.type for _, v in entries]))
         raw = any(tree.is_raw(part) for entry in entries for part in entry)
         return tree.MapOf(of, node.start, node.end, tuple(entries), raw)
 
@@ -322,9 +278,13 @@ class Checker:
         a, b = left.type, right.type
         raw = tree.is_raw(left) or tree.is_raw(right)
         results = [r for x, y, r in _ARITHMETIC[node.operator] if goes_with(a, x) and goes_with(b, y)]
-        if node.operator == "+" and goes_with(a, list_of(DYN)) and goes_with(b, list_of(DYN)):
-            if goes_with(a, b):
-                results.append(join(a, b) if DYN not in (a, b) else DYN)
+        if (
+            node.operator == "+"
+            and goes_with(a, list_of(DYN))
+            and goes_with(b, list_of(DYN))
+            and goes_with(a, b)
+        ):
+            results.append(join(a, b) if DYN not in (a, b) else list_of(DYN))
         if not results:
             hint = ""
             if {a, b} == {INT, DOUBLE}:
@@ -332,7 +292,8 @@ class Checker:
             elif STRING in (a, b) and node.operator == "+":
                 hint = "write `string(...)` around the other side"
             return self.problem(node, f"`{node.operator}` does not take {a} and {b}", code="type", hint=hint)
-        of = results[0] if len(results) == 1 and DYN not in (a, b) else DYN
+        # Of two unknown sides CEL infers nothing: one of them might be unsigned.
+        of = results[0] if len(results) == 1 and (a, b) != (DYN, DYN) else DYN
         return tree.Arithmetic(
             of, node.start, node.end, node.operator, left, right, raw and (of == DYN or of.kind == "list")
         )
@@ -345,7 +306,7 @@ class Checker:
             fits = comparable(a, b) and all(of in ORDERED or of == DYN for of in (a, b))
         if not fits:
             return self.problem(
-                node, f"`{operator}` does not compare {a} with {b}", code="type", hint=_mend(left, right)
+                node, f"`{operator}` does not compare {a} with {b}", code="type", hint=way_out(left, right)
             )
         return tree.Comparison(BOOL, node.start, node.end, operator, left, right)
 
@@ -463,7 +424,7 @@ class Checker:
             test: Tree | None = None
             result: Tree | None = None
             kind = node.function
-            if kind != "map" or len(node.args) == 3:  # noqa: PLR2004 - variable, test, result
+            if kind != "map" or len(node.args) == 3:
                 test = self._condition(node.args[1], f"`{kind}`")
             if kind == "map":
                 result = self.check(node.args[-1])
@@ -481,23 +442,3 @@ class Checker:
 def _poison(node: syntax.Node) -> Tree:
     """What stands for a part with a mistake: it goes with everything."""
     return tree.Variable(DYN, node.start, node.end, "?", 0, is_raw=True)
-
-
-def _mend(left: Tree, right: Tree) -> str:
-    """The way out of a comparison that does not compile."""
-    for text, other in ((left, right), (right, left)):
-        if other.type in NUMBERS and isinstance(text, tree.Constant) and text.type == STRING:
-            shown = str(text.value)
-            if shown.replace(".", "", 1).lstrip("-").isdigit():
-                return f"write {shown[:40]} without quotes"
-        if other.type == BOOL and isinstance(text, tree.Constant) and text.value in ("true", "false"):
-            return f"write {text.value} without quotes"
-        if text.type == NULL:
-            return "a declared fact is never null; ask `has(...)` for a key of a map"
-        if text.type == DURATION and other.type in NUMBERS:
-            return "write duration('...') on both sides"
-        if text.type in (TIMESTAMP, DURATION) and other.type == STRING:
-            return f"write {text.type}(...) around the text"
-        if text.type.kind == "list" and other.type not in NUMBERS:
-            return "`in` looks for one value in a list"
-    return ""

@@ -13,14 +13,16 @@ from typing import Any, Final
 
 from agentguard.errors import PolicyDocumentError, PolicyEvaluationError
 from agentguard.policy.conditions import tree as t
-from agentguard.policy.conditions.checker import Checker, Scope, type_of_constant
+from agentguard.policy.conditions.checker import Checker
+from agentguard.policy.conditions.control import export
 from agentguard.policy.conditions.faults import Fault
 from agentguard.policy.conditions.functions import FunctionSpec
 from agentguard.policy.conditions.generate import Generator
 from agentguard.policy.conditions.limits import LITERAL_CHARS_MAX, LITERAL_ITEMS_MAX, NESTING_MAX
-from agentguard.policy.conditions.operations import Budget, export
+from agentguard.policy.conditions.operations import Budget
 from agentguard.policy.conditions.parser import parse
 from agentguard.policy.conditions.problems import Problems, TooManyProblems
+from agentguard.policy.conditions.scope import Scope, type_of_constant
 from agentguard.policy.conditions.types import BOOL, DYN, INT, STRING, Type, goes_with, parse_type
 from agentguard.policy.conditions.values import INT_MAX, INT_MIN
 
@@ -113,14 +115,14 @@ class Condition:
             agentguard.errors.PolicyEvaluationError: `spent > 50`: the fact `spent` has no value
         """
         value = self.function(facts)
-        if value is True or value is False:
+        if type(value) not in (list, tuple, dict) or not t.is_raw(self.tree):
             return value
         try:
             return export(value, Budget(0))
         except Exception as error:
             raise self._error(error) from None
 
-    def _decide(self, facts: Mapping[str, object]) -> Any:  # noqa: ANN401 - the answer
+    def _decide(self, facts: Mapping[str, object]) -> Any:
         """Answer exactly, where the quick function met an error."""
         try:
             exact = self._exact
@@ -356,7 +358,7 @@ def _conjunct(term: t.Tree) -> tuple[str, frozenset[object]] | None:
         return None
     if term.operator == "==" and type(right.value) in (str, int, bool):
         return left.name, frozenset((right.value,))
-    if term.operator == "in" and isinstance(right.value, list):
-        if all(type(item) in (str, int, bool) for item in right.value):
-            return left.name, frozenset(right.value)
-    return None
+    items = right.value if term.operator == "in" and isinstance(right.value, list) else None
+    if items is None or any(type(item) not in (str, int, bool) for item in items):
+        return None
+    return left.name, frozenset(items)

@@ -133,7 +133,7 @@ def _text_of_double(value: float) -> str:
     assert isinstance(exponent, int)
     power = len(digits) + exponent - 1 if value else 0
     prefix = "-" if sign else ""
-    if -4 <= power < 6:  # noqa: PLR2004 - where C's %g turns to an exponent
+    if -4 <= power < 6:
         if power < 0:
             return f"{prefix}0.{'0' * (-power - 1)}{shown}"
         whole = shown[: power + 1].ljust(power + 1, "0")
@@ -156,7 +156,7 @@ def _bytes_of_text(value: str) -> bytes:
         raise Fault("a text that UTF-8 cannot hold") from None
 
 
-def _same(value: Any) -> Any:  # noqa: ANN401 - the same value
+def _same(value: Any) -> Any:
     return value
 
 
@@ -313,7 +313,7 @@ def dispatch(name: str, signatures: tuple[Signature, ...]) -> Callable[..., Any]
     """
     table = {signature.params: signature.run for signature in signatures}
 
-    def run(*args: object) -> Any:  # noqa: ANN401 - as the signature says
+    def run(*args: object) -> Any:
         chosen = table.get(tuple(_BY_KIND.get(kind(arg), DYN) for arg in args))
         if chosen is None:
             raise Fault(f"`{name}` does not take {' and '.join(kind(arg) for arg in args)}")
@@ -326,7 +326,7 @@ def check_kinds(name: str, params: tuple[Type, ...], run: Callable[..., Any]) ->
     """Make a callable that first checks the kinds of its leading arguments."""
     wanted = tuple(param.kind for param in params)
 
-    def checked(*args: object) -> Any:  # noqa: ANN401 - as the signature says
+    def checked(*args: object) -> Any:
         for arg, want in zip(args, wanted, strict=False):
             if want not in ("dyn", kind(arg)):
                 raise Fault(f"`{name}` does not take {kind(arg)}")

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from math import inf
 from types import CodeType, FunctionType
 from typing import Any, Final, cast
 
-from agentguard.policy.conditions import operations, values
+from agentguard.policy.conditions import control, operations, values
 from agentguard.policy.conditions import tree as t
+from agentguard.policy.conditions.builder import Builder
 from agentguard.policy.conditions.faults import Fault
 from agentguard.policy.conditions.limits import ITERATIONS_MAX
 from agentguard.policy.conditions.operations import Budget
@@ -50,28 +50,11 @@ _DYN: Final = {
     "/": operations.divide,
     "%": operations.modulo,
 }
-_READERS: Final[dict[str, Callable[[object], Any]]] = {
-    "string": values.text,
-    "int": values.integer,
-    "double": values.real,
-    "bool": values.truth,
-    "bytes": values.raw_bytes,
-    "null": values.null,
-    "timestamp": values.moment,
-    "duration": values.span,
-    "list": values.items,
-    "map": values.mapping,
-    "dyn": values.anything,
-}
-_CLASSES: Final[dict[str, type]] = {
-    "string": str, "int": int, "double": float, "bytes": bytes, "list": list, "map": dict, "dyn": str,
-    "duration": timedelta,
-}  # fmt: skip
 _LOOPS: Final = {
-    "exists": operations.exists,
-    "all": operations.for_all,
-    "exists_one": operations.exists_one,
-    "filter": operations.keep,
+    "exists": control.exists,
+    "all": control.for_all,
+    "exists_one": control.exists_one,
+    "filter": control.keep,
 }
 
 
@@ -97,12 +80,12 @@ def protected(name: str, run: Callable[..., object]) -> Callable[..., object]:
     return call
 
 
-def transform(found: Any, make: Callable[[Any], Any]) -> list[Any]:  # noqa: ANN401 - raw items
+def transform(found: Any, make: Callable[[Any], Any]) -> list[Any]:
     """`map`: what becomes of each item."""
     return [make(item) for item in found]
 
 
-class Generator:
+class Generator(Builder):
     """
     Makes one function of one tree.
 
@@ -125,12 +108,9 @@ class Generator:
         is_exact: bool,
         on_error: Callable[[Mapping[str, object]], object] | None = None,
     ) -> None:
+        super().__init__()
         self._is_exact = is_exact
         self._on_error = on_error
-        self._globals: dict[str, object] = {"__builtins__": {}}
-        self._names: dict[int, str] = {}
-        self._kept: list[object] = []
-        self._locals = 0
         self._known: dict[str, str] = {}
         self._has_loops = _has_loops(tree)
         self._tree = tree
@@ -168,66 +148,6 @@ class Generator:
         handler = ast.ExceptHandler(self._global(Exception), None, [again])
         return ast.Try(statements, [handler], [], [])
 
-    # Small parts
-
-    def _global(self, value: object) -> ast.expr:
-        """A name under which the function finds a value of ours."""
-        name = self._names.get(id(value))
-        if name is None:
-            name = f"g{len(self._kept)}"
-            self._names[id(value)] = name
-            self._kept.append(value)  # so that its id stays its own
-            self._globals[name] = value
-        return ast.Name(name, ast.Load())
-
-    def _call(self, function: object, *args: ast.expr) -> ast.expr:
-        return ast.Call(self._global(function), list(args), [])
-
-    def _local(self) -> str:
-        self._locals += 1
-        return f"v{self._locals}"
-
-    def _set(self, name: str, value: ast.expr) -> ast.expr:
-        return ast.NamedExpr(ast.Name(name, ast.Store()), value)
-
-    def _get(self, name: str) -> ast.expr:
-        return ast.Name(name, ast.Load())
-
-    def _is_class(self, value: ast.expr, cls: type) -> ast.expr:
-        return ast.Compare(self._call(type, value), [ast.Is()], [self._global(cls)])
-
-    def _within(self, name: str, low: float, high: float, *, strict: bool) -> ast.expr:
-        operator: list[ast.cmpop] = [ast.Lt(), ast.Lt()] if strict else [ast.LtE(), ast.LtE()]
-        return ast.Compare(self._number(low), operator, [self._get(name), self._number(high)])
-
-    def _number(self, value: float) -> ast.expr:
-        return self._global(value) if value in (inf, -inf) else ast.Constant(value)
-
-    # Reading checked values
-
-    def _checked(self, of: Type, raw: ast.expr, name: str) -> ast.expr:
-        """Read a raw value as a type, and keep it under a local name."""
-        kind = of.kind
-        reader = _READERS[kind]
-        first = self._set(name, raw)
-        if kind in ("null", "timestamp"):
-            return self._set(name, self._call(reader, raw))
-        if kind == "bool":
-            test: ast.expr = ast.BoolOp(
-                ast.Or(),
-                [
-                    ast.Compare(first, [ast.Is()], [ast.Constant(value=True)]),
-                    ast.Compare(self._get(name), [ast.Is()], [ast.Constant(value=False)]),
-                ],
-            )
-        else:
-            test = self._is_class(first, _CLASSES[kind])
-            if kind == "int":
-                test = ast.BoolOp(ast.And(), [test, self._within(name, INT_MIN, INT_MAX, strict=False)])
-            elif kind == "double":
-                test = ast.BoolOp(ast.And(), [test, self._within(name, -inf, inf, strict=True)])
-        return ast.IfExp(test, self._get(name), self._set(name, self._call(reader, self._get(name))))
-
     def _raw(self, tree: t.Tree) -> ast.expr | None:
         """The value of a part as facts have it, unchecked; None where it has no such."""
         match tree:
@@ -248,8 +168,8 @@ class Generator:
         container = self._emit(operand)
         if operand.type.kind == "map" and isinstance(key, t.Constant) and key.type == STRING:
             if self._is_exact:
-                return self._call(values.member, container, ast.Constant(key.value))
-            return ast.Subscript(container, ast.Constant(key.value), ast.Load())
+                return self._call(values.member, container, ast.Constant(str(key.value)))
+            return ast.Subscript(container, ast.Constant(str(key.value)), ast.Load())
         return self._call(operations.item_at, container, self._emit(key))
 
     def _item(self, operand: t.Tree, key: t.Tree) -> ast.expr:
@@ -264,7 +184,7 @@ class Generator:
 
     # Parts
 
-    def _emit(self, tree: t.Tree) -> ast.expr:  # noqa: C901, PLR0911, PLR0912 - one case for each part
+    def _emit(self, tree: t.Tree) -> ast.expr:
         match tree:
             case t.Constant(value=value):
                 return self._constant(value)
@@ -287,7 +207,7 @@ class Generator:
             case t.ListOf(items=items):
                 return ast.List([self._emit(item) for item in items], ast.Load())
             case t.MapOf(entries=entries):
-                return self._call(operations.build_map, *[self._emit(p) for entry in entries for p in entry])
+                return self._call(control.build_map, *[self._emit(p) for entry in entries for p in entry])
             case t.Not(operand=operand):
                 return ast.UnaryOp(ast.Not(), self._truth(operand))
             case t.Negative(operand=operand):
@@ -342,7 +262,7 @@ class Generator:
 
     def _logic(self, tree: t.Logic) -> ast.expr:
         if self._is_exact:
-            decide = operations.all_of if tree.operator == "&&" else operations.any_of
+            decide = control.all_of if tree.operator == "&&" else control.any_of
             return self._call(decide, *[self._lambda([], self._emit(term)) for term in tree.terms])
         terms = [self._truth(tree.terms[0])]
         known = dict(self._known)
@@ -410,11 +330,13 @@ class Generator:
         if quick is not None:
             return quick
         if operator in ("==", "!="):
-            raw = t.is_raw(left) or t.is_raw(right)
+            raws = [t.is_raw(left), t.is_raw(right)]
             args = [self._emit(left), self._emit(right)]
+            if any(raws):
+                args += [ast.Constant(raw) for raw in raws]
             if self._has_loops:
                 args.append(self._get(_BUDGET))
-            found = self._call(operations.equal_raw if raw else operations.equal, *args)
+            found = self._call(operations.equal_raw if any(raws) else operations.equal, *args)
             return ast.UnaryOp(ast.Not(), found) if operator == "!=" else found
         return self._call(helper, self._emit(left), self._emit(right))
 
@@ -466,7 +388,9 @@ class Generator:
     def _membership(self, tree: t.Comparison) -> ast.expr:
         left, right = tree.left, tree.right
         a, b = left.type, right.type
-        budget = [self._get(_BUDGET)] if self._has_loops else []
+        more: list[ast.expr] = [ast.Constant(t.is_raw(right)), ast.Constant(t.is_raw(left))]
+        if self._has_loops:
+            more.append(self._get(_BUDGET))
         if isinstance(right, t.Constant) and isinstance(right.value, list):
             texts = all(type(item) is str for item in right.value)
             if (a == STRING and texts) or (a == INT and all(type(item) is int for item in right.value)):
@@ -476,22 +400,15 @@ class Generator:
                 name = self._local()
                 test = self._is_class(self._set(name, raw), str)
                 yes = ast.Compare(self._get(name), [ast.In()], [self._global(frozenset(right.value))])
-                slow = self._call(
-                    operations.in_made,
-                    self._emit(right),
-                    self._call(values.anything, self._get(name)),
-                    *budget,
-                )
-                return ast.IfExp(test, yes, slow)
+                needle = self._call(values.anything, self._get(name))
+                return ast.IfExp(test, yes, self._call(operations.in_list, self._emit(right), needle, *more))
         needle = self._emit(left)
         if b.kind == "map":
             if a == STRING:
                 return ast.Compare(needle, [ast.In()], [self._emit(right)])
             return self._swapped(operations.in_map, needle, right)
-        if b.kind == "list":
-            search = operations.in_list if t.is_raw(right) or t.is_raw(left) else operations.in_made
-            return self._swapped(search, needle, right, *budget)
-        return self._swapped(operations.contains, needle, right, *budget)
+        search = operations.in_list if b.kind == "list" else operations.contains
+        return self._swapped(search, needle, right, *more)
 
     def _swapped(
         self, search: Callable[..., object], needle: ast.expr, right: t.Tree, *more: ast.expr
@@ -507,7 +424,7 @@ class Generator:
 
     def _loop(self, tree: t.Loop) -> ast.expr:
         source = self._emit(tree.source)
-        found = self._call(operations.loop_items, source, self._get(_BUDGET))
+        found = self._call(control.loop_items, source, self._get(_BUDGET))
         name = f"x{tree.variable.slot}"
         if tree.test is not None:
             kind = "filter" if tree.kind == "map" else tree.kind

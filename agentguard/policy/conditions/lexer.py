@@ -10,6 +10,7 @@ Source: google/cel-spec, doc/langdef.md, Syntax.
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import Final, NamedTuple
 
 from agentguard.policy.conditions.limits import LITERAL_CHARS_MAX
@@ -29,7 +30,25 @@ class Token(NamedTuple):
 
 
 RESERVED: Final = frozenset(
-    "as break const continue else for function if import let loop package namespace return var void while".split()
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 """Names that CEL keeps: they can be members, never names of their own."""
 
@@ -103,7 +122,7 @@ def _number(source: str, at: int, problems: Problems) -> Token | None:
         return Token("int", 0, at, follow.end())
     if found.group("double"):
         value = float(text)
-        if value in (float("inf"),):
+        if value == inf:
             problems.add(at, f"`{text[:40]}` is larger than a double can be", code="literal-range")
         return Token("double", value, at, end)
     if found.group("hexu") or found.group("intu"):
@@ -118,7 +137,7 @@ def _number(source: str, at: int, problems: Problems) -> Token | None:
     # 64-bit number has are not converted at all.
     digits = text[2:] if found.group("hex") else text
     base = 16 if found.group("hex") else 10
-    number = int(digits, base) if len(digits.lstrip("0")) <= 20 else 1 << 64  # noqa: PLR2004
+    number = int(digits, base) if len(digits.lstrip("0")) <= 20 else 1 << 64
     return Token("int", number, at, end)
 
 
@@ -188,7 +207,7 @@ _ESCAPE = re.compile(
 
 
 def _unescape(body: str, start: int, *, is_bytes: bool, problems: Problems) -> str | bytes:
-    """Decode escapes; in bytes `\\xff` and `\\377` are one byte, elsewhere one code point."""
+    r"""Decode escapes; in bytes `\xff` and `\377` are one byte, elsewhere one code point."""
     if "\\" not in body:
         return body
     text: list[str] = []

@@ -40,6 +40,6 @@ def is_inside(text: str, net: IPv4Network | IPv6Network) -> bool:
         address = ip_address(text)
     except ValueError:
         raise Fault("a text that is no IP address") from None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None and net.version == 4:  # noqa: PLR2004
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None and net.version == 4:
         return address.ipv4_mapped in net
     return address in net

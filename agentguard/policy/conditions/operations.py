@@ -11,7 +11,6 @@ and numbers of different types.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from math import inf, nan
 from typing import Any, Final
@@ -86,22 +85,22 @@ def double_divide(left: float, right: float) -> float:
 
 def equal(left: object, right: object, budget: Budget | None = None) -> bool:
     """Whether two plain values are equal; values of different kinds are not."""
-    return _equal(left, right, 0, budget or Budget(0), is_raw=False)
+    return _equal(left, right, 0, budget or Budget(0), (False, False))
 
 
-def equal_raw(left: object, right: object, budget: Budget | None = None) -> bool:
+def equal_raw(
+    left: object, right: object, raw_left: bool, raw_right: bool, budget: Budget | None = None
+) -> bool:
     """
-    The same where a side comes from facts: what lies inside is checked, too.
+    The same where a side comes from facts: what lies inside that side is checked, too.
 
-    A number that is not finite, or an integer of more than 64 bits, is a fault
-    wherever the comparison comes to it.
+    A number there that is not finite, or an integer of more than 64 bits, is a
+    fault wherever the comparison comes to it.
     """
-    return _equal(left, right, 0, budget or Budget(0), is_raw=True)
+    return _equal(left, right, 0, budget or Budget(0), (raw_left, raw_right))
 
 
-def _equal(left: object, right: object, depth: int, budget: Budget, *, is_raw: bool) -> bool:
-    if is_raw:
-        left, right = anything(left), anything(right)
+def _equal(left: object, right: object, depth: int, budget: Budget, raw: tuple[bool, bool]) -> bool:
     a, b = kind(left), kind(right)
     if a != b:
         if a in _NUMERIC and b in _NUMERIC:
@@ -109,13 +108,14 @@ def _equal(left: object, right: object, depth: int, budget: Budget, *, is_raw: b
             return float(left) == float(right)  # type: ignore[arg-type] # both are numbers
         return False
     if a == "list":
-        return _lists(left, right, depth, budget, is_raw=is_raw)  # type: ignore[arg-type] # both are lists
+        return _lists(left, right, depth, budget, raw)  # type: ignore[arg-type] # both are lists
     if a == "map":
-        return _maps(left, right, depth, budget, is_raw=is_raw)  # type: ignore[arg-type] # both are dicts
+        return _maps(left, right, depth, budget, raw)  # type: ignore[arg-type] # both are dicts
     return left == right
 
 
-def _deeper(count: int, depth: int, budget: Budget) -> None:
+def charge(count: int, depth: int, budget: Budget) -> None:
+    """Take a list or map of so many values off the budget of an evaluation."""
     if depth >= DEPTH_MAX:
         raise Fault(f"lists and maps nested deeper than {DEPTH_MAX}")
     budget.compared -= count + 1
@@ -123,20 +123,29 @@ def _deeper(count: int, depth: int, budget: Budget) -> None:
         raise Fault(f"a comparison of more than {COMPARED_MAX} values")
 
 
-def _lists(left: list[Any], right: list[Any], depth: int, budget: Budget, *, is_raw: bool) -> bool:
+def _lists(left: list[Any], right: list[Any], depth: int, budget: Budget, raw: tuple[bool, bool]) -> bool:
     if len(left) != len(right):
         return False
-    _deeper(len(left), depth, budget)
-    return all(_equal(a, b, depth + 1, budget, is_raw=is_raw) for a, b in zip(left, right, strict=False))
+    charge(len(left), depth, budget)
+    return all(
+        _equal(anything(a) if raw[0] else a, anything(b) if raw[1] else b, depth + 1, budget, raw)
+        for a, b in zip(left, right, strict=False)
+    )
 
 
-def _maps(left: dict[Any, Any], right: dict[Any, Any], depth: int, budget: Budget, *, is_raw: bool) -> bool:
+def _maps(
+    left: dict[Any, Any], right: dict[Any, Any], depth: int, budget: Budget, raw: tuple[bool, bool]
+) -> bool:
     if len(left) != len(right):
         return False
-    _deeper(len(left), depth, budget)
+    charge(len(left), depth, budget)
     for key, value in list(left.items()):
         found = lookup(right, key)
-        if found is _MISSING or not _equal(value, found, depth + 1, budget, is_raw=is_raw):
+        if found is _MISSING:
+            return False
+        a = anything(value) if raw[0] else value
+        b = anything(found) if raw[1] else found
+        if not _equal(a, b, depth + 1, budget, raw):
             return False
     return True
 
@@ -144,7 +153,7 @@ def _maps(left: dict[Any, Any], right: dict[Any, Any], depth: int, budget: Budge
 _MISSING: Final = object()
 
 
-def lookup(container: dict[Any, Any], key: object) -> Any:  # noqa: ANN401 - raw
+def lookup(container: dict[Any, Any], key: object) -> Any:
     """
     The value under a key, or a mark where there is none.
 
@@ -163,7 +172,7 @@ def lookup(container: dict[Any, Any], key: object) -> Any:  # noqa: ANN401 - raw
     return found
 
 
-def item_at(container: object, key: object) -> Any:  # noqa: ANN401 - raw
+def item_at(container: object, key: object) -> Any:
     """`container[key]` of unknown types; the answer is as raw as the container."""
     of = kind(container)
     if of == "map":
@@ -182,7 +191,7 @@ def item_at(container: object, key: object) -> Any:  # noqa: ANN401 - raw
     return container[key]  # type: ignore[index] # it is a list
 
 
-def list_at(container: Any, key: int) -> Any:  # noqa: ANN401 - raw
+def list_at(container: Any, key: int) -> Any:
     """`container[key]` of a list and an int: negative places do not exist."""
     if not 0 <= key < len(container):
         raise Fault("the place is outside the list")
@@ -196,24 +205,31 @@ def has_name(container: object, name: str) -> bool:
     return name in container
 
 
-def contains(container: object, value: object, budget: Budget | None = None) -> bool:
+def contains(
+    container: object, value: object, raw_items: bool, raw_value: bool, budget: Budget | None = None
+) -> bool:
     """`value in container`, both of unknown type."""
-    if kind(container) == "map":
-        return in_map(container, value)  # type: ignore[arg-type] # it is a dict
-    return in_list(container, value, budget)
+    if type(container) is dict:
+        return in_map(container, value)
+    return in_list(container, value, raw_items, raw_value, budget)
 
 
 def in_map(container: dict[Any, Any], value: object) -> bool:
     """Whether a map has a key."""
+    if kind(value) not in _KEYS:
+        raise Fault(f"`in` does not look for {kind(value)} among the keys of a map")
     return lookup(container, value) is not _MISSING
 
 
-def in_list(container: object, value: object, budget: Budget | None = None) -> bool:
-    """Whether a list holds a value equal to this one; what it holds is checked on the way."""
+_KEYS: Final = frozenset(("string", "int", "bool", "double"))
+
+
+def in_list(
+    container: object, value: object, raw_items: bool, raw_value: bool, budget: Budget | None = None
+) -> bool:
+    """Whether a list holds a value equal to this one; what comes from facts is checked on the way."""
     if type(container) is not list and type(container) is not tuple:
         raise Fault(f"got {kind(container)}, expected a list or a map")
-    if len(container) > ITEMS_MAX:
-        raise Fault(f"a list of more than {ITEMS_MAX} items")
     shared = budget or Budget(0)
     shared.compared -= len(container)
     if shared.compared < 0:
@@ -223,19 +239,15 @@ def in_list(container: object, value: object, budget: Budget | None = None) -> b
             if type(item) is str:
                 if item == value:
                     return True
-            elif _equal(item, value, 0, shared, is_raw=True):
-                return True
+            elif raw_items:
+                plain = anything(item)  # a text of another class, or a number that must be finite
+                if type(plain) is str and plain == value:
+                    return True
         return False
-    return any(_equal(item, value, 0, shared, is_raw=True) for item in container)
-
-
-def in_made(container: object, value: object, budget: Budget | None = None) -> bool:
-    """The same for a list that the condition itself made, in which a double may be anything."""
-    shared = budget or Budget(0)
-    shared.compared -= len(container)  # type: ignore[arg-type] # a list, its type says so
-    if shared.compared < 0:
-        raise Fault(f"a comparison of more than {COMPARED_MAX} values")
-    return any(_equal(item, value, 0, shared, is_raw=False) for item in container)  # type: ignore[attr-defined]
+    return any(
+        _equal(anything(item) if raw_items else item, value, 0, shared, (raw_items, raw_value))
+        for item in container
+    )
 
 
 # Order
@@ -278,14 +290,14 @@ def greater_equal(left: object, right: object) -> bool:
 # Texts, lists, time
 
 
-def join_texts(left: Any, right: Any) -> Any:  # noqa: ANN401 - two strings, or two bytes
+def join_texts(left: Any, right: Any) -> Any:
     """Put two texts together."""
     if len(left) + len(right) > TEXT_CHARS_MAX:
         raise Fault(f"a text of more than {TEXT_CHARS_MAX} characters")
     return left + right
 
 
-def join_lists(left: Any, right: Any) -> list[Any]:  # noqa: ANN401 - lists or tuples
+def join_lists(left: Any, right: Any) -> list[Any]:
     """Put two lists together."""
     if len(left) + len(right) > ITEMS_MAX:
         raise Fault(f"a list of more than {ITEMS_MAX} items")
@@ -298,7 +310,7 @@ def _span(value: timedelta) -> timedelta:
     return value
 
 
-def time_add(left: Any, right: Any) -> Any:  # noqa: ANN401 - timestamps and durations
+def time_add(left: Any, right: Any) -> Any:
     """Add a duration to a duration, or to a timestamp on either side."""
     try:
         result = left + right
@@ -307,7 +319,7 @@ def time_add(left: Any, right: Any) -> Any:  # noqa: ANN401 - timestamps and dur
     return _span(result) if type(result) is timedelta else result
 
 
-def time_subtract(left: Any, right: Any) -> Any:  # noqa: ANN401 - timestamps and durations
+def time_subtract(left: Any, right: Any) -> Any:
     """Subtract a duration, or a timestamp from a timestamp."""
     try:
         result = left - right
@@ -323,7 +335,7 @@ def _no(operator: str, left: object, right: object) -> Fault:
     return Fault(f"`{operator}` does not take {kind(left)} and {kind(right)}")
 
 
-def add(left: Any, right: Any) -> Any:  # noqa: ANN401 - unknown types
+def add(left: Any, right: Any) -> Any:
     """`left + right` of unknown types."""
     a, b = kind(left), kind(right)
     if a == b:
@@ -340,7 +352,7 @@ def add(left: Any, right: Any) -> Any:  # noqa: ANN401 - unknown types
     raise _no("+", left, right)
 
 
-def subtract(left: Any, right: Any) -> Any:  # noqa: ANN401 - unknown types
+def subtract(left: Any, right: Any) -> Any:
     """`left - right` of unknown types."""
     a, b = kind(left), kind(right)
     if a == b == "int":
@@ -352,7 +364,7 @@ def subtract(left: Any, right: Any) -> Any:  # noqa: ANN401 - unknown types
     raise _no("-", left, right)
 
 
-def multiply(left: Any, right: Any) -> Any:  # noqa: ANN401 - unknown types
+def multiply(left: Any, right: Any) -> Any:
     """`left * right` of unknown types."""
     a, b = kind(left), kind(right)
     if a == b == "int":
@@ -362,7 +374,7 @@ def multiply(left: Any, right: Any) -> Any:  # noqa: ANN401 - unknown types
     raise _no("*", left, right)
 
 
-def divide(left: Any, right: Any) -> Any:  # noqa: ANN401 - unknown types
+def divide(left: Any, right: Any) -> Any:
     """`left / right` of unknown types."""
     a, b = kind(left), kind(right)
     if a == b == "int":
@@ -372,14 +384,14 @@ def divide(left: Any, right: Any) -> Any:  # noqa: ANN401 - unknown types
     raise _no("/", left, right)
 
 
-def modulo(left: Any, right: Any) -> Any:  # noqa: ANN401 - unknown types
+def modulo(left: Any, right: Any) -> Any:
     """`left % right` of unknown types."""
     if kind(left) == kind(right) == "int":
         return int_modulo(left, right)
     raise _no("%", left, right)
 
 
-def negate(value: Any) -> Any:  # noqa: ANN401 - unknown type
+def negate(value: Any) -> Any:
     """`-value` of an unknown type."""
     of = kind(value)
     if of == "int":
@@ -387,130 +399,3 @@ def negate(value: Any) -> Any:  # noqa: ANN401 - unknown type
     if of == "double":
         return -value
     raise Fault(f"`-` does not take {of}")
-
-
-# Logic, as CEL has it: the order of the terms does not matter
-
-
-def all_of(*terms: Callable[[], object]) -> bool:
-    """`&&`: one false term decides, whatever the others fail with."""
-    return _decide(terms, decides=False, operator="&&")
-
-
-def any_of(*terms: Callable[[], object]) -> bool:
-    """`||`: one true term decides, whatever the others fail with."""
-    return _decide(terms, decides=True, operator="||")
-
-
-def _decide(terms: tuple[Callable[[], object], ...], *, decides: bool, operator: str) -> bool:
-    fault: Fault | None = None
-    for term in terms:
-        try:
-            value = term()
-        except Fault as error:
-            fault = fault or error
-            continue
-        if value is decides:
-            return decides
-        if value is not (not decides):
-            fault = fault or Fault(f"`{operator}` does not take {kind(value)}")
-    if fault is not None:
-        raise fault
-    return not decides
-
-
-# Macros
-
-
-def loop_items(source: Any, budget: Budget) -> Any:  # noqa: ANN401 - a list, or the keys of a map
-    """What a macro looks at, charged to the budget of the evaluation."""
-    of = type(source)
-    if of is dict:
-        found: Any = list(source)
-    elif of is list or of is tuple:
-        found = source
-    else:
-        raise Fault(f"got {kind(source)}, expected a list or a map")
-    budget.iterations -= len(found)
-    if budget.iterations < 0:
-        raise Fault("the macros of the condition look at too many items")
-    return found
-
-
-def exists(found: Any, test: Callable[[Any], object]) -> bool:  # noqa: ANN401 - raw items
-    """`exists`: one true item decides."""
-    return _decide_items(found, test, decides=True)
-
-
-def for_all(found: Any, test: Callable[[Any], object]) -> bool:  # noqa: ANN401 - raw items
-    """`all`: one false item decides."""
-    return _decide_items(found, test, decides=False)
-
-
-def _decide_items(found: Any, test: Callable[[Any], object], *, decides: bool) -> bool:  # noqa: ANN401
-    fault: Fault | None = None
-    for item in found:
-        try:
-            value = test(item)
-        except Fault as error:
-            fault = fault or error
-            continue
-        if value is decides:
-            return decides
-        if value is not (not decides):
-            fault = fault or Fault(f"got {kind(value)}, expected bool")
-    if fault is not None:
-        raise fault
-    return not decides
-
-
-def exists_one(found: Any, test: Callable[[Any], object]) -> bool:  # noqa: ANN401 - raw items
-    """`exists_one`: every item is looked at, any fault counts."""
-    count = 0
-    for item in found:
-        value = test(item)
-        if value is True:
-            count += 1
-        elif value is not False:
-            raise Fault(f"got {kind(value)}, expected bool")
-    return count == 1
-
-
-def keep(found: Any, test: Callable[[Any], object]) -> list[Any]:  # noqa: ANN401 - raw items
-    """`filter`: the items for which the test is true."""
-    kept = []
-    for item in found:
-        value = test(item)
-        if value is True:
-            kept.append(item)
-        elif value is not False:
-            raise Fault(f"got {kind(value)}, expected bool")
-    return kept
-
-
-def build_map(*parts: object) -> dict[Any, Any]:
-    """Put a map together: key, value, key, value; a key that comes twice is a fault."""
-    built: dict[Any, Any] = {}
-    for place in range(0, len(parts), 2):
-        key = parts[place]
-        if kind(key) not in ("string", "int", "bool"):
-            raise Fault(f"a key of a map is string, int or bool, got {kind(key)}")
-        if key in built:
-            raise Fault("a key stands twice in a map")
-        built[key] = parts[place + 1]
-    return built
-
-
-def export(value: object, budget: Budget, depth: int = 0) -> Any:  # noqa: ANN401 - any plain value
-    """A copy of a result that is plain all the way down."""
-    value = anything(value)
-    if type(value) is list or type(value) is tuple:
-        _deeper(len(value), depth, budget)
-        return [export(item, budget, depth + 1) for item in value]
-    if type(value) is dict:
-        _deeper(len(value), depth, budget)
-        return {
-            export(key, budget, depth + 1): export(item, budget, depth + 1)
-            for key, item in list(value.items())
-        }
-    return value

@@ -194,14 +194,14 @@ class Pattern:
 
 @lru_cache(maxsize=512)
 def compile_pattern(text: str) -> Pattern:
-    """
+    r"""
     Read a regular expression.
 
     Raises:
         ValueError: It is none, is outside the part that is supported, or too large.
 
     Example:
-        >>> compile_pattern(r"\\bdrop\\s+table\\b").found_in("please drop  table x")
+        >>> compile_pattern(r"\bdrop\s+table\b").found_in("please drop  table x")
         True
     """
     return Pattern(parse_regex(text))
@@ -210,8 +210,10 @@ def compile_pattern(text: str) -> Pattern:
 @lru_cache(maxsize=512)
 def compile_glob(text: str) -> Pattern:
     """
-    Read a glob: `*` is any text without `/`, `**` any text, `?` one character but `/`,
-    `[abc]` and `[!a-c]` one of a set; a backslash takes the next character as it is.
+    Read a glob.
+
+    `*` is any text without `/`, `**` any text, `?` one character but `/`, `[abc]`
+    and `[!a-c]` one of a set; a backslash takes the next character as it is.
 
     Raises:
         ValueError: A set is not closed, or the pattern is too large.

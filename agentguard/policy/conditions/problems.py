@@ -140,7 +140,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Returns:
         "did you mean `x`?", or empty where nothing is near.
     """
-    if len(name) > 100:  # noqa: PLR2004 - a name that long is no slip of the pen
+    if len(name) > 100:
         return ""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else ""

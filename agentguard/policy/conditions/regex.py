@@ -1,7 +1,7 @@
-"""
+r"""
 Reading a regular expression of RE2 into its parts.
 
-What RE2 has and this does not (Unicode classes, `\\Q...\\E`, `\\C`, folding of other
+What RE2 has and this does not (Unicode classes, `\Q...\E`, `\C`, folding of other
 letters than ASCII) is refused with its name; what RE2 refuses (look-around,
 back references, possessive repeats) is refused, too.
 """
@@ -343,7 +343,7 @@ def _folded(of: CharSet, flags: str) -> CharSet:
     if "i" not in flags:
         return of
     extra: list[tuple[int, int]] = []
-    if of.ranges[-1][1] > 127:  # noqa: PLR2004 - beyond ASCII
+    if of.ranges[-1][1] > 127:
         raise ValueError("`(?i)` works on ASCII only, write both cases of other letters")
     for low, high in of.ranges:
         for code in range(max(low, ord("A")), min(high, ord("z")) + 1):

@@ -53,7 +53,7 @@ def timestamp(text: str) -> datetime:
     if fraction[6:].strip("0"):
         raise Fault("a time finer than microseconds")
     hours, minutes = int(found.group(9) or 0), int(found.group(10) or 0)
-    if hours > 23 or minutes > 59:  # noqa: PLR2004 - hours and minutes
+    if hours > 23 or minutes > 59:
         raise Fault("a time with an offset of more than a day")
     offset = timedelta(hours=hours, minutes=minutes)
     try:
@@ -142,7 +142,7 @@ def zone(name: str) -> tzinfo:
     found = _OFFSET.fullmatch(name)
     if found:
         hours, minutes = int(found.group(2)), int(found.group(3))
-        if hours > 23 or minutes > 59:  # noqa: PLR2004 - hours and minutes
+        if hours > 23 or minutes > 59:
             raise ValueError(f"`{name}` is no offset of a time zone")
         offset = timedelta(hours=hours, minutes=minutes)
         return timezone(-offset if found.group(1) == "-" else offset)

@@ -180,10 +180,10 @@ class Function(Tree):
 
 
 def is_raw(tree: Tree) -> bool:
-    """Whether the value may hold unchecked data from facts."""
-    if isinstance(tree, Fact):
-        return tree.type.kind in ("list", "map", "dyn")
-    return bool(getattr(tree, "is_raw", False))
+    """Whether the value may hold unchecked data from facts inside; a scalar is checked when it is read."""
+    if tree.type.kind not in ("list", "map", "dyn"):
+        return False
+    return isinstance(tree, Fact) or bool(getattr(tree, "is_raw", False))
 
 
 def children(tree: Tree) -> tuple[Tree, ...]:

@@ -79,7 +79,7 @@ def text(value: object) -> str:
     if type(value) is str:
         return value
     if issubclass(type(value), str):
-        return str.__str__(value)  # type: ignore[arg-type] # checked above
+        return str.__str__(value)
     raise Fault(f"got {_name(value)}, expected string")
 
 
@@ -160,7 +160,7 @@ def mapping(value: object) -> dict[Any, Any]:
     raise Fault(f"got {_name(value)}, expected map")
 
 
-def anything(value: object) -> Any:  # noqa: ANN401 - dyn is anything plain
+def anything(value: object) -> Any:
     """A value of type dyn, made plain on its outside; what is inside is checked when it is read."""
     of = type(value)
     if of is str or value is None or of is bool or of is dict or of is list or of is tuple or of is bytes:
@@ -193,7 +193,7 @@ _READERS: Final[tuple[tuple[type, Any], ...]] = (
 )
 
 
-def member(container: dict[Any, Any], name: object) -> Any:  # noqa: ANN401 - checked by the reader
+def member(container: dict[Any, Any], name: object) -> Any:
     """The value of a text key."""
     try:
         return container[name]

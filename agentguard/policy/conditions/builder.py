@@ -1,0 +1,104 @@
+"""
+The pieces that generated functions are built of, and how a raw value is read.
+
+Local names are counted, globals are numbered: nothing of a condition's text is
+ever a name.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from datetime import timedelta
+from math import inf
+from typing import Any, Final
+
+from agentguard.policy.conditions import values
+from agentguard.policy.conditions.types import Type
+from agentguard.policy.conditions.values import INT_MAX, INT_MIN
+
+_READERS: Final[dict[str, Callable[[object], Any]]] = {
+    "string": values.text,
+    "int": values.integer,
+    "double": values.real,
+    "bool": values.truth,
+    "bytes": values.raw_bytes,
+    "null": values.null,
+    "timestamp": values.moment,
+    "duration": values.span,
+    "list": values.items,
+    "map": values.mapping,
+    "dyn": values.anything,
+}
+_CLASSES: Final[dict[str, type]] = {
+    "string": str, "int": int, "double": float, "bytes": bytes, "list": list, "map": dict, "dyn": str,
+    "duration": timedelta,
+}  # fmt: skip
+
+
+class Builder:
+    """Makes expressions of `ast`, and keeps what the function finds in its globals."""
+
+    def __init__(self) -> None:
+        self._globals: dict[str, object] = {"__builtins__": {}}
+        self._names: dict[int, str] = {}
+        self._kept: list[object] = []
+        self._locals = 0
+
+    def _global(self, value: object) -> ast.expr:
+        """A name under which the function finds a value of ours."""
+        name = self._names.get(id(value))
+        if name is None:
+            name = f"g{len(self._kept)}"
+            self._names[id(value)] = name
+            self._kept.append(value)  # so that its id stays its own
+            self._globals[name] = value
+        return ast.Name(name, ast.Load())
+
+    def _call(self, function: object, *args: ast.expr) -> ast.expr:
+        return ast.Call(self._global(function), list(args), [])
+
+    def _local(self) -> str:
+        self._locals += 1
+        return f"v{self._locals}"
+
+    def _set(self, name: str, value: ast.expr) -> ast.expr:
+        return ast.NamedExpr(ast.Name(name, ast.Store()), value)
+
+    def _get(self, name: str) -> ast.expr:
+        return ast.Name(name, ast.Load())
+
+    def _is_class(self, value: ast.expr, cls: type) -> ast.expr:
+        return ast.Compare(self._call(type, value), [ast.Is()], [self._global(cls)])
+
+    def _within(self, name: str, low: float, high: float, *, strict: bool) -> ast.expr:
+        operator: list[ast.cmpop] = [ast.Lt(), ast.Lt()] if strict else [ast.LtE(), ast.LtE()]
+        return ast.Compare(self._number(low), operator, [self._get(name), self._number(high)])
+
+    def _number(self, value: float) -> ast.expr:
+        return self._global(value) if value in (inf, -inf) else ast.Constant(value)
+
+    # Reading checked values
+
+    def _checked(self, of: Type, raw: ast.expr, name: str) -> ast.expr:
+        """Read a raw value as a type, and keep it under a local name."""
+        kind = of.kind
+        reader = _READERS[kind]
+        first = self._set(name, raw)
+        if kind in ("null", "timestamp"):
+            return self._set(name, self._call(reader, raw))
+        if kind == "bool":
+            test: ast.expr = ast.BoolOp(
+                ast.Or(),
+                [
+                    ast.Compare(first, [ast.Is()], [ast.Constant(value=True)]),
+                    ast.Compare(self._get(name), [ast.Is()], [ast.Constant(value=False)]),
+                ],
+            )
+        else:
+            test = self._is_class(first, _CLASSES[kind])
+            if kind == "int":
+                test = ast.BoolOp(ast.And(), [test, self._within(name, INT_MIN, INT_MAX, strict=False)])
+            elif kind == "double":
+                test = ast.BoolOp(ast.And(), [test, self._within(name, -inf, inf, strict=True)])
+        return ast.IfExp(test, self._get(name), self._set(name, self._call(reader, self._get(name))))
