@@ -14,16 +14,16 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from agentguard.errors import ExportError
+from agentguard.errors import AgentGuardError, ExportError
 from agentguard.export._config import OtlpConfig
 from agentguard.export._delivery import Delivery, ExportCounters
 from agentguard.export._lease import Lease
-from agentguard.export._source import Source, decode_cursor, encode_cursor
+from agentguard.export._source import Cursor, Source, decode_cursor, encode_cursor
 from agentguard.export._transport import Transport, open_transport
-from agentguard.values import Clock, InternalErrorHook, SpanRecord
+from agentguard.values import Clock, InternalErrorHook
 
 if TYPE_CHECKING:
     from agentguard.export._encode import Item
@@ -32,8 +32,6 @@ LEASE_INTERVAL_S = 5.0
 """Between two tries to take over from a process that may have died."""
 IDLE_INTERVAL_S_MAX = 5.0
 """Longest pause between two looks into a store in which nothing happens."""
-
-_Position = tuple[Any, SpanRecord, Mapping[str, str]]
 
 
 class OtlpExporter:
@@ -86,6 +84,7 @@ class OtlpExporter:
         self._flushes_wanted = 0
         self._flushes_done = 0
         self._is_standby = False
+        self._cursor: dict[str, tuple[int, int]] | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -157,8 +156,7 @@ class OtlpExporter:
             raise ExportError("export: another process exports to this destination").hint(
                 "stop it, or let it do the work"
             )
-        if from_start:
-            self._blob.write(encode_cursor({}))
+        self._cursor = {} if from_start else None
         self._timeout_s = timeout_s
         self._deadline_s = time.monotonic() + timeout_s
         transport = self._open_transport()
@@ -212,9 +210,10 @@ class OtlpExporter:
 
     def _elected(self) -> bool:
         """Whether this process is the one that exports; waits a while where it is not."""
-        if self._lease.acquire():
+        if self._lease.is_held or self._lease.acquire():
             self._is_standby = False
             return True
+        self._cursor = None
         self._is_standby = True
         self._flushed(self._flushes_wanted)
         self._pause(LEASE_INTERVAL_S, may_be_cut=True)
@@ -256,11 +255,10 @@ class OtlpExporter:
         # Imported here: it loads protobuf, which a program that exports nothing does not need.
         from agentguard.export._encode import encode_item
 
-        positions: Iterator[_Position] = self._store.query().positions(decode_cursor(self._blob.read()))
+        cursor = self._read_cursor()
         batch: list[Item] = []
         n_bytes = 0
-        cursor: Any = None
-        for after, record, resource in positions:
+        for (writer, n, sequence), record, resource in self._store.query().positions(dict(cursor)):
             if self._is_stopping:
                 return False
             item = encode_item(record, resource, with_content=self.config.with_content)
@@ -272,13 +270,30 @@ class OtlpExporter:
                 batch, n_bytes = [], 0
             batch.append(item)
             n_bytes += item.bytes
-            cursor = after
+            cursor[writer] = (n, sequence)
         return not batch or self._forward(delivery, batch, cursor)
 
-    def _forward(self, delivery: Delivery, batch: list[Item], cursor: Any) -> bool:
+    def _read_cursor(self) -> dict[str, tuple[int, int]]:
+        """
+        Return the place of the last spans that arrived.
+
+        Read from disk once after the election: as long as the lease is held nobody
+        else moves it. A cursor that cannot be opened begins again, which sends
+        spans twice under the same ids, and is told of.
+        """
+        if self._cursor is None:
+            try:
+                self._cursor = decode_cursor(self._blob.read())
+            except AgentGuardError as error:
+                self._on_internal_error("export.cursor", error)
+                self._cursor = {}
+        return dict(self._cursor)
+
+    def _forward(self, delivery: Delivery, batch: list[Item], cursor: Cursor) -> bool:
         """Send one batch, and only then move the cursor."""
         if not delivery.deliver(batch):
             return False
+        self._cursor = dict(cursor)
         self._blob.write(encode_cursor(cursor))
         if self._deadline_s is not None:
             # The time of a single run is time without progress.

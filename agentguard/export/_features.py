@@ -58,11 +58,11 @@ class Records(Protocol):
     """A query, as far as the table needs it."""
 
     def spans(self, **conditions: Any) -> Iterator[SpanRecord]:
-        """Spans, oldest first."""
+        """Spans for which the conditions hold."""
         ...
 
     def outcomes(self) -> Iterable[OutcomeRecord]:
-        """All outcomes, oldest first."""
+        """All outcomes, those of one call in the order in which they came."""
         ...
 
 
@@ -75,7 +75,7 @@ def feature_rows(
     until_unix_ns: int | None = None,
 ) -> Iterator[FeatureRow]:
     """
-    Make one row of each call, oldest first.
+    Make one row of each call, in the order of the store: sort by `start_time` where that matters.
 
     Args:
         query:

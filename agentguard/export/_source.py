@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from agentguard.values import SpanRecord
 
 Cursor: TypeAlias = Mapping[str, tuple[int, int]]
-"""For each writer the file and the sequence number of the last span that arrived."""
+"""For each writer the number of the segment, and of the last span that arrived."""
+
+Position: TypeAlias = tuple[tuple[str, int, int], SpanRecord, Mapping[str, str]]
+"""Writer, segment and number of a span; the span; the resource of its process."""
 
 _CURSOR_VERSION = 1
 
@@ -18,8 +21,8 @@ _CURSOR_VERSION = 1
 class Query(Protocol):
     """Reads a store while others write."""
 
-    def positions(self, after: Any = None) -> Iterator[tuple[Any, SpanRecord, Mapping[str, str]]]:
-        """Spans after a cursor, each with the cursor that stands behind it and the resource of its process."""
+    def positions(self, after: Cursor | None = None) -> Iterator[Position]:
+        """Spans after a cursor, those of each writer in order."""
         ...
 
 

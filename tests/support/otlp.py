@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from agentguard.export._source import Position
 from agentguard.values import SpanRecord
 
 RESOURCE = {"service.name": "shop", "process.pid": "7"}
@@ -64,10 +65,10 @@ class FakeStore:
     def query(self) -> FakeStore:
         return self
 
-    def positions(self, after: Any = None) -> Iterator[tuple[Any, SpanRecord, Mapping[str, str]]]:
+    def positions(self, after: Any = None) -> Iterator[Position]:
         start = after["w"][1] + 1 if after else 0
         for sequence in range(start, len(self.spans)):
-            yield {"w": (0, sequence)}, self.spans[sequence], RESOURCE
+            yield ("w", 0, sequence), self.spans[sequence], RESOURCE
 
     def sealed_blob(self, name: str) -> FakeBlob:
         return self.blobs.setdefault(name, FakeBlob())

@@ -195,13 +195,18 @@ def test_a_forked_child_leaves_the_lease_to_its_parent(tmp_path: Path) -> None:
         assert exporter.flush(5)
         lease_path = next(tmp_path.glob("export-*.lock"))
         read, write = os.pipe()
+        ready, say_ready = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(write)
             held = exporter._lease.is_held or exporter.flush(0.1)
+            os.write(say_ready, b"!")
             os.read(read, 1)
             os._exit(1 if held else 0)
         os.close(read)
+        assert os.read(ready, 1) == b"!"
+        os.close(ready)
+        os.close(say_ready)
         assert not Lease(lease_path).acquire()
         exporter.stop(5)
         other = Lease(lease_path)
