@@ -12,6 +12,7 @@ from agentguard.drift._comparison import Comparison, FeatureComparison
 from agentguard.drift._labels import LabelledQuality, Metric, labelled_quality, rolling_quality
 from agentguard.drift._quiet import QuietDays, simulate_quiet_days
 from agentguard.drift._reference import Reference, fit_reference, load_reference, save_reference
+from agentguard.drift._timeline import Series, timeline
 from agentguard.drift._typed import Floors
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Metric",
     "QuietDays",
     "Reference",
+    "Series",
     "alarm_history",
     "check",
     "compare",
@@ -34,4 +36,5 @@ __all__ = [
     "rolling_quality",
     "save_reference",
     "simulate_quiet_days",
+    "timeline",
 ]

@@ -199,7 +199,7 @@ def parsed_texts(name: str, cells: Sequence[str]) -> Column:
 
 def _read_frame(source: Any, *, what: str, wanted: tuple[str, ...]) -> Table:
     """Read a data frame through narwhals."""
-    import narwhals as nw  # noqa: PLC0415 - heavy, and a checker over a store never needs it
+    import narwhals as nw
 
     try:
         frame = nw.from_native(source)
@@ -228,7 +228,7 @@ def _read_frame(source: Any, *, what: str, wanted: tuple[str, ...]) -> Table:
 
 def _series_column(name: str, series: Any) -> Column:
     """Make a column of a narwhals series."""
-    import narwhals as nw  # noqa: PLC0415 - heavy, and a checker over a store never needs it
+    import narwhals as nw
 
     n, dtype = len(series), series.dtype
     if dtype == nw.Boolean or dtype.is_numeric():
@@ -260,7 +260,7 @@ def _read_file(path: Path, *, what: str, wanted: tuple[str, ...]) -> Table:
 def _read_parquet(path: Path, what: str, wanted: tuple[str, ...]) -> Table:
     """Read only the columns asked for of a Parquet file."""
     try:
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - an extra
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise DriftInputError(f"{what}: `{path}` is a Parquet file, and pyarrow is not installed").hint(
             "pip install 'agentguard[parquet]', or hand in a data frame or a CSV file"

@@ -216,7 +216,7 @@ class Comparison:
             backend:
                 The library to build it with; it must be installed.
         """
-        import narwhals as nw  # noqa: PLC0415 - heavy, and only wanted here
+        import narwhals as nw
 
         rows = [row.to_dict() for row in self.features]
         numeric = {"statistic", "p_raw", "p_value", "effect", "effect_low", "effect_high", "before", "after"}

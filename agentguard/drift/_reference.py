@@ -8,14 +8,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-
+from agentguard.drift._codec import model_from, model_to
 from agentguard.drift._profile import Profile, read_profile
 from agentguard.drift._season import DAY_S
 from agentguard.drift._source import FeatureStore, read_summary, time_span
 from agentguard.drift._streams import possible_streams
 from agentguard.drift._summary import Summary, coarsen
 from agentguard.drift._tier import TierModel, fit_tier
-from agentguard.drift._codec import model_from, model_to
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 
 REFERENCE_VERSION = 1
