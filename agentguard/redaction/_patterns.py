@@ -21,7 +21,8 @@ Detector: TypeAlias = Callable[[str], Iterator[Span]]
 
 _LABEL: Final = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
 _EMAIL_DOMAIN: Final = re.compile(rf"@(?:{_LABEL}\.){{1,10}}[^\W\d_]{{2,24}}")
-_EMAIL_LOCAL: Final = frozenset("!#$%&'*+-/=?^_`{|}~.")
+_EMAIL_LOCAL: Final = frozenset("!#$%&'*+-^_~.")
+"""What an address may have before the at sign; a slash, an equals sign and braces more often delimit it."""
 _LOCAL_CHARS_MAX: Final = 256
 
 _SEPARATOR: Final = r"[ \t._/\u2010-\u2015\u2212\u00b7-]"

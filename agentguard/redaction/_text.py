@@ -35,7 +35,7 @@ _PERCENT_TOKEN: Final = re.compile(r"[^\s\"'<>]*%[0-9A-Fa-f]{2}[^\s\"'<>]*")
 _BASE64_TOKEN: Final = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
 _URLSAFE: Final = str.maketrans("-_", "+/")
 _PASSES_MAX: Final = 4
-_MARKER: Final = re.compile(r"\[REDACTED:[a-z0-9_]{1,32}\]")
+_MARKER: Final = re.compile(r"\[REDACTED:[a-z0-9_]{1,32}\](?:#[0-9]{1,9})?")
 
 
 class Finding(NamedTuple):
@@ -61,7 +61,7 @@ def marker(kind: str) -> str:
 
 
 def is_marker(text: str) -> bool:
-    """Whether a text is nothing but such a mark."""
+    """Whether a text is nothing but such a mark, with a number where two keys became one."""
     return _MARKER.fullmatch(text) is not None
 
 
