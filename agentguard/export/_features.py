@@ -57,7 +57,9 @@ assert FEATURE_COLUMNS[:4] == EVERYDAY_FEATURES
 class Records(Protocol):
     """A query, as far as the table needs it."""
 
-    def spans(self, **conditions: Any) -> Iterator[SpanRecord]:
+    def spans(
+        self, *, since_unix_ns: int | None, until_unix_ns: int | None, kind: str | None, agent: str | None
+    ) -> Iterator[SpanRecord]:
         """Spans for which the conditions hold."""
         ...
 
