@@ -44,18 +44,18 @@ def misspelt_rule(stage: Stage, _: ControlArms) -> Exhibit:
 
 def candidate_policy(stage: Stage, _: ControlArms) -> Exhibit:
     """Try a stricter policy on what the agent did during the demo."""
-    blocked, total = stage.replay(stage.folder / "candidate")
+    report = stage.replay(stage.folder / "candidate")
     return Exhibit(
         title="A stricter policy, tried before anyone enables it",
         lines=(
             (
-                f"CAND-001 denies refunds above USD 60. On the demo's own traffic it would block {blocked} of {total} "
-                "tool calls that ran."
+                f"CAND-001 denies refunds above USD 60. On the demo's own traffic it would block {report.blocked} of "
+                f"{report.calls} tool calls that ran."
             ),
         ),
         command="agentguard policy replay --candidate candidate",
-        is_as_promised=0 < blocked < total,
-        figures={"would_block": blocked, "of": total},
+        is_as_promised=0 < report.blocked < report.calls and report.unknown == 0,
+        figures={"would_block": report.blocked, "of": report.calls, "unknown": report.unknown},
     )
 
 
@@ -114,15 +114,16 @@ def _flip_in_record(stage: Stage, folder: Path, target: StoredDecision) -> Verif
 def quiet_days(_: Stage, arms: ControlArms) -> Exhibit:
     """Print how often two watchers cried wolf over the same quiet month."""
     result = arms.result("quiet-days")
-    days, naive, ours = int(result["days"]), int(result["naive_alarms"]), int(result["alarms"])
+    days, naive, ours = result["days"], result["ks_alarms"], result["our_alarms"]
     return Exhibit(
         title=f"Control arm: {days} quiet days, nothing changes",
         lines=(
-            f"Kolmogorov-Smirnov at p < 0.05, every hour, each feature by itself: {naive} alarms, all false.",
-            f"agentguard's checker on the same simulated traffic, with its daily season: {ours} alarms.",
+            f"Kolmogorov-Smirnov at p < 0.05, each hour, on four features: alarms in {naive} of "
+            f"{result['ks_hours']} hours, all of them false.",
+            f"agentguard's checker on the same {result['n_calls']:,} simulated calls: {ours} alarms.",
         ),
         command="agentguard drift status",
-        is_as_promised=naive > 10 * max(ours, 1) and ours <= 1,
+        is_as_promised=naive > 10 * (ours + 1),
         figures=dict(result),
     )
 

@@ -9,24 +9,34 @@ prints work in it.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
 import os
 import random
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import agentguard
+from agentguard.audit import StoredDecision, read_decisions
 from agentguard.cli.demo.agent import Agent, Desk, build_agent
 from agentguard.cli.demo.gateway import MissingPackagesError, SmallModel
 from agentguard.cli.demo.receiver import Receiver
 from agentguard.cli.demo.server import MODEL, ModelServer
 from agentguard.cli.demo.traffic import questions
-from agentguard.runtime.clock import SystemClock
-from agentguard.seal import create_key_file, provider_from
+from agentguard.drift import Checker, CheckerConfig, fit_reference, save_reference
+from agentguard.policy import load_bundle
+from agentguard.review import RecordedCall, ReplayReport, replay
+from agentguard.runtime import SystemClock
+from agentguard.seal import FileKey, create_key_file
 from agentguard.store import Store
+from agentguard.values import Point, SpanRecord, Verdict
+from agentguard.values import attributes as names
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -41,6 +51,7 @@ store = "store"
 key = "file:key"
 policies = "policies"
 drift_interval_s = 0
+capture = "redacted"
 """
 
 
@@ -52,6 +63,15 @@ class Said(NamedTuple):
     """Standard output and standard error, in this order."""
 
 
+class Size(NamedTuple):
+    """How many customers come."""
+
+    reference: int
+    """While the agent is known to be well."""
+    window: int
+    """Between two looks of the drift checker."""
+
+
 class Stage:
     """
     What the scenes share. Made by `open_stage`.
@@ -59,14 +79,27 @@ class Stage:
     Args:
         folder:
             The project folder.
+        publish:
+            Where the drift checker's verdicts go: into the runtime.
         server:
             Running.
         receiver:
             Running and stuck.
     """
 
-    def __init__(self, folder: Path, server: ModelServer, receiver: Receiver, *, is_real: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        publish: Callable[[Verdict], None],
+        server: ModelServer,
+        receiver: Receiver,
+        *,
+        is_real: bool,
+    ) -> None:
         self.folder = folder
+        self.publish = publish
+        self.clock = SystemClock()
+        self.size = Size(reference=30, window=20) if is_real else Size(reference=80, window=40)
         self.server = server
         self.receiver = receiver
         self.is_real = is_real
@@ -121,8 +154,7 @@ class Stage:
         """The store, opened a second time, as another process would, with all that was recorded in it."""
         agentguard.flush(10)
         if self._store is None:
-            key = provider_from(f"file:{self.folder / 'key'}", environ=os.environ)
-            self._store = Store.open(self.folder / "store", provider=key, clock=SystemClock())
+            self._store = open_with_key(self.folder / "store", self.folder / "key")
         return self._store
 
     def sql(self, query: str) -> list[Sequence[object]]:
@@ -134,6 +166,72 @@ class Stage:
         """Ask the store for one number; nothing counts as 0."""
         value = self.sql(query)[0][0]
         return float(value) if isinstance(value, (int, float)) else 0.0
+
+    @property
+    def rules(self) -> int:
+        """How many rules are in force."""
+        return len(load_bundle([self.folder / "policies"]).rules)
+
+    def now(self) -> int:
+        """Nanoseconds since 1970-01-01 UTC."""
+        return self.clock.unix_ns()
+
+    def fit_reference(self) -> None:
+        """Take everything that the agent did so far as normal, and keep it in the store."""
+        save_reference(self.store, fit_reference(self.store, agent="support"))
+
+    def check_drift(self, since_unix_ns: int) -> Verdict:
+        """Let the checker pass once over what ended since then; its verdict is a fact from then on."""
+        window_s = (self.now() - since_unix_ns) / 1e9
+        config = CheckerConfig(agent="support", window_s=window_s)
+        checker = Checker(self.store, clock=self.clock, publish=self.publish, config=config)
+        return checker.check_once()
+
+    def last_decision(self, rule_id: str) -> StoredDecision | None:
+        """Find the newest decision that this rule made, in the decision log on disk."""
+        found = [
+            entry
+            for entry in read_decisions(self.store.folder, self.store.keystore)
+            if entry.record.decision.rule_id == rule_id
+        ]
+        return max(found, key=lambda entry: entry.record.time_unix_ns, default=None)
+
+    def median_latency_ms(self, load: int) -> float:
+        """Compute the median latency of the model calls that ran under a load, from the store."""
+        label = f"{names.LABEL_PREFIX}load"
+        durations = [
+            span.duration_ns / 1e6
+            for span in self.store.query().spans(kind="model")
+            if span.attributes.get(label) == str(load)
+        ]
+        return statistics.median(durations) if durations else 0.0
+
+    def wait_for_export(self, spans: int, timeout_s: float = 20.0) -> int:
+        """Wait until the backend has so many spans, or the time is over; returns how many it has."""
+        deadline = time.monotonic() + timeout_s
+        while len(self.receiver.span_ids) < spans and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return len(self.receiver.span_ids)
+
+    def damage_of(self, folder: Path) -> str:
+        """Read all of another store folder with the same key, and say in words what is wrong with it."""
+        query = open_with_key(folder, self.folder / "key").query()
+        for _ in query.spans():
+            pass
+        return "; ".join(str(damage) for damage in query.damage.first)
+
+    def replay(self, candidate: Path) -> ReplayReport:
+        """Ask another bundle about each tool call that the store has, as it was recorded."""
+        decided = {
+            entry.record.call_id: entry.record.decision
+            for entry in read_decisions(self.store.folder, self.store.keystore)
+            if entry.record.point == Point.TOOL_BEFORE
+        }
+        calls = [
+            RecordedCall(Point.TOOL_BEFORE, _facts_of(span), decided.get(span.call_id), span.call_id)
+            for span in self.store.query().spans(kind="tool")
+        ]
+        return replay(load_bundle([candidate]), calls)
 
     def command(self, *words: str) -> Said:
         """Run an `agentguard` command in the project folder, as a person would."""
@@ -166,14 +264,12 @@ def open_stage(folder: Path, model: str) -> Iterator[Stage]:
     Raises:
         MissingPackagesError: A package that only the demo uses is not installed.
     """
-    try:
-        import openai
-    except ImportError:
-        raise MissingPackagesError('the demo needs the openai SDK: pip install "agentguard[demo]"') from None
+    if importlib.util.find_spec("openai") is None:
+        raise MissingPackagesError('the demo needs the openai SDK: pip install "agentguard[demo]"')
     upstream = SmallModel() if model == "smollm2" else None
     write_project(folder)
     with _quiet_environment(), ModelServer(upstream=upstream) as server, Receiver() as receiver:
-        agentguard.init(
+        runtime = agentguard.init(
             store=folder / "store",
             key=f"file:{folder / 'key'}",
             policies=folder / "policies",
@@ -181,11 +277,31 @@ def open_stage(folder: Path, model: str) -> Iterator[Stage]:
             environment="demo",
             drift_interval_s=0,
             export=receiver.url,
+            # Arguments are kept, redacted: the dry run of another policy needs them.
+            capture="redacted",
         )
         try:
-            yield Stage(folder, server, receiver, is_real=upstream is not None)
+            assert runtime is not None, "agentguard is enabled"
+            yield Stage(folder, runtime.publish, server, receiver, is_real=upstream is not None)
         finally:
             agentguard.shutdown(5)
+
+
+def open_with_key(folder: Path, key: Path) -> Store:
+    """Open a store with a key file, for reading."""
+    return Store.open(folder, provider=FileKey(key), clock=SystemClock())
+
+
+def _facts_of(span: SpanRecord) -> dict[str, object]:
+    """Put together what a recorded tool call says of itself; what was not recorded stays unknown."""
+    facts: dict[str, object] = {
+        "tool.name": span.attributes.get(names.TOOL_NAME, ""),
+        "agent.name": span.attributes.get(names.AGENT_NAME, ""),
+    }
+    arguments = span.attributes.get(names.TOOL_CALL_ARGUMENTS)
+    if isinstance(arguments, str):
+        facts["args"] = json.loads(arguments)
+    return facts
 
 
 def write_project(folder: Path) -> None:

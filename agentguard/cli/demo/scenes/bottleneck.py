@@ -37,8 +37,7 @@ def play(stage: Stage) -> Finding:
 
     stage.receiver.unstick()
     began = time.monotonic()
-    stage.export()
-    arrived = len(stage.receiver.span_ids)
+    arrived = stage.wait_for_export(stored)
     curve = "  ".join(f"{load}: {latency_ms[load]:.0f} ms" for load in _LOADS)
     rise = latency_ms[_LOADS[-1]] / max(latency_ms[_LOADS[0]], 1e-9)
     return Finding(

@@ -25,7 +25,7 @@ def play(stage: Stage) -> Finding:
     leaked = sum(needle in mail for mail in bare_mails for needle in (_SECRET, _CARD))
     got_out = sum(needle in mail for mail in mails for needle in (_SECRET, _CARD))
     denied = stage.last_decision("SEC-030")
-    was_denied = denied is not None and not denied.decision.is_allowed
+    was_denied = denied is not None and not denied.record.decision.is_allowed
     in_clear = _find(stage.folder / "store", (_SECRET, _CARD, "eve@else.example"))
     named = _tamper(stage)
     return Finding(

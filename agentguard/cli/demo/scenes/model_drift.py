@@ -1,0 +1,74 @@
+"""Model drift: the provider puts another version behind the same name."""
+
+from __future__ import annotations
+
+import statistics
+
+from agentguard.cli.demo.brain import DRIFTED, TESTED
+from agentguard.cli.demo.findings import Finding
+from agentguard.cli.demo.stage import Stage
+from agentguard.values import DriftStatus, Verdict
+
+_REFUND = "Please refund USD 85 for order B-2077, it broke."
+
+
+def play(stage: Stage) -> Finding:
+    """Learn what is normal, look once, change the model, look again, and ask for a refund."""
+    size = stage.size
+    stage.serve(size.reference)
+    stage.fit_reference()
+    quiet_from = stage.now()
+    stage.serve(size.window)
+    quiet = stage.check_drift(quiet_from)
+    before = _median_words(stage.serve_bare(size.window // 2))
+
+    stage.server.behaviour = DRIFTED
+    drifted_from = stage.now()
+    stage.serve(size.window)
+    verdict = stage.check_drift(drifted_from)
+    after = _median_words(stage.serve_bare(size.window // 2))
+    bare_paid, paid = len(stage.bare_desk.refunds_usd), len(stage.desk.refunds_usd)
+    stage.bare_agent.answer(_REFUND)
+    stage.talk(_REFUND)
+    bare_paid, paid = len(stage.bare_desk.refunds_usd) - bare_paid, len(stage.desk.refunds_usd) - paid
+    decision = stage.last_decision("DRF-040")
+    is_held = decision is not None and not decision.record.decision.is_allowed and paid == 0
+    saw_tokens = _moved(verdict, "token_count") and not _moved(quiet, "token_count")
+
+    stage.server.behaviour = TESTED
+    restored_from = stage.now()
+    stage.serve(size.window)
+    restored = stage.check_drift(restored_from)
+    return Finding(
+        title="Model drift",
+        story="The provider puts another version behind the same model name: longer answers, slower.",
+        without=f"answers grew from {before:.0f} to {after:.0f} words, and {bare_paid} refund was paid on "
+        "the word of a model that nobody had tested",
+        with_guard=(
+            f"checker, {size.window} customers before the change: {quiet.status}; after: {verdict.status} in "
+            f"{', '.join(verdict.drifted) or 'nothing'}",
+            *(f.sentence for f in verdict.features if f.is_drift and "token_count" in f.feature),
+            f"the verdict is a fact for policy: DRF-040 put the next refund before a person, {paid} paid; "
+            f"once the old version was back: {restored.status}",
+        ),
+        command="agentguard drift status",
+        caught=verdict.status is DriftStatus.DRIFT and saw_tokens and is_held and bare_paid == 1,
+        short=f"seen after {size.window} customers; refund held",
+        figures={
+            "words_before": before,
+            "words_after": after,
+            "quiet": str(quiet.status),
+            "drifted": list(verdict.drifted),
+            "restored": str(restored.status),
+            "refunds_paid": paid,
+            "bare_refunds_paid": bare_paid,
+        },
+    )
+
+
+def _moved(verdict: Verdict, feature: str) -> bool:
+    return any(feature in name for name in verdict.drifted)
+
+
+def _median_words(answers: list[str]) -> float:
+    return statistics.median(len(answer.split()) for answer in answers)
