@@ -29,6 +29,7 @@ from agentguard.runtime import (
     span,
     tool,
     workflow,
+    wrap,
 )
 from agentguard.version import __version__
 
@@ -52,6 +53,7 @@ __all__ = [
     "span",
     "tool",
     "workflow",
+    "wrap",
 ]
 
 

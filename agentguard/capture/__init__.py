@@ -12,7 +12,6 @@ from agentguard.capture.failures import class_name, error_type, is_cancellation
 from agentguard.capture.ids import RandomIds
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
 from agentguard.capture.span import Span
-from agentguard.capture.stepping import attach, detach
 from agentguard.capture.stream import StreamObserver, is_stream, watch_stream
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.usage import add_usage, extract_usage
@@ -30,11 +29,9 @@ __all__ = [
     "UsageTotals",
     "add_usage",
     "async_http_hooks",
-    "attach",
     "class_name",
     "context_with",
     "current_span",
-    "detach",
     "error_type",
     "extract_usage",
     "find_parent",

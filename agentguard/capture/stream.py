@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, Self
 from opentelemetry.context import Context
 
 from agentguard.capture.failures import is_cancellation
-from agentguard.capture.stepping import attach, detach
+from agentguard.wrapping import attach, detach
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.usage import extract_usage
 from agentguard.values import Usage

@@ -6,21 +6,18 @@ This door is loaded by `import agentguard` and stays light: store, policies and
 keys are imported by `init()`.
 """
 
-from agentguard.runtime.api import (
-    current,
-    flush,
-    init,
-    record_outcome,
-    record_retry,
-    record_usage,
-    run,
-    shutdown,
-    span,
-)
+from typing import TYPE_CHECKING
+
+from agentguard.runtime.blocks import run, span
+from agentguard.runtime.clients import wrap
 from agentguard.runtime.clock import SystemClock
-from agentguard.runtime.config import Config, find_file, load_config
 from agentguard.runtime.decorators import agent, guard, model, retriever, tool, workflow
-from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
+from agentguard.runtime.life import flush, init, shutdown
+from agentguard.runtime.noting import current, record_outcome, record_retry, record_usage
+
+if TYPE_CHECKING:
+    from agentguard.runtime.config import Config, find_file, load_config
+    from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
 
 __all__ = [
     "SECRET_VARIABLES",
@@ -45,4 +42,23 @@ __all__ = [
     "span",
     "tool",
     "workflow",
+    "wrap",
 ]
+
+_LATER = {
+    "Config": "config",
+    "find_file": "config",
+    "load_config": "config",
+    "SECRET_VARIABLES": "settings",
+    "SETTINGS": "settings",
+    "Setting": "settings",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load what only `init()` and the command line need when it is first named."""
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(f"agentguard.runtime.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'agentguard.runtime' has no attribute {name!r}")

@@ -10,11 +10,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentguard.runtime.config import policies_configured
-from agentguard.runtime.spec import CallSpec
+from agentguard.runtime.declaration import Declaration
 
 if TYPE_CHECKING:
     # Only the types: they need the store and its keys, `import agentguard` does not.
@@ -39,7 +37,9 @@ class _Active:
 ACTIVE = _Active()
 
 
-def begin_call(spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> GuardedCall | None:
+def begin_call(
+    declaration: Declaration, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> GuardedCall | None:
     """
     Begin a call of a decorated callable; what every wrapper asks first.
 
@@ -58,11 +58,16 @@ def begin_call(spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any])
         runtime = _first_call()
         if runtime is None:
             return None
-    return runtime.begin(spec, args, kwargs)
+    return runtime.begin(declaration, args, kwargs)
 
 
 def _first_call() -> Runtime | None:
     """Decide once what calls before `init()` do."""
+    # Imported here: only a call before `init()` asks.
+    from pathlib import Path
+
+    from agentguard.runtime.config import policies_configured
+
     with ACTIVE.lock:
         if ACTIVE.runtime is not None:
             return ACTIVE.runtime

@@ -1,20 +1,11 @@
-"""From the arguments of a call to the map of plain data that policies read."""
+"""From the arguments of a call to values by parameter name, and back."""
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta
-from decimal import Decimal
 from typing import Any
-
-DEPTH_MAX = 32
-NODES_MAX = 100_000
-
-_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 class Binder:
@@ -124,59 +115,3 @@ def _is_method(function: Callable[..., Any]) -> bool:
     """Whether a function was defined in the body of a class."""
     owner, _, _ = getattr(function, "__qualname__", "").rpartition(".")
     return bool(owner) and not owner.endswith("<locals>")
-
-
-def plain(value: object) -> object:
-    """
-    Turn a value into data that a condition can read, without calling the application's methods.
-
-    Mappings become dicts, sequences and sets become lists, dataclasses and
-    pydantic models become dicts, enumerations their values. Anything else stays
-    as it is, and a condition that reads it cannot be evaluated.
-
-    Args:
-        value:
-            Any object. It is not changed.
-
-    Returns:
-        Plain data where the value has such a form; what lies deeper than 32
-        levels or beyond 100,000 nodes stays as it is.
-    """
-    if type(value) in _PLAIN:
-        return value
-    if type(value) is dict and all(type(v) in _PLAIN for v in value.values()):
-        return value
-    return _plain(value, DEPTH_MAX, [NODES_MAX])
-
-
-def _plain(value: object, depth: int, left: list[int]) -> object:
-    left[0] -= 1
-    if type(value) in _PLAIN or depth <= 0 or left[0] <= 0:
-        return value
-    if isinstance(value, enum.Enum):
-        return _plain(value.value, depth - 1, left)
-    if isinstance(value, bool | str | int | float | bytes | datetime | timedelta):
-        return value
-    if isinstance(value, Decimal):
-        # Exact amounts of money compare as doubles; NaN and infinity are refused by the engine.
-        return float(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {k: _plain(v, depth - 1, left) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(v, depth - 1, left) for v in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _plain(getattr(value, field.name, None), depth - 1, left)
-            for field in dataclasses.fields(value)
-        }
-    fields = getattr(type(value), "model_fields", None)
-    if isinstance(fields, Mapping):
-        # A pydantic model: read from its dict, so that no serializer of the application runs.
-        return {
-            k: _plain(v, depth - 1, left)
-            for k, v in getattr(value, "__dict__", {}).items()
-            if isinstance(k, str)
-        }
-    return value

@@ -18,14 +18,15 @@ from opentelemetry.context import create_key, get_current
 
 from agentguard.capture import Span, context_with, find_parent
 from agentguard.errors import ApprovalPending, AuditError, CallDenied, SealError, StoreError
-from agentguard.runtime.arguments import plain
+from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.known import KnownCall
 from agentguard.runtime.mirror import mirror_span
+from agentguard.runtime.plain import plain
 from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
 from agentguard.runtime.services import Services
-from agentguard.runtime.spec import CallSpec
+from agentguard.runtime.spec import CallSpec, spec_of
 from agentguard.state import freeze_action
 from agentguard.values import (
     AttributeValue,
@@ -45,7 +46,7 @@ _OUTCOME = Decision(effect=Effect.ALLOW)
 
 class GuardedCall(KnownCall):
     """
-    One call of one decorated callable: what `capture.wrap` drives.
+    One call of one decorated callable: what `wrapping` drives.
 
     Made by `begin`; ended exactly once by `finish`, `fail` or `abandon`.
     """
@@ -453,7 +454,7 @@ class GuardedCall(KnownCall):
 
 
 def begin(
-    services: Services, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    services: Services, declaration: Declaration, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> GuardedCall | None:
     """
     Begin one call: span, decision, record.
@@ -461,7 +462,7 @@ def begin(
     Args:
         services:
             The wired whole.
-        spec:
+        declaration:
             What was decorated.
         args:
             Positional arguments, a receiver included.
@@ -477,6 +478,7 @@ def begin(
         ApprovalPending: A person must decide first.
     """
     try:
+        spec = spec_of(declaration)
         call = GuardedCall(services, spec, args, kwargs)
         if call.arguments is None and spec.binder.is_exact:
             return None  # The call itself raises the TypeError that the caller is to see.
@@ -485,7 +487,7 @@ def begin(
         services.health("runtime.begin", error)
         if services.engine is None:
             return None
-        raise CallDenied(_undecidable(services, spec, type(error).__name__)) from None
+        raise CallDenied(_undecidable(services, declaration, type(error).__name__)) from None
     record = call.decide(spec.before)
     call.run.count_call(spec.governed_as)
     if record is None:
@@ -501,15 +503,15 @@ def begin(
     return call
 
 
-def _undecidable(services: Services, spec: CallSpec, what: str) -> DecisionRecord:
+def _undecidable(services: Services, declaration: Declaration, what: str) -> DecisionRecord:
     """Record the denial of a call that failed before it could be judged."""
     record = DecisionRecord(
         decision_id=f"{services.ids.span_id():016x}",
         time_unix_ns=services.clock.unix_ns(),
-        point=str(spec.before),
+        point="",
         decision=_undecided(f"the call could not be described: {what}"),
         bundle=services.revision,
-        tool=spec.name,
+        tool=getattr(declaration.function, "__name__", ""),
     )
     try:
         services.journal.append(record)

@@ -13,7 +13,6 @@ from types import FunctionType, MethodType
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from agentguard.capture import async_http_hooks, http_hooks
 from agentguard.runtime.decorators import guard
 
 T = TypeVar("T")
@@ -51,6 +50,9 @@ def wrap(thing: T) -> T:
     """
     if isinstance(thing, (FunctionType, MethodType)):
         return guard(thing)
+    # Imported here: this file is loaded by `import agentguard`.
+    from agentguard.capture import async_http_hooks, http_hooks
+
     found = False
     for http in _http_clients(thing):
         found = True

@@ -85,7 +85,9 @@ def load_config(
     _check_names(environ, problems)
     given = {name: value for name, value in (given or {}).items() if value is not None}
     problems.extend(
-        f"init(): unknown setting `{name}`{_did_you_mean(name, BY_NAME)}" for name in given if name not in BY_NAME
+        f"init(): unknown setting `{name}`{_did_you_mean(name, BY_NAME)}"
+        for name in given
+        if name not in BY_NAME
     )
 
     for setting in SETTINGS:

@@ -22,10 +22,10 @@ from agentguard.runtime.background import Background
 from agentguard.runtime.calls import GuardedCall, begin
 from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
+from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.health import Health
 from agentguard.runtime.opening import open_store
 from agentguard.runtime.services import Services
-from agentguard.runtime.spec import CallSpec
 from agentguard.state import Approvers, MachineState
 from agentguard.store import Store, WriterConfig
 from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord
@@ -94,9 +94,11 @@ class Runtime(Services):
 
     # One call
 
-    def begin(self, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> GuardedCall | None:
+    def begin(
+        self, declaration: Declaration, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> GuardedCall | None:
         """Begin one call; see `runtime.calls.begin`."""
-        return begin(self, spec, args, kwargs)
+        return begin(self, declaration, args, kwargs)
 
     def record_outcome(self, outcome: OutcomeRecord) -> bool:
         """Queue what became known of a call."""

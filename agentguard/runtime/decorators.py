@@ -9,30 +9,35 @@ bare (`@tool`) or called (`@tool(effect="read")`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from agentguard.capture.wrap import wrap
 from agentguard.runtime.active import begin_call
-from agentguard.runtime.spec import CallSpec, ToolEffect, make_spec
-from agentguard.values import AttributeValue
+from agentguard.runtime.declaration import Declaration, ToolEffect
+from agentguard.wrapping import wrap
+
+if TYPE_CHECKING:
+    # Only the type: this file is loaded by `import agentguard`.
+    from agentguard.values import AttributeValue
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
 
-def _guard(function: F, spec: CallSpec) -> F:
+def _guard(function: F, options: Mapping[str, Any]) -> F:
+    declaration = Declaration(function, options)
+
     def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
-        return begin_call(spec, args, kwargs)
+        return begin_call(declaration, args, kwargs)
 
     return wrap(function, begin)
 
 
 def _decorate(function: F | None, options: Mapping[str, Any]) -> Any:
     if function is not None:
-        return _guard(function, make_spec(function, **options))
+        return _guard(function, options)
 
     def decorator(decorated: F) -> F:
-        return _guard(decorated, make_spec(decorated, **options))
+        return _guard(decorated, options)
 
     return decorator
 

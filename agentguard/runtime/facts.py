@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from agentguard.runtime.arguments import plain
 from agentguard.runtime.known import KnownCall
+from agentguard.runtime.plain import plain
 
 NS = 1_000_000_000
 NEVER_S = 1e12

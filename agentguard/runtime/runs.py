@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, create_key, get_current
 
-from agentguard.capture import attach, detach
-from agentguard.values import Clock, Ids
+from agentguard.wrapping import attach, detach
+
+if TYPE_CHECKING:
+    # Only the types: this file is loaded by `import agentguard`.
+    from agentguard.values import Clock, Ids
 
 RUN_KEY = create_key("agentguard-run")
 REPEATS_MAX = 4096

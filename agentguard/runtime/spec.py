@@ -5,14 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from agentguard.runtime.arguments import Binder
+from agentguard.runtime.declaration import Declaration, ToolEffect
 from agentguard.values import AttributeValue, Point
 from agentguard.values import attributes as names
-
-Kind: TypeAlias = Literal["agent", "model", "tool", "workflow", "retriever"]
-ToolEffect: TypeAlias = Literal["none", "read", "write"]
 
 GOVERNED_AS: Mapping[str, str] = {
     "agent": "agent",
@@ -51,6 +49,14 @@ class CallSpec:
     capture: str | None = None
     span_name: str = ""
     conversation_id: str | Callable[..., str] | None = field(default=None, repr=False)
+
+
+def spec_of(declaration: Declaration) -> CallSpec:
+    """Give the spec of a decorated callable, worked out at its first call."""
+    spec = declaration.spec
+    if spec is None:
+        spec = declaration.spec = make_spec(declaration.function, **declaration.options)
+    return spec
 
 
 def make_spec(

@@ -81,7 +81,9 @@ def _dependencies(place: Place, advisories: Path | None, output_format: str, *, 
         ages = [d.age_days for d in distributions if d.age_days is not None]
         facts = {"vulnerable": len(vulnerable), "age_days_max": max(ages, default=0)}
         place.open_store().sealed_blob("dependencies").write(_json(facts))
-        note(f"kept as facts for policies: deps.vulnerable = {len(vulnerable)}, deps.age_days_max = {facts['age_days_max']}")
+        note(
+            f"kept as facts for policies: deps.vulnerable = {len(vulnerable)}, deps.age_days_max = {facts['age_days_max']}"
+        )
     return FINDINGS if vulnerable else FINE
 
 

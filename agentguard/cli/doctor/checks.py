@@ -139,12 +139,17 @@ def _key(place: Place) -> Iterator[Finding]:
 def _store(place: Place) -> Iterator[Finding]:
     folder = place.config.store
     if not (folder / "STORE").exists():
-        yield Finding("store", Level.WARN, f"none yet in {folder}", "agentguard init, or the first init() makes it")
+        yield Finding(
+            "store", Level.WARN, f"none yet in {folder}", "agentguard init, or the first init() makes it"
+        )
         return
     about = folder.stat()
     if about.st_mode & 0o077:
         yield Finding(
-            "store", Level.BAD, f"{folder} is open to others (mode {stat.S_IMODE(about.st_mode):04o})", f"chmod 0700 {folder}"
+            "store",
+            Level.BAD,
+            f"{folder} is open to others (mode {stat.S_IMODE(about.st_mode):04o})",
+            f"chmod 0700 {folder}",
         )
     place.open_store()
     files = [f.stat() for f in folder.rglob("*") if f.is_file()]
@@ -152,11 +157,18 @@ def _store(place: Place) -> Iterator[Finding]:
     if loose:
         yield Finding("store", Level.BAD, f"{loose} files can be read by others", f"chmod -R go= {folder}")
     yield Finding(
-        "store", Level.OK, f"{folder}, {len(files)} files, {sum(f.st_size for f in files) / 1e6:.1f} MB, opens with the key"
+        "store",
+        Level.OK,
+        f"{folder}, {len(files)} files, {sum(f.st_size for f in files) / 1e6:.1f} MB, opens with the key",
     )
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES_LOW:
-        yield Finding("store", Level.WARN, f"{free / 1e6:.0f} MB free on its disk", "free some space, or shorten retention_days")
+        yield Finding(
+            "store",
+            Level.WARN,
+            f"{free / 1e6:.0f} MB free on its disk",
+            "free some space, or shorten retention_days",
+        )
 
 
 def _policies(place: Place) -> Iterator[Finding]:
@@ -191,7 +203,9 @@ def _decisions(place: Place) -> Iterator[Finding]:
     if report.is_intact:
         yield Finding("decisions", Level.OK, "the decision log verifies")
     else:
-        yield Finding("decisions", Level.BAD, "the decision log does not verify", "agentguard decisions verify")
+        yield Finding(
+            "decisions", Level.BAD, "the decision log does not verify", "agentguard decisions verify"
+        )
 
 
 def _drift(place: Place) -> Iterator[Finding]:
@@ -208,7 +222,9 @@ def _provider(place: Place) -> Iterator[Finding]:
         "auto": "spans join the application's OpenTelemetry provider where there is one",
         "isolated": "spans stay apart from any OpenTelemetry provider",
     }[mode]
-    yield Finding("provider", Level.OK, f"{text} (otel = {mode}); native spans of SDKs exist only with a provider")
+    yield Finding(
+        "provider", Level.OK, f"{text} (otel = {mode}); native spans of SDKs exist only with a provider"
+    )
 
 
 def _export(place: Place) -> Iterator[Finding]:
@@ -239,7 +255,12 @@ def _export(place: Place) -> Iterator[Finding]:
 def _clock(place: Place) -> Iterator[Finding]:
     now_s = time.time()
     if now_s < RELEASED_UNIX_S:
-        yield Finding("clock", Level.BAD, f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now_s))}", "set the clock")
+        yield Finding(
+            "clock",
+            Level.BAD,
+            f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now_s))}",
+            "set the clock",
+        )
         return
     if (place.config.store / "STORE").exists():
         newest = next(iter(place.open_store().query().spans(newest_first=True, limit=1)), None)
@@ -260,6 +281,8 @@ def _keyring(_place: Place) -> Iterator[Finding]:
         keyring = sys.modules["keyring"]
     backend = type(keyring.get_keyring()).__name__
     if backend in {"PlaintextKeyring", "Keyring"} and "plain" in backend.lower():
-        yield Finding("keyring", Level.WARN, f"{backend} keeps secrets in clear and is refused as a key provider")
+        yield Finding(
+            "keyring", Level.WARN, f"{backend} keeps secrets in clear and is refused as a key provider"
+        )
     else:
         yield Finding("keyring", Level.OK, f"{backend} is installed and not used")

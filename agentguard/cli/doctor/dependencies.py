@@ -79,7 +79,9 @@ def normal(name: str) -> str:
 def _age_days(distribution: metadata.Distribution, now_s: float) -> int | None:
     for file in ("RECORD", "METADATA"):
         try:
-            modified_s = Path(str(distribution.locate_file(_info_folder(distribution) + file))).stat().st_mtime
+            modified_s = (
+                Path(str(distribution.locate_file(_info_folder(distribution) + file))).stat().st_mtime
+            )
         except OSError:
             continue
         return max(int((now_s - modified_s) // DAY_S), 0)

@@ -44,7 +44,9 @@ def client(server: ModelServer) -> Iterator[openai.OpenAI]:
 
 def ask(client: openai.OpenAI, text: str, **options: object) -> object:
     """One request with one message."""
-    return client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": text}], **options)
+    return client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": text}], **options
+    )
 
 
 def test_whole_answer_has_usage(client: openai.OpenAI, server: ModelServer) -> None:
@@ -71,7 +73,10 @@ def test_tool_call_then_answer(client: openai.OpenAI) -> None:
     """A question about an order asks for the tool first, and answers once it has the result."""
     first = ask(client, "Where is A-1042?", tools=TOOLS)
     call = first.choices[0].message.tool_calls[0]
-    assert (call.function.name, json.loads(call.function.arguments)) == ("lookup_order", {"order_id": "A-1042"})
+    assert (call.function.name, json.loads(call.function.arguments)) == (
+        "lookup_order",
+        {"order_id": "A-1042"},
+    )
     assert first.choices[0].finish_reason == "tool_calls"
     second = client.chat.completions.create(
         model=MODEL,

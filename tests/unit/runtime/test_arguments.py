@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentguard.runtime.arguments import Binder, plain
+from agentguard.runtime.arguments import Binder
+from agentguard.runtime.plain import plain
 
 
 def test_names_defaults_and_receivers() -> None:
@@ -36,9 +37,7 @@ def test_variable_arguments() -> None:
     assert Binder(call).bind((1,), {}) == {"first": 1}
 
 
-@pytest.mark.parametrize(
-    ("args", "kwargs"), [((), {}), ((1, 2, 3), {}), ((1,), {"a": 2}), ((1,), {"c": 3})]
-)
+@pytest.mark.parametrize(("args", "kwargs"), [((), {}), ((1, 2, 3), {}), ((1,), {"a": 2}), ((1,), {"c": 3})])
 def test_what_does_not_fit_is_none(args: Any, kwargs: Any) -> None:
     """Missing, too many, doubled and unknown arguments do not bind."""
 
@@ -56,7 +55,9 @@ def test_builtins_without_a_signature_have_a_list() -> None:
     assert Binder(max).bind((1, 2), {}) == {"args": [1, 2]}
 
 
-@given(st.lists(st.integers(), min_size=2, max_size=5), st.dictionaries(st.sampled_from("xyz"), st.integers()))
+@given(
+    st.lists(st.integers(), min_size=2, max_size=5), st.dictionaries(st.sampled_from("xyz"), st.integers())
+)
 def test_unbind_undoes_bind(args: list[int], kwargs: dict[str, int]) -> None:
     """The function gets the same values through the names as directly."""
 

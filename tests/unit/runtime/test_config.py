@@ -51,9 +51,7 @@ def test_policies_add_up(tmp_path: Path) -> None:
 def test_cannot_be_switched_off_where_policies_are(tmp_path: Path) -> None:
     """Switching off is loosening, and refused."""
     with pytest.raises(ConfigurationError, match="never loosen"):
-        load_config(
-            {"policies": "p"}, environ={"AGENTGUARD_ENABLED": "0"}, folder=tmp_path
-        )
+        load_config({"policies": "p"}, environ={"AGENTGUARD_ENABLED": "0"}, folder=tmp_path)
     assert not load_config(environ={"AGENTGUARD_ENABLED": "0"}, folder=tmp_path).enabled
 
 
@@ -62,7 +60,9 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
     (tmp_path / "agentguard.toml").write_text('servise = "x"\ncapture = "all"\n', encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
         load_config(
-            {"polices": "p"}, environ={"AGENTGUARD_POLICES": "p", "AGENTGUARD_FLUSH_TIMEOUT_S": "soon"}, folder=tmp_path
+            {"polices": "p"},
+            environ={"AGENTGUARD_POLICES": "p", "AGENTGUARD_FLUSH_TIMEOUT_S": "soon"},
+            folder=tmp_path,
         )
     text = "\n".join(caught.value.problems)
     assert "unknown setting `servise`, did you mean `service`?" in text

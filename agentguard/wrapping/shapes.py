@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from opentelemetry.context import Context
 
-from agentguard.capture.stepping import attach, detach
+from agentguard.wrapping.steps import attach, detach
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -39,11 +39,11 @@ class ActiveCall(Protocol):
     admission: Callable[[], Awaitable[None]] | None
     """What a coroutine awaits before the function may run, or None."""
 
-    def finish(self, result: Any) -> Any:  # noqa: ANN401
+    def finish(self, result: Any) -> Any:
         """End the call with its result; returns what the caller gets."""
         ...
 
-    async def finish_async(self, result: Any) -> Any:  # noqa: ANN401
+    async def finish_async(self, result: Any) -> Any:
         """Do the same without blocking the event loop."""
         ...
 
@@ -51,7 +51,7 @@ class ActiveCall(Protocol):
         """End the call with what it raised."""
         ...
 
-    def chunk(self, item: Any) -> None:  # noqa: ANN401
+    def chunk(self, item: Any) -> None:
         """Note one item of a generator."""
         ...
 
@@ -64,7 +64,7 @@ class ActiveCall(Protocol):
         """Whether items are to be kept until `release` has judged all of them."""
         ...
 
-    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:  # noqa: ANN401
+    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:
         """Judge all items of a generator and its return value at once; may raise, may redact."""
         ...
 
@@ -156,7 +156,7 @@ async def _admit(call: ActiveCall, admission: Callable[[], Awaitable[None]]) -> 
         raise
 
 
-async def _drive_coroutine(start: Callable[[], Awaitable[Any]], call: ActiveCall) -> Any:  # noqa: ANN401
+async def _drive_coroutine(start: Callable[[], Awaitable[Any]], call: ActiveCall) -> Any:
     """Await the admission, then the function, in the caller's own task."""
     if call.admission is not None:
         await _admit(call, call.admission)
@@ -212,7 +212,7 @@ def _drive_generator(inner: Generator[Any, Any, Any], call: ActiveCall) -> Gener
             step = inner.send
         except GeneratorExit:
             is_closing = True
-        except BaseException as thrown:  # noqa: BLE001 - forwarded to the inner generator
+        except BaseException as thrown:
             value = thrown
             step = inner.throw
         if is_closing:
@@ -220,7 +220,7 @@ def _drive_generator(inner: Generator[Any, Any, Any], call: ActiveCall) -> Gener
     return call.finish(result)
 
 
-def _close(inner: Generator[Any, Any, Any], call: ActiveCall) -> Any:  # noqa: ANN401
+def _close(inner: Generator[Any, Any, Any], call: ActiveCall) -> Any:
     """Close the inner generator in its context; Python 3.13 hands its return value to the closer."""
     token = attach(call.context)
     try:
@@ -294,7 +294,7 @@ def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable
                 step = inner.asend
             except GeneratorExit:
                 is_closing = True
-            except BaseException as thrown:  # noqa: BLE001 - forwarded to the inner generator
+            except BaseException as thrown:
                 value = thrown
                 step = inner.athrow
             if is_closing:
@@ -341,7 +341,7 @@ _LAZY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, asy
 """What a plain function may return while its work is still to be done."""
 
 
-def _lazy(result: Any, call: ActiveCall) -> Any:  # noqa: ANN401
+def _lazy(result: Any, call: ActiveCall) -> Any:
     """End the call when the work that a plain function handed out is done."""
     if isinstance(result, types.GeneratorType):
         return _drive_generator(result, call)
@@ -388,13 +388,13 @@ class _GuardedObject:
         )
         object.__setattr__(self, "_agentguard_call", shape(called, begin))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return object.__getattribute__(self, "_agentguard_call")(*args, **kwargs)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         return getattr(object.__getattribute__(self, "__wrapped__"), name)
 
-    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+    def __setattr__(self, name: str, value: Any) -> None:
         setattr(object.__getattribute__(self, "__wrapped__"), name, value)
 
     def __repr__(self) -> str:

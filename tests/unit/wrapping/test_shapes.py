@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from opentelemetry import context as otel_context
 
-from agentguard.capture.wrap import wrap
+from agentguard.wrapping import wrap
 
 KEY = otel_context.create_key("test-call")
 

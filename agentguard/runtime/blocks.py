@@ -1,0 +1,125 @@
+"""Blocks: a run around calls, and a span around code that is no function."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentguard.runtime.active import ACTIVE
+from agentguard.runtime.runs import Run, RunScope
+from agentguard.wrapping import attach, detach
+
+if TYPE_CHECKING:
+    # Only the types: this file is loaded by `import agentguard`.
+    from agentguard.capture import Span
+    from agentguard.values import AttributeValue
+
+
+def run(
+    *,
+    conversation_id: str = "",
+    principal: str = "",
+    roles: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> RunScope:
+    """
+    Open a run: what happens inside belongs together, and shares these facts.
+
+    Args:
+        conversation_id:
+            Id of the conversation, as the application has it.
+        principal:
+            On whose behalf the agent acts: the fact `principal.id`.
+        roles:
+            Roles of the principal: the fact `principal.roles`.
+        labels:
+            Short texts by name; on each span and as the fact `run.labels`.
+
+    Returns:
+        A context manager, sync and async, that gives the `Run`.
+
+    Example:
+        >>> with run(principal="ann") as this:
+        ...     this.principal
+        'ann'
+    """
+    return RunScope(
+        # A run may be opened before `init()`, so its id and its clock are the system's.
+        Run(
+            os.urandom(16).hex(),
+            start_ns=time.perf_counter_ns(),
+            conversation_id=conversation_id,
+            principal=principal,
+            roles=tuple(roles),
+            labels=labels,
+        )
+    )
+
+
+class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
+    """
+    Record a block as a span, sync or async. It is recorded, not governed.
+
+    Gives the `Span`, or None before `init()`; use the decorators for what policy
+    is to judge.
+
+    Example:
+        >>> with span("plan", kind="plan"):
+        ...     pass
+    """
+
+    __slots__ = ("_attributes", "_kind", "_name", "_span", "_token")
+
+    def __init__(
+        self, name: str, *, kind: str = "span", attributes: Mapping[str, AttributeValue] | None = None
+    ) -> None:
+        self._name = name
+        self._kind = kind
+        self._attributes = attributes
+        self._span: Span | None = None
+        self._token: Any = None
+
+    def __enter__(self) -> Span | None:
+        runtime = ACTIVE.runtime
+        if runtime is None or runtime.is_closed:
+            return None
+        from agentguard.capture import Span, context_with, find_parent
+        from agentguard.runtime.mirror import mirror_span
+        from agentguard.values import attributes as names
+
+        row = names.operation_spec(self._kind)
+        attributes: dict[str, AttributeValue] = {names.OPERATION_NAME: row.operation}
+        if row.subject:
+            attributes[row.subject] = self._name
+        attributes.update(self._attributes or {})
+        name = names.span_name(row.operation, self._name) if row.subject else self._name
+        parent = find_parent()
+        mirror = mirror_span(runtime.config.otel, name, row.otel_kind, None)
+        self._span = made = Span(
+            runtime.environment,
+            name,
+            self._kind,
+            otel_kind=row.otel_kind,
+            parent=parent.parent,
+            owner=parent.owner,
+            attributes=attributes,
+            mirror=mirror,
+        )
+        self._token = attach(context_with(made, current=mirror))
+        return made
+
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
+        made = self._span
+        if made is not None:
+            detach(self._token)
+            if exc is not None:
+                made.fail(exc)
+            made.end()
+
+    async def __aenter__(self) -> Span | None:
+        return self.__enter__()
+
+    async def __aexit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
+        self.__exit__(exc_type, exc, traceback)

@@ -1,0 +1,11 @@
+"""
+Wrapping: a callable in, a callable of the same shape out.
+
+Takes a callable and the function that begins a call; what a call means is not
+known here. This door is loaded by `import agentguard` and stays light.
+"""
+
+from agentguard.wrapping.shapes import ActiveCall, BeginCall, wrap
+from agentguard.wrapping.steps import attach, detach
+
+__all__ = ["ActiveCall", "BeginCall", "attach", "detach", "wrap"]
