@@ -49,31 +49,12 @@ class DecisionJournal:
         clock: Clock,
         on_internal_error: InternalErrorHook,
         details: Mapping[str, object] | None = None,
-        limits: JournalLimits = JournalLimits(),
+        limits: JournalLimits | None = None,
         random_bytes: RandomBytes = os.urandom,
         disk: Disk | None = None,
     ) -> None:
-        """
-        Use `open`, which also makes the folders.
-
-        Args:
-            folder:
-                The store's folder.
-            keystore:
-                Its keys.
-            clock:
-                Stamps events and checkpoints.
-            on_internal_error:
-                Told of failures that no caller sees.
-            details:
-                Plain data for the opening record of each file, such as the service name.
-            limits:
-                Waits and sizes.
-            random_bytes:
-                Where writer ids, keys, blinds and nonces come from.
-            disk:
-                The real one by default.
-        """
+        """Use `open`, which also makes the folders."""
+        limits = limits or JournalLimits()
         self._clock = clock
         self._on_internal_error = on_internal_error
         self._limits = limits
@@ -99,7 +80,9 @@ class DecisionJournal:
         clock: Clock,
         on_internal_error: InternalErrorHook,
         details: Mapping[str, object] | None = None,
-        limits: JournalLimits = JournalLimits(),
+        limits: JournalLimits | None = None,
+        random_bytes: RandomBytes = os.urandom,
+        disk: Disk | None = None,
     ) -> Self:
         """
         Make the folders and a journal.
@@ -116,7 +99,11 @@ class DecisionJournal:
             details:
                 Plain data for the opening record, such as the service name.
             limits:
-                Waits and sizes.
+                Waits and sizes; the usual ones by default.
+            random_bytes:
+                Where writer ids, keys, blinds and nonces come from.
+            disk:
+                The real one by default.
 
         Returns:
             A journal; its file is made when the first record comes.
@@ -132,6 +119,8 @@ class DecisionJournal:
             on_internal_error=on_internal_error,
             details=details,
             limits=limits,
+            random_bytes=random_bytes,
+            disk=disk,
         )
 
     def _begin(self) -> None:
@@ -432,7 +421,7 @@ class DecisionJournal:
         """Make the bytes of each record; one that cannot be written fails alone."""
         records = []
         for item in items:
-            payload = item.payload if type(item) is Ticket else item
+            payload = item.payload if isinstance(item, Ticket) else item
             if payload is None:
                 continue
             try:

@@ -11,7 +11,7 @@ import base64
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agentguard.audit import format as layout
@@ -119,7 +119,9 @@ def load_journal(path: Path, keys: AuditKeys) -> JournalBytes:
     return JournalBytes(header, data, key, is_live=is_live)
 
 
-def read_entries(folder: Path, keystore: Keystore) -> Iterator[StoredDecision | StoredEvent]:
+def read_entries(
+    folder: Path, keystore: Keystore, *, on_damage: Callable[[str], None] | None = None
+) -> Iterator[StoredDecision | StoredEvent]:
     """
     Read all records that are whole, journal by journal, each in the order written.
 
@@ -128,24 +130,31 @@ def read_entries(folder: Path, keystore: Keystore) -> Iterator[StoredDecision | 
             The store's folder.
         keystore:
             Its keys.
+        on_damage:
+            Told in a sentence of whatever is passed over; `verify` says more.
 
     Yields:
         Decisions, outcomes and events. Records that a writer wrote anew to its
         next file, because the disk failed, come once.
     """
     keys = AuditKeys(keystore)
-    journals = []
-    for path in journal_paths(folder):
-        with contextlib.suppress(AuditError, SealError):
-            journals.append(load_journal(path, keys).journal)
-    limits = _limits(folder, keys, journals)
-    for journal in journals:
-        path = folder / FOLDER / f"{journal.name}{SUFFIX}"
-        with contextlib.suppress(AuditError, SealError):
-            yield from _entries(load_journal(path, keys), limits.get(journal.name))
+    tell = on_damage or _ignore
+    paths = journal_paths(folder)
+    limits = _limits(paths, keys)
+    for path in paths:
+        try:
+            journal = load_journal(path, keys)
+        except AuditError as error:
+            tell(str(error))
+        except SealError:
+            tell(f"journal {path.stem}: its header does not belong to the key of this store")
+        else:
+            yield from _entries(journal, limits.get(path.stem), tell)
 
 
-def read_decisions(folder: Path, keystore: Keystore) -> Iterator[StoredDecision]:
+def read_decisions(
+    folder: Path, keystore: Keystore, *, on_damage: Callable[[str], None] | None = None
+) -> Iterator[StoredDecision]:
     """
     Read all decisions and outcomes that are whole; as `read_entries`, without events.
 
@@ -154,11 +163,14 @@ def read_decisions(folder: Path, keystore: Keystore) -> Iterator[StoredDecision]
             The store's folder.
         keystore:
             Its keys.
+        on_damage:
+            Told in a sentence of whatever is passed over; `verify` says more.
 
     Yields:
         Decisions in the order written, one journal after the other.
     """
-    return (entry for entry in read_entries(folder, keystore) if isinstance(entry, StoredDecision))
+    entries = read_entries(folder, keystore, on_damage=on_damage)
+    return (entry for entry in entries if isinstance(entry, StoredDecision))
 
 
 def continued_journal(opening: StoredEvent) -> tuple[str, int] | None:
@@ -186,36 +198,48 @@ def opening_mac_key(opening: StoredEvent, keys: AuditKeys, journal: layout.Journ
     raise TamperedError("decision log: the opening record holds no MAC key for the root key")
 
 
-def _entries(journal: JournalBytes, limit: int | None) -> Iterator[StoredDecision | StoredEvent]:
+def _entries(
+    journal: JournalBytes, limit: int | None, tell: Callable[[str], None]
+) -> Iterator[StoredDecision | StoredEvent]:
     """Give out the records of one journal that open, in order, below a limit."""
-    expected = 0
+    name, expected = journal.journal.name, 0
     for part in layout.scan(journal.data):
-        if (
-            isinstance(part, layout.Damage)
-            or part.number < expected
-            or (limit is not None and part.number >= limit)
-        ):
+        if isinstance(part, layout.Damage):
+            if not part.is_torn:
+                tell(f"journal {name}: record {expected} cannot be read")
             continue
-        with contextlib.suppress(AuditError, TamperedError):
-            entry = decode(journal.open(part), journal=journal.journal.name, index=part.number)
-            expected = part.number + 1
-            yield entry
+        if limit is not None and part.number >= limit:
+            continue
+        if part.number < expected:
+            tell(f"journal {name}: record {part.number} stands where it does not belong")
+            continue
+        try:
+            entry = decode(journal.open(part), journal=name, index=part.number)
+        except (AuditError, TamperedError):
+            tell(f"journal {name}: record {part.number} cannot be read")
+            continue
+        expected = part.number + 1
+        yield entry
 
 
-def _limits(folder: Path, keys: AuditKeys, journals: list[layout.JournalId]) -> dict[str, int]:
+def _limits(paths: list[Path], keys: AuditKeys) -> dict[str, int]:
     """Find journals that were left because of the disk, and how many of their records count."""
     limits: dict[str, int] = {}
-    for journal in journals:
-        if journal.n == 0:
+    for path in paths:
+        # Only a writer's later file continues one before it.
+        if path.stem.endswith("-0"):
             continue
         with contextlib.suppress(AuditError, SealError):
-            loaded = load_journal(folder / FOLDER / f"{journal.name}{SUFFIX}", keys)
-            first = next(_entries(loaded, 1), None)
+            first = next(_entries(load_journal(path, keys), 1, _ignore), None)
             if isinstance(first, StoredEvent) and first.kind == OPEN:
                 continued = continued_journal(first)
                 if continued is not None:
                     limits[continued[0]] = continued[1]
     return limits
+
+
+def _ignore(_: str) -> None:
+    """Tell nobody."""
 
 
 def _is_locked(fd: int) -> bool:

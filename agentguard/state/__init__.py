@@ -10,9 +10,20 @@ asks must then deny.
 from agentguard.state._state import MachineState, MemoryState, State
 from agentguard.state.action import Action, freeze_action
 from agentguard.state.approvals import ApprovalRequest, RequestState
+from agentguard.state.approver_key import create_approver_key, load_approver_key
 from agentguard.state.canonical import canonical_json
 from agentguard.state.kill import KillOrder
-from agentguard.state.votes import APPROVE, DENY, Approver, Approvers, Vote, sign_vote, vote_document, vote_of
+from agentguard.state.votes import (
+    APPROVE,
+    DENY,
+    Approver,
+    Approvers,
+    Vote,
+    approvers_of,
+    sign_vote,
+    vote_document,
+    vote_of,
+)
 
 __all__ = [
     "APPROVE",
@@ -27,8 +38,11 @@ __all__ = [
     "RequestState",
     "State",
     "Vote",
+    "approvers_of",
     "canonical_json",
+    "create_approver_key",
     "freeze_action",
+    "load_approver_key",
     "sign_vote",
     "vote_document",
     "vote_of",

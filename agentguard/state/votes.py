@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from agentguard.errors import PolicyError, SealError
 from agentguard.seal import SigningKey, VerifyKey
@@ -43,6 +43,37 @@ class Vote(NamedTuple):
     time_unix_s: int
     """By the approver's clock; signed."""
     signature: bytes
+
+
+class _Person(Protocol):
+    """Someone whom a policy document lists."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def public_key(self) -> bytes: ...
+
+
+def approvers_of(named: Mapping[str, Iterable[_Person]]) -> dict[str, Approver]:
+    """
+    Turn a bundle's people by group into approvers by id.
+
+    Args:
+        named:
+            `group:NAME` or an id: the people it stands for, as `Bundle.approvers`.
+
+    Returns:
+        Key and groups of each person.
+    """
+    found: dict[str, Approver] = {}
+    for name, people in named.items():
+        group = name.removeprefix("group:") if name.startswith("group:") else None
+        for person in people:
+            known = found.get(person.id, Approver(person.public_key))
+            groups = known.groups if group is None or group in known.groups else (*known.groups, group)
+            found[person.id] = Approver(person.public_key, groups)
+    return found
 
 
 def statement(

@@ -1,0 +1,375 @@
+"""`agentguard decisions`: list, show and verify the decision log."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from agentguard import escape
+from agentguard.cli._common import (
+    FINDINGS,
+    FINE,
+    Place,
+    emit,
+    emit_document,
+    fail,
+    format_option,
+    listing_options,
+    note,
+)
+from agentguard.cli.store import _since_option
+from agentguard.errors import AuditError
+from agentguard.values import DecisionRecord
+
+if TYPE_CHECKING:
+    from agentguard.audit import StoredDecision, VerifyReport
+
+_OUTCOME = "outcome"
+_COLORS = {
+    "allow": "green",
+    "deny": "red",
+    "kill": "red",
+    "require_approval": "yellow",
+    "throttle": "yellow",
+    "circuit_break": "yellow",
+}
+_ANSWERS = {"ok": ("ok", "green"), "noted": ("noted", "yellow"), "bad": ("BAD", "red")}
+
+
+@click.group()
+def decisions() -> None:
+    """List, show and verify the decision log."""
+
+
+@decisions.command("list")
+@listing_options()
+@_since_option
+@click.option("--effect", help="allow, deny, require_approval, kill …")
+@click.option("--rule", help="Id of a rule that decided or matched.")
+@click.option("--tool", help="Name of the tool.")
+@click.option("--call", "call_id", help="Id of a call, or its beginning.")
+@click.pass_obj
+def list_decisions(
+    place: Place,
+    limit: int,
+    output_format: str,
+    since: int | None,
+    effect: str | None,
+    rule: str | None,
+    tool: str | None,
+    call_id: str | None,
+) -> int:
+    """
+    List decisions, the latest last.
+
+    \b
+    agentguard decisions list --effect deny --since 1h
+    agentguard decisions list --rule PAY-010 --format jsonl --limit 0
+    """  # noqa: D301 - \b is for click: it keeps the lines
+
+    def fits(record: DecisionRecord) -> bool:
+        return (
+            record.point != _OUTCOME
+            and (since is None or record.time_unix_ns >= since)
+            and (effect is None or record.decision.effect.value == effect)
+            and (
+                rule is None
+                or rule == record.decision.rule_id
+                or any(m.rule_id == rule for m in record.decision.matched)
+            )
+            and (tool is None or record.tool == tool)
+            and (call_id is None or record.call_id.startswith(call_id.lower()))
+        )
+
+    damage: list[str] = []
+    outcomes: dict[str, str] = {}
+    stored = _stored(place, damage, outcomes)
+    fitting = (entry for entry in stored if fits(entry.record))
+    # Journals of several processes overlap in time; only the rows shown are held.
+    latest = sorted(heapq.nlargest(limit, fitting, key=_order) if limit else fitting, key=_order)
+    as_text = output_format == "text"
+    emit(
+        [
+            _row(entry) if as_text else _document(entry, outcomes.get(entry.record.call_id, ""))
+            for entry in latest
+        ],
+        columns=("time", "decision", "effect", "rule", "target", "reason"),
+        output_format=output_format,
+        styles={"effect": lambda value: _COLORS.get(str(value).partition(" ")[0], "")},
+        empty="no decisions recorded yet, or none that fit",
+    )
+    if as_text and limit and len(latest) == limit:
+        note(f"the latest {limit}; --limit 0 shows all")
+    _report_damage(damage)
+    return FINE
+
+
+@decisions.command()
+@click.argument("decision_id")
+@format_option()
+@click.pass_obj
+def show(place: Place, decision_id: str, output_format: str) -> int:
+    """Show one decision whole: the reviewer's reason, values, all matched rules, the outcome."""
+    damage: list[str] = []
+    outcomes: dict[str, str] = {}
+    wanted = decision_id.lower()
+    matching = [
+        entry
+        for entry in _stored(place, damage, outcomes)
+        if wanted and entry.record.decision_id.startswith(wanted)
+    ]
+    ids = {entry.record.decision_id for entry in matching}
+    _report_damage(damage)
+    if not ids:
+        fail(AuditError(f"no decision `{decision_id}`").hint("`agentguard decisions list` shows the ids"))
+    if len(ids) > 1:
+        fail(
+            AuditError(f"{len(ids)} decisions begin with `{decision_id}`, expected one").hint(
+                "more digits: " + ", ".join(sorted(ids)[:5])
+            )
+        )
+    entry = matching[0]
+    outcome = outcomes.get(entry.record.call_id, "")
+    if output_format != "text":
+        emit_document(_document(entry, outcome))
+    else:
+        _print_decision(entry, outcome)
+    return FINE
+
+
+@decisions.command()
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Output.",
+)
+@click.pass_obj
+def verify(place: Place, output_format: str) -> int:
+    """
+    Check that the decision log is what was written: nothing altered, removed, moved or put in.
+
+    Exit status: 1 where any verdict is bad, else 0. The verdict is exact up to the
+    last checkpoint; what stands after it is reported as unanchored.
+    """
+    from agentguard.audit import verify as verify_log
+
+    report = verify_log(place.config.store, place.open_keystore())
+    if output_format == "json":
+        emit_document(_report_document(report))
+    else:
+        _print_report(report)
+    return FINE if report.is_good else FINDINGS
+
+
+def _stored(place: Place, damage: list[str], outcomes: dict[str, str]) -> list[StoredDecision]:
+    """Read all decisions; outcomes go to a map by call."""
+    from agentguard.audit import read_decisions
+
+    found = []
+    for entry in read_decisions(place.config.store, place.open_keystore(), on_damage=damage.append):
+        if entry.record.point == _OUTCOME:
+            outcomes[entry.record.call_id] = entry.record.outcome
+        else:
+            found.append(entry)
+    return found
+
+
+def _order(entry: StoredDecision) -> tuple[int, str, int]:
+    return (entry.record.time_unix_ns, entry.journal, entry.index)
+
+
+def _row(entry: StoredDecision) -> dict[str, object]:
+    record = entry.record
+    decision = record.decision
+    effect = decision.effect.value
+    if decision.would_be is not None:
+        effect += f" (would be {decision.would_be.value})"
+    target = record.tool or record.model or record.agent
+    if record.agent and target != record.agent:
+        target = f"{record.agent} > {target}"
+    return {
+        "time": _time(record.time_unix_ns),
+        "decision": record.decision_id[:8],
+        "effect": effect,
+        "rule": decision.rule_id or "(default)",
+        "target": target,
+        "reason": decision.reason,
+    }
+
+
+def _document(entry: StoredDecision, outcome: str) -> dict[str, object]:
+    """Write everything that is stored of a decision."""
+    record = entry.record
+    decision = record.decision
+    return {
+        "decision_id": record.decision_id,
+        "time": datetime.fromtimestamp(record.time_unix_ns / 1e9, UTC).isoformat(),
+        "time_unix_ns": record.time_unix_ns,
+        "point": record.point,
+        "effect": decision.effect.value,
+        "rule_id": decision.rule_id,
+        "policy": decision.policy,
+        "kind": decision.kind.value,
+        "reason": decision.reason,
+        "message": record.message if not decision.is_allowed else "",
+        "matched": [
+            {**m._asdict(), "effect": m.effect.value, "mode": m.mode.value} for m in decision.matched
+        ],
+        "errors": list(decision.errors),
+        "values": dict(decision.values or {}),
+        "redact": list(decision.redact),
+        "warnings": list(decision.warnings),
+        "record": decision.record.value,
+        "would_be": decision.would_be.value if decision.would_be else None,
+        "retry_after_s": decision.retry_after_s,
+        "approval": decision.approval._asdict() if decision.approval else None,
+        "approval_id": record.approval_id,
+        "call_id": record.call_id,
+        "trace_id": record.trace_id,
+        "run_id": record.run_id,
+        "agent": record.agent,
+        "tool": record.tool,
+        "model": record.model,
+        "principal": record.principal,
+        "bundle": record.bundle,
+        "facts": entry.facts,
+        "evaluation_ns": record.evaluation_ns,
+        "enforcement": record.enforcement,
+        "outcome": outcome,
+        "journal": entry.journal,
+        "index": entry.index,
+    }
+
+
+def _print_decision(entry: StoredDecision, outcome: str) -> None:
+    """Print one decision for a reviewer; every value passes the terminal escaper."""
+    record = entry.record
+    decision = record.decision
+    color = _COLORS.get(decision.effect.value, "")
+    by = f"by {decision.rule_id} of {decision.policy}" if decision.rule_id else "by the default"
+    click.echo(
+        f"decision {record.decision_id}: {click.style(decision.effect.value, fg=color or None, bold=True)} "
+        + escape.terminal(by)
+    )
+    if decision.reason:
+        click.echo(f"  {escape.terminal(decision.reason)}")
+    if decision.would_be is not None:
+        click.echo(f"  rules in shadow or warn mode would have answered {decision.would_be.value}")
+    for error in decision.errors:
+        click.echo(f"  {click.style('could not be evaluated', fg='red')}: {escape.terminal(error)}")
+    facts: Mapping[str, object] = {
+        "time": _time(record.time_unix_ns),
+        "point": record.point,
+        "tool": record.tool,
+        "model": record.model,
+        "agent": record.agent,
+        "principal": record.principal,
+        "call": record.call_id,
+        "trace": record.trace_id,
+        "run": record.run_id,
+        "kind": decision.kind.value,
+        "outcome": outcome,
+        "record": decision.record.value,
+        "approval": record.approval_id,
+        "redact": ", ".join(decision.redact),
+        "bundle": record.bundle,
+        "evaluated in": f"{record.evaluation_ns / 1000:.1f} us" if record.evaluation_ns else "",
+        "enforcement": record.enforcement,
+        "stands in": f"journal {entry.journal}, record {entry.index}",
+    }
+    _print_block("", {name: value for name, value in facts.items() if value})
+    if decision.values:
+        _print_block("values read", decision.values)
+    if decision.matched:
+        click.echo("matched rules")
+        for rule in decision.matched:
+            enforced = "" if rule.mode.value == "enforce" else f" [{rule.mode.value}: NOT ENFORCED]"
+            click.echo(
+                escape.terminal(
+                    f"  {rule.rule_id} ({rule.policy}): {rule.effect.value}{enforced}  {rule.title}"
+                )
+            )
+    if not decision.is_allowed:
+        click.echo("what the model was told")
+        click.echo(f"  {escape.terminal(record.message)}")
+
+
+def _print_block(title: str, values: Mapping[str, object]) -> None:
+    if title:
+        click.echo(title)
+    width = max((len(str(name)) for name in values), default=0)
+    for name, value in values.items():
+        click.echo(f"  {escape.terminal(str(name)):<{width}}  {escape.terminal(str(value))}")
+
+
+def _print_report(report: VerifyReport) -> None:
+    """Print the verdicts in words."""
+    for line in report.verdicts:
+        word, color = _ANSWERS[line.answer.value]
+        name = line.question.value.replace("_", " ")
+        click.echo(
+            f"{click.style(f'{word:<6}', fg=color, bold=True)} {name:<15}  {escape.terminal(line.sentence)}"
+        )
+        for finding in line.findings:
+            if finding.is_bad and finding.sentence not in line.sentence:
+                click.echo(f"{'':<24}{escape.terminal(finding.sentence)}")
+    first = report.first_bad
+    if first is not None:
+        named = f", decision {first.decision_id}" if first.decision_id else ""
+        where = f"record {first.index}" if first.index >= 0 else "no record"
+        click.echo(
+            f"first bad: {escape.terminal(first.journal)}, {where}{escape.terminal(named)} ({first.kind})"
+        )
+    note(
+        f"{_count(report.decisions, 'decision')} in {_count(report.journals, 'journal')}, "
+        f"{_count(report.checkpoints, 'checkpoint')}; key {report.verifier_key}"
+    )
+
+
+def _report_document(report: VerifyReport) -> dict[str, object]:
+    first = report.first_bad
+    return {
+        "good": report.is_good,
+        "verdicts": {
+            line.question.value: {
+                "answer": line.answer.value,
+                "sentence": line.sentence,
+                "findings": [_finding_document(finding) for finding in line.findings],
+            }
+            for line in report.verdicts
+        },
+        "first_bad": _finding_document(first) if first is not None else None,
+        "journals": report.journals,
+        "records": report.records,
+        "decisions": report.decisions,
+        "checkpoints": report.checkpoints,
+        "verifier_key": report.verifier_key,
+    }
+
+
+def _finding_document(finding: object) -> dict[str, object]:
+    return {
+        name: getattr(finding, name)
+        for name in ("kind", "journal", "index", "decision_id", "sentence", "is_bad")
+    }
+
+
+def _report_damage(damage: list[str]) -> None:
+    if damage:
+        note(f"{escape.terminal(damage[0])}" + (f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""))
+        note("hint: `agentguard decisions verify` says what is wrong")
+
+
+def _time(unix_ns: int) -> str:
+    return datetime.fromtimestamp(unix_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")
