@@ -17,9 +17,9 @@ from typing import Any
 from opentelemetry.context import create_key, get_current
 
 from agentguard.capture import Span, context_with, find_parent
-from agentguard.errors import ApprovalPending, AuditError, CallDenied, SealError, StoreError
+from agentguard.errors import ApprovalPending, CallDenied
+from agentguard.runtime.deciding import ask_people, decide, note, put_on_record, undecidable, undecided
 from agentguard.runtime.declaration import Declaration
-from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.known import KnownCall
 from agentguard.runtime.mirror import mirror_span
 from agentguard.runtime.plain import plain
@@ -27,14 +27,11 @@ from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec, spec_of
-from agentguard.state import freeze_action
 from agentguard.values import (
     AttributeValue,
     Decision,
     DecisionRecord,
-    DenialKind,
     Effect,
-    Point,
     RecordMode,
 )
 from agentguard.values import attributes as names
@@ -51,7 +48,7 @@ class GuardedCall(KnownCall):
     Made by `begin`; ended exactly once by `finish`, `fail` or `abandon`.
     """
 
-    __slots__ = ("_facts", "_is_recorded", "admission", "context")
+    __slots__ = ("admission", "context")
 
     def __init__(
         self, services: Services, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -65,8 +62,8 @@ class GuardedCall(KnownCall):
         self.result: object = None
         self.error_type = ""
         self.is_ended = False
-        self._facts: CallFacts | None = None
-        self._is_recorded = False
+        self.facts = None
+        self.is_recorded = False
         self.repeats = 0
 
         context = get_current()
@@ -133,13 +130,6 @@ class GuardedCall(KnownCall):
 
     # Deciding
 
-    @property
-    def facts(self) -> CallFacts:
-        """Facts of this call, worked out when read."""
-        if self._facts is None:
-            self._facts = CallFacts(self)
-        return self._facts
-
     def count(self) -> None:
         """Count the call in its run; a denied one counts too, or a loop of them would not show."""
         if (
@@ -151,56 +141,6 @@ class GuardedCall(KnownCall):
                 plain(self.arguments), sort_keys=True, default=lambda value: type(value).__qualname__
             )
             self.repeats = self.run.repeat(self.spec.name, hash(written))
-
-    def decide(self, point: Point) -> DecisionRecord | None:
-        """Ask the engine; None where no policies are loaded."""
-        services = self.services
-        engine = services.engine
-        started_ns = services.clock.monotonic_ns()
-        decision = self._killed()
-        if decision is None:
-            if engine is None:
-                return None
-            try:
-                decision = engine.decide(point, self.facts)
-            except Exception as error:
-                # The engine promises not to raise; where it does, silence must not become consent.
-                services.health("policy.decide", error)
-                decision = _undecided(f"{point}: {type(error).__name__}")
-        span = self.span
-        return DecisionRecord(
-            decision_id=f"{services.ids.span_id():016x}",
-            time_unix_ns=services.clock.unix_ns(),
-            point=str(point),
-            decision=decision,
-            bundle=services.revision,
-            call_id=span.call_id,
-            trace_id=span.trace_id,
-            run_id=self.run.run_id,
-            agent=self.agent,
-            tool=self.spec.name if self.spec.governed_as == "tool" else "",
-            model=self.model,
-            principal=self.run.principal,
-            evaluation_ns=services.clock.monotonic_ns() - started_ns,
-        )
-
-    def _killed(self) -> Decision | None:
-        """Say whether an order stops this call; orders that cannot be read stop everything."""
-        try:
-            order = self.services.state.kill.find(
-                f"agent:{self.agent}", f"{self.spec.governed_as}:{self.model or self.spec.name}"
-            )
-        except StoreError as error:
-            self.services.health("state.kill", error)
-            return _undecided(f"the kill switch: {error}")
-        if order is None:
-            return None
-        return Decision(
-            effect=Effect.KILL,
-            kind=DenialKind.FORBIDDEN,
-            reason=f"stopped by the kill switch ({order.scope}) of {order.by}: {order.reason}",
-            record=RecordMode.PREFERRED,
-        )
 
     def admit(self, record: DecisionRecord) -> None:
         """
@@ -214,12 +154,13 @@ class GuardedCall(KnownCall):
         """
         token = ""
         if record.decision.effect is Effect.REQUIRE_APPROVAL:
-            record, token = self._approved(record)
-        decision = record.decision
-        record = self._recorded(record)
+            record, token, frozen = ask_people(self, record)
+            if frozen is not None:
+                self._use_frozen(frozen)
+        record = put_on_record(self, record)
         decision = record.decision
         if not decision.is_allowed or decision.matched or decision.errors:
-            self._note(record)
+            note(self, record)
         if not decision.is_allowed:
             self.span.deny()
             self._end()
@@ -227,79 +168,10 @@ class GuardedCall(KnownCall):
         if decision.redact:
             self._redact_arguments(record)
 
-    def _approved(self, record: DecisionRecord) -> tuple[DecisionRecord, str]:
-        """Look for a granted approval of exactly this call; without one, ask for it."""
-        terms = record.decision.approval
-        assert terms is not None
-        try:
-            if self.arguments is None:
-                raise ValueError("the arguments do not fit the signature")
-            arguments = plain(self.arguments)
-            assert isinstance(arguments, dict)
-            action = freeze_action(
-                record.point,
-                args=arguments,
-                tool=record.tool,
-                model=record.model,
-                agent=record.agent,
-                principal=record.principal,
-            )
-            approvals = self.services.state.approvals
-            approval_id = approvals.find_grant(
-                action.digest, terms, self.services.approvers, requester=record.principal
-            )
-            if approval_id is not None:
-                decision = _allowed_by_approval(record.decision, approval_id)
-                self._use_frozen(action.args)
-                return record._replace(decision=decision, approval_id=approval_id), ""
-            token = approvals.request(
-                action,
-                terms,
-                rule_id=record.decision.rule_id,
-                policy=record.decision.policy,
-                title=record.decision.matched[0].title if record.decision.matched else "",
-                decision_id=record.decision_id,
-            )
-        except Exception as error:
-            # What cannot be frozen cannot be approved.
-            self.services.health("state.approvals", error)
-            decision = _undecided(f"{record.decision.rule_id}: no approval possible: {error}")
-            return record._replace(decision=decision), ""
-        return record, token
-
     def _use_frozen(self, arguments: Mapping[str, Any]) -> None:
         """Run with the very copy that was approved: nobody can change it in between."""
         self.args, self.kwargs = self.spec.binder.unbind(arguments, receiver=self.args)
         self.arguments = dict(arguments)
-
-    def _recorded(self, record: DecisionRecord) -> DecisionRecord:
-        """Hand the record to the decision log; where a required one cannot be kept, deny."""
-        journal = self.services.journal
-        try:
-            journal.append(record)
-        except (AuditError, StoreError, SealError, OSError) as error:
-            self.services.health("audit.append", error)
-            if record.decision.record is RecordMode.REQUIRED and record.decision.is_allowed:
-                return record._replace(decision=_undecided("the decision could not be recorded"))
-            return record
-        self._is_recorded = True
-        return record
-
-    def _note(self, record: DecisionRecord) -> None:
-        """Put the decision on the span, so that a trace shows what governed it."""
-        decision = record.decision
-        noted: dict[str, AttributeValue] = {
-            names.DECISION_ID: record.decision_id,
-            names.POLICY_VERDICT: str(decision.would_be or decision.effect),
-            names.POLICY_ACTION: str(decision.effect),
-            names.POLICY_LATENCY_US: record.evaluation_ns / 1000,
-        }
-        if decision.rule_id:
-            noted[names.POLICY_RULE_ID] = decision.rule_id
-            noted[names.POLICY_ID] = decision.policy
-        if decision.kind:
-            noted[names.POLICY_REASON_CODE] = str(decision.kind)
-        self.span.add_event(names.EVENT_POLICY, noted)
 
     def _redact_arguments(self, record: DecisionRecord) -> None:
         """Replace what the detectors find in the arguments; what cannot be searched is not passed on."""
@@ -321,7 +193,7 @@ class GuardedCall(KnownCall):
     def _refuse(self, record: DecisionRecord, what: str, error: Exception) -> None:
         """Deny because a modifier could not do its work."""
         self.services.health("redaction", error)
-        record = self._recorded(record._replace(decision=_undecided(what)))
+        record = put_on_record(self, record._replace(decision=undecided(what)))
         self.span.deny()
         self._end()
         raise CallDenied(record) from None
@@ -382,17 +254,17 @@ class GuardedCall(KnownCall):
         self.result = result
         self.is_ended = True
         if self.holds_back:
-            record = self.decide(self.spec.after)
+            record = decide(self, self.spec.after)
             if record is not None:
                 result = self._judged(record, result)
         self._end()
         return result
 
     def _judged(self, record: DecisionRecord, result: Any) -> Any:
-        record = self._recorded(record)
+        record = put_on_record(self, record)
         decision = record.decision
         if not decision.is_allowed or decision.matched or decision.errors:
-            self._note(record)
+            note(self, record)
         if not decision.is_allowed:
             self.span.deny()
             self._end()
@@ -435,7 +307,7 @@ class GuardedCall(KnownCall):
                 services.state.rates.record(spec.name, is_error=is_error)
             if tokens or cost_usd:
                 services.state.spend.add(usd=cost_usd, tokens=tokens)
-            if self._is_recorded:
+            if self.is_recorded:
                 services.journal.append(
                     DecisionRecord(
                         decision_id=f"{services.ids.span_id():016x}",
@@ -487,8 +359,8 @@ def begin(
         services.health("runtime.begin", error)
         if services.engine is None:
             return None
-        raise CallDenied(_undecidable(services, declaration, type(error).__name__)) from None
-    record = call.decide(spec.before)
+        raise CallDenied(undecidable(services, declaration, type(error).__name__)) from None
+    record = decide(call, spec.before)
     call.run.count_call(spec.governed_as)
     if record is None:
         return call
@@ -501,48 +373,3 @@ def begin(
         return call
     call.admit(record)
     return call
-
-
-def _undecidable(services: Services, declaration: Declaration, what: str) -> DecisionRecord:
-    """Record the denial of a call that failed before it could be judged."""
-    record = DecisionRecord(
-        decision_id=f"{services.ids.span_id():016x}",
-        time_unix_ns=services.clock.unix_ns(),
-        point="",
-        decision=_undecided(f"the call could not be described: {what}"),
-        bundle=services.revision,
-        tool=getattr(declaration.function, "__name__", ""),
-    )
-    try:
-        services.journal.append(record)
-    except (AuditError, OSError) as error:
-        services.health("audit.append", error)
-    return record
-
-
-def _undecided(what: str) -> Decision:
-    """Deny, because something could not be evaluated."""
-    return Decision(
-        effect=Effect.DENY,
-        kind=DenialKind.FORBIDDEN,
-        reason=f"denied: could not be evaluated: {what}",
-        errors=(what,),
-        record=RecordMode.PREFERRED,
-    )
-
-
-def _allowed_by_approval(decision: Decision, approval_id: str) -> Decision:
-    """Turn the demand for an approval into the permission that a person gave."""
-    return Decision(
-        effect=Effect.ALLOW,
-        rule_id=decision.rule_id,
-        policy=decision.policy,
-        reason=f"allowed by approval {approval_id[:8]} under {decision.rule_id}",
-        matched=decision.matched,
-        errors=decision.errors,
-        values=decision.values,
-        redact=decision.redact,
-        warnings=decision.warnings,
-        record=decision.record,
-        would_be=decision.would_be,
-    )

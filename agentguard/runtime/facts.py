@@ -30,15 +30,14 @@ class CallFacts(dict[str, object]):
 
     def __missing__(self, name: str) -> object:
         provider = PROVIDERS.get(name)
-        if provider is None:
-            provider = self._call.services.registered_facts[name]
-        value = self[name] = provider(self._call)
+        value = self._call.services.registered_facts[name]() if provider is None else provider(self._call)
+        self[name] = value
         return value
 
     def __contains__(self, name: object) -> bool:
         """Whether the fact has a value."""
         try:
-            self[name]  # type: ignore[index]
+            self[name]
         except KeyError:
             return False
         return True

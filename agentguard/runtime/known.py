@@ -21,7 +21,9 @@ class KnownCall:
         "args",
         "arguments",
         "error_type",
+        "facts",
         "is_ended",
+        "is_recorded",
         "kwargs",
         "model",
         "repeats",
@@ -50,6 +52,10 @@ class KnownCall:
     result: object
     error_type: str
     is_ended: bool
+    facts: dict[str, object] | None
+    """Facts read so far; made when the engine is first asked."""
+    is_recorded: bool
+    """Whether the decision log has admitted the call, so that it must hear of its outcome."""
 
     @property
     def usage(self) -> Usage | None:

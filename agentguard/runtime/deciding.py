@@ -1,0 +1,213 @@
+"""
+Deciding about a call: the question to the engine, the answer on record, the people who are asked.
+
+Errors of deciding end in a denial that names them; errors of recording deny
+where a rule requires the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agentguard.errors import AuditError, SealError, StoreError
+from agentguard.runtime.declaration import Declaration
+from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.known import KnownCall
+from agentguard.runtime.plain import plain
+from agentguard.runtime.services import Services
+from agentguard.state import freeze_action
+from agentguard.values import (
+    AttributeValue,
+    Decision,
+    DecisionRecord,
+    DenialKind,
+    Effect,
+    Point,
+    RecordMode,
+)
+from agentguard.values import attributes as names
+
+
+def decide(call: KnownCall, point: Point) -> DecisionRecord | None:
+    """Ask the engine; None where no policies are loaded and nothing is killed."""
+    services = call.services
+    engine = services.engine
+    started_ns = services.clock.monotonic_ns()
+    decision = _killed(call)
+    if decision is None:
+        if engine is None:
+            return None
+        try:
+            if call.facts is None:
+                call.facts = CallFacts(call)
+            decision = engine.decide(point, call.facts)
+        except Exception as error:
+            # The engine promises not to raise; where it does, silence must not become consent.
+            services.health("policy.decide", error)
+            decision = undecided(f"{point}: {type(error).__name__}")
+    span = call.span
+    return DecisionRecord(
+        decision_id=f"{services.ids.span_id():016x}",
+        time_unix_ns=services.clock.unix_ns(),
+        point=str(point),
+        decision=decision,
+        bundle=services.revision,
+        call_id=span.call_id,
+        trace_id=span.trace_id,
+        run_id=call.run.run_id,
+        agent=call.agent,
+        tool=call.spec.name if call.spec.governed_as == "tool" else "",
+        model=call.model,
+        principal=call.run.principal,
+        evaluation_ns=services.clock.monotonic_ns() - started_ns,
+    )
+
+
+def _killed(call: KnownCall) -> Decision | None:
+    """Say whether an order stops this call; orders that cannot be read stop everything."""
+    try:
+        order = call.services.state.kill.find(
+            f"agent:{call.agent}", f"{call.spec.governed_as}:{call.model or call.spec.name}"
+        )
+    except StoreError as error:
+        call.services.health("state.kill", error)
+        return undecided(f"the kill switch: {error}")
+    if order is None:
+        return None
+    return Decision(
+        effect=Effect.KILL,
+        kind=DenialKind.FORBIDDEN,
+        reason=f"stopped by the kill switch ({order.scope}) of {order.by}: {order.reason}",
+        record=RecordMode.PREFERRED,
+    )
+
+
+def put_on_record(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
+    """Hand the record to the decision log; where a required one cannot be kept, deny."""
+    journal = call.services.journal
+    try:
+        journal.append(record)
+    except (AuditError, StoreError, SealError, OSError) as error:
+        call.services.health("audit.append", error)
+        if record.decision.record is RecordMode.REQUIRED and record.decision.is_allowed:
+            return record._replace(decision=undecided("the decision could not be recorded"))
+        return record
+    call.is_recorded = True
+    return record
+
+
+def note(call: KnownCall, record: DecisionRecord) -> None:
+    """Put the decision on the span, so that a trace shows what governed it."""
+    decision = record.decision
+    noted: dict[str, AttributeValue] = {
+        names.DECISION_ID: record.decision_id,
+        names.POLICY_VERDICT: str(decision.would_be or decision.effect),
+        names.POLICY_ACTION: str(decision.effect),
+        names.POLICY_LATENCY_US: record.evaluation_ns / 1000,
+    }
+    if decision.rule_id:
+        noted[names.POLICY_RULE_ID] = decision.rule_id
+        noted[names.POLICY_ID] = decision.policy
+    if decision.kind:
+        noted[names.POLICY_REASON_CODE] = str(decision.kind)
+    call.span.add_event(names.EVENT_POLICY, noted)
+
+
+def ask_people(
+    call: KnownCall, record: DecisionRecord
+) -> tuple[DecisionRecord, str, Mapping[str, object] | None]:
+    """
+    Look for a granted approval of exactly this call; without one, ask for it.
+
+    Args:
+        call:
+            The call.
+        record:
+            A decision that requires an approval.
+
+    Returns:
+        The record, allowing where an approval was found and used up; the token
+        of the request where people are asked; the frozen arguments to run with
+        where it is allowed.
+    """
+    terms = record.decision.approval
+    assert terms is not None
+    try:
+        if call.arguments is None:
+            raise ValueError("the arguments do not fit the signature")
+        arguments = plain(call.arguments)
+        assert isinstance(arguments, dict)
+        action = freeze_action(
+            record.point,
+            args=arguments,
+            tool=record.tool,
+            model=record.model,
+            agent=record.agent,
+            principal=record.principal,
+        )
+        approvals = call.services.state.approvals
+        approval_id = approvals.find_grant(
+            action.digest, terms, call.services.approvers, requester=record.principal
+        )
+        if approval_id is not None:
+            decision = _allowed_by_approval(record.decision, approval_id)
+            return record._replace(decision=decision, approval_id=approval_id), "", action.args
+        token = approvals.request(
+            action,
+            terms,
+            rule_id=record.decision.rule_id,
+            policy=record.decision.policy,
+            title=record.decision.matched[0].title if record.decision.matched else "",
+            decision_id=record.decision_id,
+        )
+    except Exception as error:
+        # What cannot be frozen cannot be approved.
+        call.services.health("state.approvals", error)
+        decision = undecided(f"{record.decision.rule_id}: no approval possible: {error}")
+        return record._replace(decision=decision), "", None
+    return record, token, None
+
+
+def undecidable(services: Services, declaration: Declaration, what: str) -> DecisionRecord:
+    """Record the denial of a call that failed before it could be judged."""
+    record = DecisionRecord(
+        decision_id=f"{services.ids.span_id():016x}",
+        time_unix_ns=services.clock.unix_ns(),
+        point="",
+        decision=undecided(f"the call could not be described: {what}"),
+        bundle=services.revision,
+        tool=getattr(declaration.function, "__name__", ""),
+    )
+    try:
+        services.journal.append(record)
+    except (AuditError, OSError) as error:
+        services.health("audit.append", error)
+    return record
+
+
+def undecided(what: str) -> Decision:
+    """Deny, because something could not be evaluated."""
+    return Decision(
+        effect=Effect.DENY,
+        kind=DenialKind.FORBIDDEN,
+        reason=f"denied: could not be evaluated: {what}",
+        errors=(what,),
+        record=RecordMode.PREFERRED,
+    )
+
+
+def _allowed_by_approval(decision: Decision, approval_id: str) -> Decision:
+    """Turn the demand for an approval into the permission that a person gave."""
+    return Decision(
+        effect=Effect.ALLOW,
+        rule_id=decision.rule_id,
+        policy=decision.policy,
+        reason=f"allowed by approval {approval_id[:8]} under {decision.rule_id}",
+        matched=decision.matched,
+        errors=decision.errors,
+        values=decision.values,
+        redact=decision.redact,
+        warnings=decision.warnings,
+        record=decision.record,
+        would_be=decision.would_be,
+    )
