@@ -125,6 +125,11 @@ def decode_spans(plain: bytes) -> SpanRows:
         raise SegmentCorruptError("spans: got bytes that do not decode, expected rows") from error
     if version != ROWS_VERSION:
         raise SegmentCorruptError(f"spans: got version {version}, expected {ROWS_VERSION}")
+    is_sound = type(first_sequence) is int and type(shapes) is list and type(rows) is list
+    if not is_sound or any(
+        type(row) is not list or len(row) != _ROW_LENGTH or type(row[START]) is not int for row in rows
+    ):
+        raise SegmentCorruptError(f"spans: got rows of another form, expected {_ROW_LENGTH} places each")
     return SpanRows(first_sequence, shapes, rows)
 
 

@@ -269,6 +269,8 @@ class SegmentFile:
                 frame = self._decompress(sealed, head, place)
                 if frame is not None:
                     yield frame
+        if not data and not self.is_written():
+            self._note("torn", HEADER_BYTES, 0, "there is nothing behind the header")
 
     def _note_gap(
         self, data: bytes, offset: int, found: int, head: FrameHead | None, *, has_ended: bool
@@ -293,6 +295,9 @@ class SegmentFile:
         if found is None or not FRAME_HEAD_BYTES < found[1] <= PAYLOAD_BYTES_MAX + FRAME_HEAD_BYTES:
             self._note("footer", 0, 0, "the trailer is missing or damaged")
             return None
+        end = found[0] + found[1] + TRAILER_BYTES
+        if end < size:
+            self._note("damaged", found[0] + found[1], size - end, "there are bytes that the footer does not name")
         data = self._pread(*found)
         head = unpack_frame_head(data, 0)
         if (

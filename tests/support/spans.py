@@ -41,7 +41,9 @@ def make_span(number: int, **changes: Any) -> SpanRecord:
             "gen_ai.usage.output_tokens": number % 50,
             "gen_ai.response.finish_reasons": ("stop",),
         },
-        events=(SpanEvent("agentguard.retry", START_UNIX_NS + number, {"attempt": 1}),) if number % 5 == 0 else (),
+        events=(SpanEvent("agentguard.retry", START_UNIX_NS + number, {"attempt": 1}),)
+        if number % 5 == 0
+        else (),
         links=(SpanLink(trace_hex(1), span_hex(2), {}),) if number % 11 == 0 else (),
     )
     return span._replace(**changes)

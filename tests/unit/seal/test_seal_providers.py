@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from agentguard.errors import ConfigurationError, KeyUnavailableError, SealError
-from agentguard.seal import EnvironmentKey, FileKey, PassphraseCost, PassphraseKey, create_key_file, provider_from
+from agentguard.seal import (
+    EnvironmentKey,
+    FileKey,
+    PassphraseCost,
+    PassphraseKey,
+    create_key_file,
+    provider_from,
+)
 
 CHEAP = PassphraseCost(memory_kib=64, iterations=1, lanes=1)
 KEY = base64.b64encode(bytes(range(32))).decode()
