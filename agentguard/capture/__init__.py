@@ -6,7 +6,9 @@ caller, never does I/O, never imports an SDK. This door is loaded by
 `import agentguard` and stays light.
 """
 
+from agentguard.capture.content import CAPTURE_MODES, CaptureMode, ContentCapture, narrower, otel_upper_bound
 from agentguard.capture.context import Parent, context_with, current_span, find_parent
+from agentguard.capture.cost import PRICES_AS_OF, Price, PriceTable, parse_prices
 from agentguard.capture.environment import CaptureEnvironment, SpanLimits
 from agentguard.capture.failures import class_name, error_type, is_cancellation
 from agentguard.capture.ids import RandomIds
@@ -18,9 +20,15 @@ from agentguard.capture.usage import add_usage, extract_usage
 from agentguard.capture.usage_sums import UsageTotals
 
 __all__ = [
+    "CAPTURE_MODES",
+    "PRICES_AS_OF",
     "CaptureEnvironment",
+    "CaptureMode",
+    "ContentCapture",
     "HttpHooks",
     "Parent",
+    "Price",
+    "PriceTable",
     "RandomIds",
     "Span",
     "SpanLimits",
@@ -38,6 +46,9 @@ __all__ = [
     "http_hooks",
     "is_cancellation",
     "is_stream",
+    "narrower",
+    "otel_upper_bound",
+    "parse_prices",
     "stamina_hook",
     "tenacity_hook",
     "watch_stream",

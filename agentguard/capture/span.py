@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanContext
 from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.failures import class_name, error_type, is_cancellation
 from agentguard.capture.mirror import finish_mirror
-from agentguard.capture.recording import DESCRIPTION_CHARS_MAX, RecordingSpan
+from agentguard.capture.recording import DESCRIPTION_CHARS_MAX, RecordingSpan, text_size
 from agentguard.capture.usage import extract_usage
 from agentguard.capture.usage_sums import (
     UsageTotals,
@@ -153,6 +153,15 @@ class Span(RecordingSpan):
         """Note an event, and return the span."""
         self.add_event(name, attributes)  # type: ignore[arg-type] # cleaned there
         return self
+
+    def set_content(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set what `ContentCapture` made; it has a limit of its own, so it is not cut again."""
+        if self._duration_ns >= 0:
+            self._environment.late_writes += 1
+            return
+        for key, value in attributes.items():
+            self._attributes[key] = value
+            self._text_bytes += text_size(value)
 
     def fail(self, error: BaseException) -> None:
         """Say that the call raised: error.type, status, outcome and an exception event."""
@@ -315,6 +324,11 @@ class Span(RecordingSpan):
     def totals(self) -> UsageTotals | None:
         """What the calls below this one used together; None where none said anything."""
         return self._totals
+
+    @property
+    def counted_usage(self) -> Usage | None:
+        """What to add to sums over a run: None where calls inside reported theirs, so nothing counts twice."""
+        return self._usage if self._totals is None else None
 
     @property
     def retries(self) -> int:

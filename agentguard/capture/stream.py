@@ -18,11 +18,11 @@ from typing import Any, Final, Protocol, Self
 from opentelemetry.context import Context
 
 from agentguard.capture.failures import is_cancellation
-from agentguard.wrapping import attach, detach
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.usage import extract_usage
 from agentguard.values import Usage
 from agentguard.values import attributes as names
+from agentguard.wrapping import attach, detach
 
 _REBOUND: Final = frozenset(
     {"until_done", "get_final_message", "get_final_text", "get_final_completion", "get_final_response"}
