@@ -31,6 +31,7 @@ _MISCONFIGURED = frozenset(
     {401, 403, 404, 405, 406, 407, 410, 411, 414, 415, 421, 426, 431, 451, 501, 505, 511}
 )
 """What no other span would change: a person has to mend it."""
+_UNREADABLE = frozenset({"HTTP 400", "HTTP 415"})
 
 
 class HttpTransport:
@@ -56,26 +57,43 @@ class HttpTransport:
                 **dict(config.headers),
             }
         )
-        if config.compression == "gzip":
-            self._session.headers["Content-Encoding"] = "gzip"
+        self._is_gzip = config.compression == "gzip"
+        self._is_gzip_proven = False
 
     def send(self, items: Sequence[Item]) -> Answer:
-        """Send one request."""
+        """
+        Send one request.
+
+        Some receivers answer 400 or 415 to a compressed body. As long as no
+        compressed body was taken, such an answer is checked with a plain one.
+        """
         body = encode_request(items).SerializeToString()
-        if self._config.compression == "gzip":
-            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+        if not self._is_gzip:
+            return self._post(body, len(items))
+        answer = self._post(gzip.compress(body, _GZIP_LEVEL, mtime=0), len(items), encoding="gzip")
+        if answer.ending is Ending.SENT:
+            self._is_gzip_proven = True
+        elif answer.reason in _UNREADABLE and not self._is_gzip_proven:
+            plain = self._post(body, len(items))
+            self._is_gzip = plain.ending is not Ending.SENT
+            return plain
+        return answer
+
+    def _post(self, body: bytes, n_items: int, *, encoding: str | None = None) -> Answer:
+        """Send one body."""
         timeout_s = self._config.timeout_s
         deadline_s = time.monotonic() + timeout_s
         try:
             with self._session.post(
                 self._config.endpoint,
                 data=body,
+                headers={"Content-Encoding": encoding} if encoding else None,
                 timeout=(min(timeout_s, _CONNECT_S_MAX), timeout_s),
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 answer = _read(response, deadline_s)
-                return self._judge(response, answer, len(items))
+                return self._judge(response, answer, n_items)
         except requests.exceptions.SSLError:
             return Answer(Ending.MISCONFIGURED, "TLS: the certificates do not fit")
         except requests.exceptions.Timeout:

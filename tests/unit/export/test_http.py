@@ -68,7 +68,33 @@ def test_statuses_mean_what_they_say(status: int, ending: Ending) -> None:
     with Receiver(lambda _: (status, {"Location": "http://169.254.169.254/"}, b"")) as receiver:
         answer = ask(receiver)
     assert answer == Answer(ending, f"HTTP {status}")
-    assert len(receiver.requests) == 1
+    assert {request[0]["Host"] for request in receiver.requests} == {
+        receiver.endpoint.removeprefix("http://")
+    }
+
+
+def test_receivers_without_gzip_are_found_out() -> None:
+    """A 400 to a compressed body is checked with a plain one; later requests are plain at once."""
+    with Receiver() as receiver:
+        receiver.judge = lambda _: (
+            OK if "Content-Encoding" not in receiver.requests[-1][0] else (400, {}, b"")
+        )
+        transport = HttpTransport(otlp_config(receiver.endpoint), clock=FrozenClock())
+        assert transport.send(ITEMS).ending is Ending.SENT
+        assert transport.send(ITEMS).ending is Ending.SENT
+        transport.close()
+    assert [headers.get("Content-Encoding") for headers, _ in receiver.requests] == ["gzip", None, None]
+
+
+def test_a_refusal_after_gzip_was_taken_is_a_refusal() -> None:
+    """Once a compressed body went through, a 400 is about the spans."""
+    with Receiver() as receiver:
+        transport = HttpTransport(otlp_config(receiver.endpoint), clock=FrozenClock())
+        assert transport.send(ITEMS).ending is Ending.SENT
+        receiver.judge = lambda _: (400, {}, b"")
+        assert transport.send(ITEMS).ending is Ending.REFUSED
+        transport.close()
+    assert len(receiver.requests) == 2
 
 
 @pytest.mark.parametrize(
