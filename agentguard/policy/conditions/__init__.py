@@ -8,5 +8,6 @@ answers otherwise than CEL does: what is outside the subset is refused.
 
 from agentguard.policy.conditions.condition import Condition, compile_condition
 from agentguard.policy.conditions.functions import FunctionSpec
+from agentguard.policy.conditions.plain import render_plain
 
-__all__ = ["Condition", "FunctionSpec", "compile_condition"]
+__all__ = ["Condition", "FunctionSpec", "compile_condition", "render_plain"]

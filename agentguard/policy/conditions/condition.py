@@ -269,7 +269,13 @@ def _scope(
 
 def _types(schema: Mapping[str, str], problems: Problems) -> dict[str, Type]:
     found: dict[str, Type] = {}
+    if not isinstance(schema, Mapping):
+        problems.add(0, f"got {type(schema).__name__}, expected types by name", code="schema")
+        return found
     for name, text in schema.items():
+        if not isinstance(name, str):
+            problems.add(0, f"a name of class {type(name).__name__}, expected text", code="schema")
+            continue
         try:
             found[name] = parse_type(text)
         except (ValueError, TypeError) as error:

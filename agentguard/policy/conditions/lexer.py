@@ -173,13 +173,11 @@ def _string(source: str, opening: re.Match[str], problems: Problems) -> Token:
             return Token("bytes" if is_bytes else "string", b"" if is_bytes else "", start, at)
         if source.startswith(quote, at):
             break
-        at += 2 if source[at] == "\\" and (not is_raw or len(quote) == 1) and at + 1 < len(source) else 1
+        at += 2 if source[at] == "\\" and not is_raw and at + 1 < len(source) else 1
     body, end = source[opening.end() : at], at + len(quote)
-    if is_raw and len(quote) == 1 and "\\" + quote in body:
-        # CEL has no escapes in raw text, so that such a quote would end it.
-        cut = body.index("\\" + quote)
-        end = opening.end() + cut + 2
-        body = body[: cut + 1]
+    if is_raw and (len(body) - len(body.rstrip("\\"))) % 2:
+        # To CEL's grammar the quote ends the text, to its readers the backslash keeps it open.
+        problems.add(start, "a raw text cannot end in a single backslash", code="syntax")
     text = body if is_raw else _unescape(body, opening.end(), is_bytes=is_bytes, problems=problems)
     if isinstance(text, str) and is_bytes:
         try:
