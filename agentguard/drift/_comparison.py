@@ -166,18 +166,10 @@ class Comparison:
                 The agent that was compared, or empty for all.
         """
         kinds = {row.kind for row in self.features if row.is_drift}
-        found = (
-            ""
-            if not kinds
-            else next(
-                (
-                    name
-                    for only, name in (({"missing"}, "quality"), ({"accuracy"}, "accuracy"))
-                    if kinds == only
-                ),
-                "incident",
-            )
-        )
+        found = "incident"
+        for only, name in (({"missing", "schema"}, "quality"), ({"accuracy"}, "accuracy")):
+            if kinds <= only:
+                found = name
         return Verdict(
             status=self.status,
             kind=(kind or found) if kinds else "",

@@ -16,6 +16,9 @@ from agentguard.values import FeatureType
 
 EMPTY = Sample(np.empty(0), np.empty(0, dtype=np.int64))
 
+NUMBER_MAX = 1e140
+"""Larger numbers are taken as infinite: their squares would be."""
+
 CATEGORIES_READ_MAX = 100_000
 """Distinct texts of one column; more are no categories."""
 
@@ -113,7 +116,7 @@ def side_of(column: Column, type_: FeatureType, *, with_dependence: bool = False
     missing = np.isnan(numbers)
     if column.name in UNKNOWN_IS_NEGATIVE:
         missing |= numbers == -1
-    usable = np.isfinite(numbers) & ~missing
+    usable = ~missing & np.isfinite(numbers) & (np.abs(numbers) <= NUMBER_MAX)
     if column.name in NEVER_NEGATIVE or type_ == "count":
         usable &= numbers >= 0
     if type_ == "share":

@@ -23,6 +23,8 @@ FLOORS: Mapping[ScoreType, float] = {"rank": 0.03, "tail": 0.02, "share": 0.01, 
 """Smallest change of a score that is worth an alarm; a rank of 0.03 is about 7 % of latency."""
 
 RETRIES_CAP = 5.0
+_UNIT = 2**30
+"""Scores are whole multiples of its inverse."""
 ROWS_MIN = 5
 """Calls that a window needs to say anything about a stream."""
 
@@ -136,9 +138,11 @@ def score_windows(summary: Summary, stream: Stream, scale: Scale, *, first: int,
     """Score consecutive windows of one stream."""
     table, bins = matrix_of(summary, stream.code, first=first, n_windows=n_windows)
     rows = table.sum(axis=1)
-    values = scores_at(scale, stream, bins)
+    # Sums of whole numbers are the same in any order: streaming, batch and restart agree to the last digit.
+    fixed = np.rint(scores_at(scale, stream, bins) * _UNIT).astype(np.int64)
+    values = fixed / _UNIT
     some = np.maximum(rows, 1)
-    means = table @ values / some
+    means = (table @ fixed) / some / _UNIT
     variances = np.maximum(table @ values**2 / some - means**2, 0.0)
     is_enough = rows >= ROWS_MIN
     total = float(rows[is_enough].sum())

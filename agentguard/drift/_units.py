@@ -40,7 +40,7 @@ def known_type(name: str) -> FeatureType | None:
 
 def unit_of(name: str, type_: str) -> str:
     """
-    Return the unit that effects of a feature are given in.
+    Return the unit that effects of a feature are given in; a kind of call before a dot is ignored.
 
     Example:
         >>> unit_of("response_latency_ms", "continuous"), unit_of("is_error", "share")
@@ -48,6 +48,7 @@ def unit_of(name: str, type_: str) -> str:
     """
     if type_ in {"share", "category"}:
         return "share"
-    if name in FEATURES:
-        return FEATURES[name].unit
-    return _WORDS.get(name, _SUFFIXES.get(name.rpartition("_")[2], ""))
+    plain = name.rpartition(".")[2]
+    if plain in FEATURES:
+        return FEATURES[plain].unit
+    return _WORDS.get(plain, _SUFFIXES.get(plain.rpartition("_")[2], ""))

@@ -63,15 +63,17 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
     carried = [stream for stream in model.streams if stream.name in alarm.streams]
     is_quality = all(stream.is_quality for stream in carried)
     began = datetime.fromtimestamp(alarm.change_window * model.window_s, tz=UTC)
-    names = ", ".join(alarm.streams)
-    lead = next((f.sentence.split(";")[0] for f in features if f.feature == alarm.streams[0]), names)
+    # What has a unit reads better than a share of a tail.
+    order = sorted(features, key=lambda f: (f.feature.endswith(" (tail)"), alarm.streams.index(f.feature)))
+    lead = order[0].sentence.split(";")[0]
+    others = ", ".join(f.feature for f in order[1:])
     return Verdict(
         DriftStatus.DRIFT,
         kind="quality" if is_quality else alarm.tier,
         time_unix_ns=now,
         features=tuple(features),
         agent=reference.agent,
-        sentence=f"{alarm.tier} since about {began:%Y-%m-%d %H:%M} UTC in {names}. {lead}.",
+        sentence=f"since about {began:%Y-%m-%d %H:%M} UTC {lead}{f'; also {others}' if others else ''}.",
     )
 
 

@@ -1,0 +1,243 @@
+"""The watch over a store: references, verdicts, restart, late calls, small data."""
+
+import numpy as np
+import pytest
+
+from agentguard import drift
+from agentguard.drift._simulate import HOUR_S, MONDAY_S, Change, simulate
+from agentguard.errors import BaselineTooSmallError, DriftInputError
+from agentguard.values import DriftStatus, Verdict
+from tests.support.clock import FrozenClock
+from tests.support.feature_store import MemoryStore, fill
+
+DAY_S = 86_400
+NS = 10**9
+
+
+def minutes_of_calls(
+    store: MemoryStore, *, start_s: int, n: int, latency_ms: float, seed: int, **columns
+) -> None:
+    """Add calls of some minutes, one a second."""
+    rng = np.random.default_rng(seed)
+    duration = (rng.lognormal(0, 0.4, n) * latency_ms * 1e6).astype(np.int64)
+    store.add(
+        start_unix_ns=(start_s + np.arange(n)) * NS - duration,
+        duration_ns=duration,
+        **{"input_tokens": rng.integers(100, 300, n), "output_tokens": rng.integers(10, 30, n), **columns},
+    )
+
+
+@pytest.fixture
+def month() -> MemoryStore:
+    """Four quiet weeks and three days, then a month in which latency is up by half from day 31 on."""
+    store = MemoryStore()
+    fill(store, simulate(3, days=40, change=Change(31 * 24, latency=1.5)), start_s=MONDAY_S)
+    return store
+
+
+def test_without_reference_nothing_is_known() -> None:
+    """A checker without a reference says what to do."""
+    seen: list[Verdict] = []
+    verdict = drift.Checker(MemoryStore(), clock=FrozenClock(), publish=seen.append).check_once()
+    assert seen == [verdict]
+    assert verdict.status is DriftStatus.UNKNOWN
+    assert "drift fit" in verdict.sentence
+
+
+def test_a_short_reference_compares_two_windows() -> None:
+    """Minutes of data carry a comparison of windows, and no promise over time."""
+    store = MemoryStore()
+    minutes_of_calls(store, start_s=MONDAY_S, n=200, latency_ms=400, seed=1)
+    reference = drift.fit_reference(store)
+    assert reference.incident is None
+    assert "no rate of false alarms over time is promised" in reference.sentence
+    drift.save_reference(store, reference)
+    clock = FrozenClock(unix_ns=(MONDAY_S + 300) * NS)
+    checker = drift.Checker(store, clock=clock, publish=lambda _: None)
+    assert checker.check_once().status is DriftStatus.UNKNOWN
+    minutes_of_calls(store, start_s=MONDAY_S + 310, n=100, latency_ms=400, seed=2)
+    clock.advance(150)
+    assert checker.check_once().status is DriftStatus.STABLE
+    minutes_of_calls(store, start_s=MONDAY_S + 500, n=300, latency_ms=900, seed=3)
+    clock.advance(400)
+    verdict = checker.check_once()
+    assert verdict.status is DriftStatus.DRIFT
+    assert verdict.kind == "incident"
+    assert verdict.drifted == ("model.response_latency_ms",)
+    assert "ms" in verdict.sentence
+    assert drift.last_verdict(store) == verdict
+
+
+def test_a_short_reference_refuses_a_promise() -> None:
+    """Asked to arm, a reference of minutes raises instead."""
+    store = MemoryStore()
+    minutes_of_calls(store, start_s=MONDAY_S, n=200, latency_ms=400, seed=1)
+    with pytest.raises(BaselineTooSmallError, match="less than the 7 days"):
+        drift.fit_reference(store, must_arm=True)
+    with pytest.raises(BaselineTooSmallError, match="no calls"):
+        drift.fit_reference(MemoryStore())
+    with pytest.raises(DriftInputError, match="promise_per_year is 0"):
+        drift.fit_reference(store, promise_per_year=0)
+    with pytest.raises(DriftInputError, match="not after the beginning"):
+        drift.fit_reference(store, since_unix_ns=5, until_unix_ns=5)
+    few = MemoryStore()
+    minutes_of_calls(few, start_s=MONDAY_S, n=7, latency_ms=400, seed=1)
+    with pytest.raises(BaselineTooSmallError, match="got 7 calls, expected at least 30"):
+        drift.fit_reference(few)
+
+
+def test_bad_data_is_quality() -> None:
+    """Usage that went missing and another shape of attributes are a quality verdict."""
+    store = MemoryStore()
+    minutes_of_calls(store, start_s=MONDAY_S, n=200, latency_ms=400, seed=1, schema="aa", model="m1")
+    gone = np.full(100, -1)
+    minutes_of_calls(
+        store, start_s=MONDAY_S + 600, n=100, latency_ms=400, seed=2, schema="bb", model="m1",
+        input_tokens=gone, output_tokens=gone, is_usage_missing=np.ones(100, dtype=int),
+    )  # fmt: skip
+    start = MONDAY_S * NS
+    result = drift.check(
+        store, reference=(start, start + 500 * NS), window=(start + 500 * NS, start + 800 * NS)
+    )
+    assert set(result.drifted) == {"model.token_count (missing)", "model.schema"}
+    assert result.to_verdict().kind == "quality"
+
+
+def test_check_of_times_without_calls_is_refused() -> None:
+    """Empty windows and windows that end before they begin raise one sentence."""
+    store = MemoryStore()
+    minutes_of_calls(store, start_s=MONDAY_S, n=50, latency_ms=400, seed=1)
+    here = (MONDAY_S * NS, (MONDAY_S + 60) * NS)
+    with pytest.raises(DriftInputError, match="window: no call"):
+        drift.check(store, reference=here, window=(0, 5))
+    with pytest.raises(BaselineTooSmallError, match="reference: no call"):
+        drift.check(store, reference=(0, 5), window=here)
+    with pytest.raises(DriftInputError, match="window: the end is not after"):
+        drift.check(store, reference=here, window=(5, 5))
+
+
+def test_agents_are_kept_apart() -> None:
+    """Only calls of the agent asked for are read."""
+    store = MemoryStore()
+    minutes_of_calls(store, start_s=MONDAY_S, n=60, latency_ms=400, seed=1, agent="a")
+    minutes_of_calls(store, start_s=MONDAY_S, n=90, latency_ms=900, seed=1, agent="b")
+    assert drift.fit_reference(store, agent="a").profile.n_calls == 60
+    assert drift.fit_reference(store).profile.n_calls == 150
+    with pytest.raises(BaselineTooSmallError, match="no calls of `c`"):
+        drift.fit_reference(store, agent="c")
+
+
+def test_a_month_is_armed_and_finds_the_change(month: MemoryStore) -> None:
+    """Four weeks arm both tiers; latency up by half is an incident within days, later drift."""
+    border = (MONDAY_S + 28 * DAY_S) * NS
+    reference = drift.fit_reference(month, until_unix_ns=border, since_unix_ns=MONDAY_S * NS)
+    assert reference.incident is not None
+    assert reference.drift is not None
+    drift.save_reference(month, reference)
+    clock = FrozenClock(unix_ns=(MONDAY_S + 31 * DAY_S) * NS)
+    checker = drift.Checker(month, clock=clock, publish=lambda _: None)
+    assert checker.check_once().status is not DriftStatus.DRIFT
+    clock.advance(9 * DAY_S + 600)
+    verdict = checker.check_once()
+    assert verdict.status is DriftStatus.DRIFT
+    assert verdict.kind == "drift"
+    assert "model.response_latency_ms" in verdict.drifted
+    history = drift.alarm_history(month)
+    assert history[0]["kind"] == "incident"
+    delay_h = history[0]["time_unix_ns"] / NS / HOUR_S - (MONDAY_S / HOUR_S + 31 * 24)
+    assert 0 < delay_h < 72
+    first = next(f for f in verdict.features if f.feature == "model.response_latency_ms")
+    assert first.effect_unit == "ms"
+    assert 100 < first.effect < 400
+
+
+def test_passes_may_come_at_any_time(month: MemoryStore) -> None:
+    """One pass over ten days and a pass an hour with a new checker each time end in the same state."""
+    border = (MONDAY_S + 28 * DAY_S) * NS
+    reference = drift.fit_reference(month, until_unix_ns=border, since_unix_ns=MONDAY_S * NS)
+    ends = []
+    for step_h in (240, 7):
+        store = MemoryStore()
+        store.blocks = month.blocks
+        drift.save_reference(store, reference)
+        clock = FrozenClock(unix_ns=border + 600 * NS)
+        for _ in range(step_h, 240, step_h):
+            clock.advance(step_h * HOUR_S)
+            drift.Checker(store, clock=clock, publish=lambda _: None).check_once()
+        clock.set_unix_ns(border + 240 * HOUR_S * NS + 600 * NS)
+        drift.Checker(store, clock=clock, publish=lambda _: None).check_once()
+        ends.append((store.blobs["drift-state"].data, drift.alarm_history(store)))
+    assert ends[0] == ends[1]
+
+
+def test_late_calls_are_counted_and_never_judged(month: MemoryStore) -> None:
+    """Calls that reach a closed window are counted; the evidence stays what it was."""
+    border = (MONDAY_S + 28 * DAY_S) * NS
+    drift.save_reference(month, drift.fit_reference(month, until_unix_ns=border, since_unix_ns=MONDAY_S * NS))
+    clock = FrozenClock(unix_ns=border + (5 * HOUR_S + 600) * NS)
+    checker = drift.Checker(month, clock=clock, publish=lambda _: None)
+    checker.check_once()
+    minutes_of_calls(month, start_s=MONDAY_S + 28 * DAY_S + 4 * HOUR_S + 60, n=11, latency_ms=400, seed=1)
+    clock.advance(HOUR_S)
+    assert "11 calls came too late" in checker.check_once().sentence
+
+
+def test_another_process_at_work_is_not_disturbed(month: MemoryStore) -> None:
+    """While another process holds the state, its last verdict is published."""
+    drift.save_reference(month, drift.fit_reference(month, until_unix_ns=(MONDAY_S + 28 * DAY_S) * NS))
+    month.sealed_blob("drift-state").is_locked = True
+    seen: list[Verdict] = []
+    drift.Checker(month, clock=FrozenClock(), publish=seen.append).check_once()
+    assert seen[0].status is DriftStatus.UNKNOWN
+    assert month.blobs["drift-state"].writes == 0
+
+
+def test_a_reference_survives_the_way_to_disk(month: MemoryStore) -> None:
+    """A reference read back is the one written; other bytes and newer versions are refused."""
+    reference = drift.fit_reference(month, until_unix_ns=(MONDAY_S + 28 * DAY_S) * NS)
+    data = reference.to_bytes()
+    again = drift.Reference.from_bytes(data)
+    assert again.to_bytes() == data
+    assert again.reference_id == reference.reference_id
+    with pytest.raises(DriftInputError, match="not a reference"):
+        drift.Reference.from_bytes(b"{}")
+    with pytest.raises(DriftInputError, match="not a reference"):
+        drift.Reference.from_bytes(b"\x00\xff")
+    with pytest.raises(DriftInputError, match="version 99"):
+        drift.Reference.from_bytes(data.replace(b'"version":1', b'"version":99', 1))
+
+
+def test_a_damaged_state_is_one_error(month: MemoryStore) -> None:
+    """A state that does not decode raises with the way out; a damaged verdict is unknown."""
+    drift.save_reference(month, drift.fit_reference(month, until_unix_ns=(MONDAY_S + 28 * DAY_S) * NS))
+    month.sealed_blob("drift-state").write(b"{")
+    with pytest.raises(DriftInputError, match="not a state"):
+        drift.Checker(month, clock=FrozenClock(), publish=lambda _: None).check_once()
+    month.sealed_blob("drift-verdict").write(b"[]")
+    assert drift.last_verdict(month).status is DriftStatus.UNKNOWN
+
+
+def test_the_thread_reports_its_errors() -> None:
+    """A failing pass is told to the hook, and the thread goes on until it is stopped."""
+    import threading
+
+    store, told = MemoryStore(), threading.Event()
+    store.sealed_blob("drift-reference").write(b"{}")
+    checker = drift.Checker(
+        store, clock=FrozenClock(), publish=lambda _: None, on_internal_error=lambda where, error: told.set()
+    )
+    checker.start(0.01)
+    checker.start(0.01)
+    assert told.wait(5)
+    checker.stop(5)
+
+
+def test_timeline_cuts_time_into_parts() -> None:
+    """Series have a value per part with calls and NaN for parts without."""
+    store = MemoryStore()
+    minutes_of_calls(store, start_s=MONDAY_S, n=120, latency_ms=400, seed=1)
+    series = drift.timeline(store, since_unix_ns=MONDAY_S * NS, until_unix_ns=(MONDAY_S + 240) * NS, points=4)
+    latency = next(one for one in series if one.name == "model.response_latency_ms")
+    assert latency.calls == (60, 60, 0, 0)
+    assert 300 < latency.values[0] < 500
+    assert np.isnan(latency.values[3])
