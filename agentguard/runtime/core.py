@@ -151,7 +151,11 @@ class Runtime(Services):
         self.background.stop(left_s() / 2)
         result = self.sink.close(left_s())
         is_logged = self.journal.close(left_s())
-        self.state.close()
+        if self.engine is None:
+            self.state.close()
+        else:
+            # Policies stay in force, and ask it: it is shared now and closed with the process.
+            self.state.flush()
         return result._replace(is_complete=result.is_complete and is_logged)
 
     def __enter__(self) -> Self:

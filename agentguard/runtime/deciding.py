@@ -69,9 +69,9 @@ def _killed(call: KnownCall) -> Decision | None:
         order = call.services.state.kill.find(
             f"agent:{call.agent}", f"{call.spec.governed_as}:{call.model or call.spec.name}"
         )
-    except StoreError as error:
+    except Exception as error:
         call.services.health("state.kill", error)
-        return undecided(f"the kill switch: {error}")
+        return undecided(f"the kill switch: {type(error).__name__}")
     if order is None:
         return None
     return Decision(
@@ -92,7 +92,7 @@ def put_on_record(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
         if record.decision.record is RecordMode.REQUIRED and record.decision.is_allowed:
             return record._replace(decision=undecided("the decision could not be recorded"))
         return record
-    call.is_recorded = True
+    call.is_recorded = call.is_recorded or record.decision.is_allowed
     return record
 
 

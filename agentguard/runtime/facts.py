@@ -37,12 +37,12 @@ class CallFacts(dict[str, object]):
     def __contains__(self, name: object) -> bool:
         """Whether the fact has a value."""
         try:
-            self[name]
+            self[name]  # type: ignore[index]
         except KeyError:
             return False
         return True
 
-    def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
+    def get(self, name: str, default: object = None) -> object:
         """The value of a fact, or the default where it is missing."""
         try:
             return self[name]

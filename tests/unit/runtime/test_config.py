@@ -111,6 +111,6 @@ def test_pyproject_table_counts_and_the_nearest_file_wins(tmp_path: Path) -> Non
 def test_broken_file_is_one_line(content: bytes, tmp_path: Path) -> None:
     """A file that is no TOML, no text, or has a wrong type is one clear problem."""
     (tmp_path / "agentguard.toml").write_bytes(content)
-    with pytest.raises(ConfigurationError, match="agentguard.toml: ") as caught:
+    with pytest.raises(ConfigurationError, match=r"agentguard\.toml: ") as caught:
         load_config(environ={}, folder=tmp_path)
     assert "\n" not in caught.value.problems[0]
