@@ -1,0 +1,369 @@
+"""The journal: durability modes, group commit, rotation, gaps, forks, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from agentguard.audit import (
+    Answer,
+    DecisionJournal,
+    JournalLimits,
+    Question,
+    StoredEvent,
+    read_decisions,
+    read_entries,
+    verify,
+)
+from agentguard.audit.disk import Disk
+from agentguard.errors import AuditError
+from agentguard.seal import Keystore
+from agentguard.values import Effect, RecordMode
+from tests.support.clock import FrozenClock
+from tests.support.decisions import SLOW, decision, open_journal, write_log
+
+Log = tuple[Path, Keystore]
+
+
+def ids(log: Log) -> list[str]:
+    """The ids of all decisions, in order."""
+    return [entry.record.decision_id for entry in read_decisions(*log)]
+
+
+class FaultyDisk(Disk):
+    """A disk that fails the next operations of a kind, as listed."""
+
+    def __init__(self) -> None:
+        self.write_errors: list[int] = []
+        self.sync_errors: list[int] = []
+        self.truncate_errors: list[int] = []
+        self.part = 0
+
+    def write(self, fd: int, data: bytes) -> None:
+        if self.write_errors:
+            os.write(fd, data[: self.part])
+            raise OSError(self.write_errors.pop(0), "test")
+        super().write(fd, data)
+
+    def sync(self, fd: int) -> None:
+        if self.sync_errors:
+            raise OSError(self.sync_errors.pop(0), "test")
+        super().sync(fd)
+
+    def truncate(self, fd: int, length: int) -> None:
+        if self.truncate_errors:
+            raise OSError(self.truncate_errors.pop(0), "test")
+        super().truncate(fd, length)
+
+
+def test_required_is_on_disk_when_append_returns(log: Log) -> None:
+    """Another reader sees the record at once, before any flush."""
+    journal = open_journal(*log)
+    for number in range(3):
+        journal.append(decision(number))
+        assert ids(log)[-1] == f"{number:016x}"
+    assert journal.close(5.0)
+    assert verify(*log).is_good
+
+
+def test_async_is_written_within_the_window(log: Log) -> None:
+    """The thread writes what nobody waits for."""
+    journal = open_journal(*log)
+    journal.append(decision(1, mode=RecordMode.ASYNC))
+    deadline = time.monotonic() + 5
+    while not ids(log) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert ids(log) == [f"{1:016x}"]
+    assert journal.close(5.0)
+
+
+def test_checkpoints_come_by_time(log: Log) -> None:
+    """A written record has a checkpoint within the interval, without anybody asking."""
+    journal = open_journal(*log, limits=JournalLimits(window_s=0.01, checkpoint_interval_s=0.05))
+    journal.append(decision(1))
+    deadline = time.monotonic() + 5
+    while (
+        verify(*log).of(Question.UNANCHORED_TAIL).answer is not Answer.OK and time.monotonic() < deadline
+    ):
+        time.sleep(0.02)
+    assert verify(*log).of(Question.UNANCHORED_TAIL).answer is Answer.OK
+    assert journal.close(5.0)
+
+
+def test_flush_brings_everything_to_disk(log: Log) -> None:
+    """After flush nothing is queued."""
+    journal = open_journal(*log)
+    for number in range(100):
+        journal.append(decision(number, mode=RecordMode.ASYNC))
+    assert journal.flush(5.0)
+    assert len(ids(log)) == 100
+    assert journal.close(5.0)
+
+
+def test_flush_and_close_without_records_make_no_file(log: Log) -> None:
+    """A journal that was never used leaves nothing behind."""
+    journal = open_journal(*log)
+    assert journal.flush(1.0)
+    assert journal.close(1.0)
+    assert journal.close(1.0)
+    assert list((log[0] / "dec").iterdir()) == []
+    assert verify(*log).is_good
+
+
+def test_threads_share_one_sync(log: Log) -> None:
+    """Thirty-two threads of required records: at least ten records a sync, all there, in one chain."""
+    journal = open_journal(*log)
+    journal.append(decision(0))
+    before, synced = journal.stored, journal.syncs
+    barrier = threading.Barrier(32)
+
+    class SlowSync(Disk):
+        def sync(self, fd: int) -> None:
+            time.sleep(0.001)  # A disk of its own speed: the figure must not hang on this machine's.
+            super().sync(fd)
+
+    journal._committer._disk = journal._committer._file._disk = SlowSync()
+
+    def work(thread: int) -> None:
+        barrier.wait()
+        for number in range(12):
+            journal.append(decision(1000 * (thread + 1) + number))
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert journal.stored - before == 32 * 12
+    assert (journal.stored - before) / (journal.syncs - synced) >= 10
+    assert journal.close(5.0)
+    assert len(set(ids(log))) == 32 * 12 + 1
+    assert verify(*log).is_good
+
+
+def test_the_event_loop_goes_on(log: Log) -> None:
+    """While a required record is brought to a slow disk, the loop keeps its pace."""
+
+    class SlowSync(Disk):
+        def sync(self, fd: int) -> None:
+            time.sleep(0.15)
+            super().sync(fd)
+
+    journal = open_journal(*log, disk=SlowSync())
+
+    async def main() -> float:
+        worst, last = 0.0, time.monotonic()
+        tasks = [asyncio.create_task(journal.append_async(decision(number))) for number in range(5)]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0.001)
+            now = time.monotonic()
+            worst, last = max(worst, now - last), now
+        await asyncio.gather(*tasks)
+        return worst
+
+    assert asyncio.run(main()) < 0.1
+    assert len(ids(log)) == 5
+    assert journal.close(5.0)
+
+
+def test_coroutines_learn_of_a_failure(log: Log) -> None:
+    """A required record that cannot be written raises in the coroutine that waits."""
+    seen: list[str] = []
+    disk = FaultyDisk()
+    journal = open_journal(*log, disk=disk, on_internal_error=lambda where, error: seen.append(where))
+    journal.append(decision(0))
+    disk.write_errors = [errno.ENOSPC]
+    with pytest.raises(AuditError, match="could not be brought to disk"):
+        asyncio.run(journal.append_async(decision(1)))
+    asyncio.run(journal.append_async(decision(2)))
+    assert journal.close(5.0)
+    assert ids(log) == [f"{0:016x}", f"{2:016x}"]
+    assert seen == ["audit.write"]
+
+
+@pytest.mark.parametrize("part", [0, 1, 150])
+def test_a_full_disk(log: Log, part: int) -> None:
+    """A write that fails, wholly or in the middle, denies its record and harms no other."""
+    disk = FaultyDisk()
+    journal = open_journal(*log, disk=disk, on_internal_error=lambda where, error: None)
+    journal.append(decision(0))
+    disk.write_errors, disk.part = [errno.ENOSPC], part
+    with pytest.raises(AuditError, match="could not be brought to disk"):
+        journal.append(decision(1))
+    journal.append(decision(2))
+    assert journal.close(5.0)
+    assert ids(log) == [f"{0:016x}", f"{2:016x}"]
+    assert verify(*log).is_good
+
+
+def test_a_sync_that_fails_is_never_tried_again(log: Log) -> None:
+    """After EIO the batch goes to a new file, together with what was not yet synced; each record comes once."""
+    disk = FaultyDisk()
+    journal = open_journal(*log, disk=disk, on_internal_error=lambda where, error: None)
+    journal.append(decision(0))
+    journal.append(decision(1, mode=RecordMode.ASYNC))
+    time.sleep(0.1)
+    disk.sync_errors = [errno.EIO]
+    journal.append(decision(2))
+    journal.append(decision(3))
+    assert journal.close(5.0)
+    assert ids(log) == [f"{number:016x}" for number in range(4)]
+    assert len(list((log[0] / "dec").iterdir())) == 2
+    assert verify(*log).is_good
+
+
+def test_a_sync_that_fails_where_nothing_can_be_cut(log: Log) -> None:
+    """Records that stand in the left file and in the next one are read once, and verify knows."""
+    disk = FaultyDisk()
+    journal = open_journal(*log, disk=disk, on_internal_error=lambda where, error: None)
+    journal.append(decision(0))
+    disk.sync_errors, disk.truncate_errors = [errno.EIO], [errno.EIO]
+    journal.append(decision(1))
+    assert journal.close(5.0)
+    assert ids(log) == [f"{0:016x}", f"{1:016x}"]
+    assert verify(*log).is_good
+
+
+def test_preferred_runs_on_and_counts(log: Log) -> None:
+    """A preferred record that cannot be made durable is counted and told, not raised."""
+    seen: list[str] = []
+    disk = FaultyDisk()
+    journal = open_journal(*log, disk=disk, on_internal_error=lambda where, error: seen.append(where))
+    journal.append(decision(0))
+    disk.write_errors = [errno.ENOSPC]
+    journal.append(decision(1, mode=RecordMode.PREFERRED))
+    assert (journal.preferred_failures, seen) == (1, ["audit.write", "audit.append"])
+    journal.append(decision(2, mode=RecordMode.PREFERRED))
+    assert journal.close(5.0)
+    assert ids(log) == [f"{0:016x}", f"{2:016x}"]
+
+
+def test_losses_are_counted_and_written(log: Log) -> None:
+    """What the queue cannot hold is a gap record in the next frame."""
+    journal = open_journal(*log, limits=SLOW._replace(queue_records_max=5, window_s=60.0))
+    for number in range(12):
+        journal.append(decision(number, mode=RecordMode.ASYNC))
+    assert journal.dropped == {"queue full": 7}
+    assert journal.close(5.0)
+    gaps = [e for e in read_entries(*log) if isinstance(e, StoredEvent) and e.kind == "journal.gap"]
+    assert [(gap.details["reason"], gap.details["count"]) for gap in gaps] == [("queue full", 7)]
+    report = verify(*log)
+    assert report.is_good
+    assert report.of(Question.GAPS).answer is Answer.NOTED
+    assert "7 records were dropped" in report.of(Question.GAPS).sentence
+
+
+def test_files_rotate(log: Log) -> None:
+    """A full file is closed in order, and the next one begins; the order is kept."""
+    journal = open_journal(*log, limits=SLOW._replace(journal_bytes_max=4000))
+    for number in range(30):
+        journal.append(decision(number))
+    assert journal.close(5.0)
+    assert len(list((log[0] / "dec").iterdir())) > 3
+    assert sorted(ids(log)) == [f"{number:016x}" for number in range(30)]
+    report = verify(*log)
+    assert report.is_good
+    assert report.of(Question.UNANCHORED_TAIL).answer is Answer.OK
+
+
+def test_after_close(log: Log) -> None:
+    """A closed journal denies required records and counts the others."""
+    journal = write_log(*log, range(2))
+    with pytest.raises(AuditError, match="closed"):
+        journal.append(decision(3))
+    journal.append(decision(4, mode=RecordMode.ASYNC))
+    assert journal.dropped == {"after close": 1}
+
+
+def test_events_are_chained(log: Log) -> None:
+    """Loads, refusals and kills stand between the decisions, durable where asked."""
+    journal = open_journal(*log, clock=FrozenClock())
+    journal.append_event("policy.loaded", {"revision": "ab"}, is_durable=True)
+    entry = [e for e in read_entries(*log) if isinstance(e, StoredEvent)][-1]
+    assert (entry.kind, entry.details) == ("policy.loaded", {"revision": "ab"})
+    journal.append_event("kill.set", {"scope": "all"})
+    assert journal.close(5.0)
+    kinds = [e.kind for e in read_entries(*log) if isinstance(e, StoredEvent)]
+    assert kinds == ["journal.open", "policy.loaded", "kill.set", "journal.close"]
+
+
+def test_a_crash_shows_as_admitted_without_outcome(log: Log) -> None:
+    """A call that was admitted and never ended is a gap, and no bad verdict."""
+    journal = open_journal(*log)
+    journal.append(decision(1, effect=Effect.ALLOW))
+    journal.append(decision(2, effect=Effect.ALLOW))
+    journal.append(decision(2, effect=Effect.ALLOW, point="outcome", outcome="ok"))
+    journal._committer._file.abandon()
+    report = verify(*log)
+    assert report.is_good
+    line = report.of(Question.GAPS)
+    assert (line.answer, line.findings[0].decision_id) == (Answer.NOTED, f"{1:016x}")
+
+
+def test_a_fork_gets_its_own_file(log: Log) -> None:
+    """Parent and child go on, each in its own journal; nothing is lost and nothing comes twice."""
+    journal = open_journal(*log, limits=SLOW._replace(window_s=60.0))
+    journal.append(decision(1))
+    journal.append(decision(2, mode=RecordMode.ASYNC))
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            journal.append(decision(3))
+            journal.append(decision(4, mode=RecordMode.ASYNC))
+            status = 0 if journal.close(5.0) else 2
+        finally:
+            os._exit(status)
+    journal.append(decision(5))
+    assert os.waitpid(child, 0)[1] == 0
+    assert journal.close(5.0)
+    assert sorted(ids(log)) == [f"{number:016x}" for number in range(1, 6)]
+    assert len(list((log[0] / "dec").iterdir())) == 2
+    assert verify(*log).is_good
+
+
+def test_two_writers_share_the_ledger(log: Log) -> None:
+    """Journals of several processes have their checkpoints in one chain."""
+    first, second = open_journal(*log), open_journal(*log)
+    for number in range(5):
+        first.append(decision(number))
+        second.append(decision(100 + number))
+    assert first.close(5.0)
+    assert second.close(5.0)
+    report = verify(*log)
+    assert report.is_good
+    assert (report.journals, report.decisions) == (2, 10)
+
+
+def test_nothing_readable_on_disk(log: Log) -> None:
+    """Neither rule nor tool nor reason nor decision id stands in clear in any file."""
+    write_log(*log, range(3))
+    for path in log[0].rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            for needle in (b"refund", b"PAY-1", b"amount", b"support", f"{1:016x}".encode()):
+                assert needle not in data, (path, needle)
+            assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_refused_folder(log: Log) -> None:
+    """A decision folder that others may write to is refused, and required records are denied."""
+    journal = open_journal(*log, on_internal_error=lambda where, error: None)
+    (log[0] / "dec").chmod(0o777)
+    with pytest.raises(AuditError, match="could not be brought to disk"):
+        journal.append(decision(1))
+    (log[0] / "dec").chmod(0o700)
+    journal.append(decision(2))
+    assert journal.close(5.0)
+
+
+def test_the_door() -> None:
+    """The journal offers what the port asks for."""
+    for name in ("append", "flush", "close", "append_async", "append_event"):
+        assert callable(getattr(DecisionJournal, name))
