@@ -51,6 +51,8 @@ class CheckerConfig:
     """Windows read at once while catching up: it bounds memory."""
     late_windows: int = 3
     """Closed windows that are looked at again to count late calls."""
+    described_s_max: float = 7 * 86_400.0
+    """How far back the calls are read that describe an alarm: it bounds each pass of a long one."""
     history_max: int = 500
     """Alarms kept."""
 
@@ -309,7 +311,8 @@ class Checker:
         for tier, model in ((watch.drift, reference.drift), (watch.incident, reference.incident)):
             if tier is None or model is None or tier.active is None:
                 continue
-            since = tier.active.change_window * model.window_s * 10**9
+            change = tier.active.change_window * model.window_s * 10**9
+            since = max(change, now - int(self._config.described_s_max * 1e9))
             profile = read_profile(self._store, since_unix_ns=since, until_unix_ns=now, agent=reference.agent)
             return alarm_verdict(reference, model, tier.active, profile, now)
         return _quiet_verdict(reference, watch, now)
