@@ -36,15 +36,60 @@ SCHEMA: dict[str, str] = {
 }
 KEYS = ("a", "b", "k", "in_it", "zz")
 _INTS = (0, 1, -1, 2, 3, 5, 7, 10, 100, 2**31, 2**53, 2**53 + 1, 2**62, 2**63 - 1, -(2**63), -(2**53) - 1)
-_DOUBLES = (0.0, -0.0, 1.0, -1.0, 0.5, 2.5, 3.0, 1e3, 1e-3, 1e15, 1e300, -1e300, 9007199254740992.0, 0.1, 1e6, 123456.75)
-_TEXTS = ("", "a", "b", "A", "ab", "abc", "sql", "é", "😀", "aé😀", " a ", "1", "-5", "1.5", "true", "x/y", "10h", "\n", "ß\u00a0")
+_DOUBLES = (
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    2.5,
+    3.0,
+    1e3,
+    1e-3,
+    1e15,
+    1e300,
+    -1e300,
+    9007199254740992.0,
+    0.1,
+    1e6,
+    123456.75,
+)
+_TEXTS = (
+    "",
+    "a",
+    "b",
+    "A",
+    "ab",
+    "abc",
+    "sql",
+    "é",
+    "😀",
+    "aé😀",
+    " a ",
+    "1",
+    "-5",
+    "1.5",
+    "true",
+    "x/y",
+    "10h",
+    "\n",
+    "ß\u00a0",
+)
 _BYTES = (b"", b"a", b"ab", b"\xff", "é".encode())
 _SPANS = ("0s", "1s", "90s", "1h", "-1h30m", "1.5s", "250ms", "24h", "1us", "-2ms")
 _MOMENTS = (
     "1970-01-01T00:00:00Z", "2024-02-29T23:59:59.5Z", "2026-03-01T12:00:00+01:00", "1969-12-31T23:59:59.999Z",
     "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2025-10-26T01:30:00Z", "2000-12-31T00:00:00-08:00",
 )  # fmt: skip
-_ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "+05:30", "-08:00", "Australia/Lord_Howe")
+_ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Kolkata",
+    "+05:30",
+    "-08:00",
+    "Australia/Lord_Howe",
+)
 _PATTERNS = (
     "a", "^a", "a$", "^$", "a|b", "[a-c]+", "(ab)*c", "\\\\d+", "\\\\w", "\\\\s", "^.{2,3}$", "(?i)AB", "\\\\bsql\\\\b", ".",
     "[^a]", "a?b", "x*", "(a|ab)(c|bcd)?", "[[:alpha:]]", "(?s).", "é", "\\\\.", "^(?:a|b)+?$",
@@ -113,7 +158,9 @@ class Generator:
     def _moment(self) -> datetime:
         r = self.random
         start = datetime(1900, 1, 1, tzinfo=UTC)
-        return start + timedelta(seconds=r.randrange(0, 200 * 365 * 86400), milliseconds=r.choice((0, 0, 1, 500)))
+        return start + timedelta(
+            seconds=r.randrange(0, 200 * 365 * 86400), milliseconds=r.choice((0, 0, 1, 500))
+        )
 
     def plain(self, depth: int) -> Any:
         """A value of unknown type."""
@@ -144,7 +191,9 @@ class Generator:
     def condition(self) -> Pair:
         """One expression of some type, mostly a bool."""
         self.variables = []
-        kind = self.random.choice(("bool",) * 12 + ("int", "double", "string", "dyn", "list<int>", "duration", "timestamp"))
+        kind = self.random.choice(
+            ("bool",) * 12 + ("int", "double", "string", "dyn", "list<int>", "duration", "timestamp")
+        )
         return self.make(kind, self.random.randrange(1, 5))
 
     def make(self, of: str, depth: int) -> Pair:
@@ -170,7 +219,12 @@ class Generator:
         if of.startswith("map<"):
             return self._map(of, depth)
         if r.random() < 0.06:
-            return self._join(f"({{}} ? {{}} : {{}})", self.make("bool", depth - 1), self.make(of, depth - 1), self.make(of, depth - 1))
+            return self._join(
+                "({} ? {} : {})",
+                self.make("bool", depth - 1),
+                self.make(of, depth - 1),
+                self.make(of, depth - 1),
+            )
         chosen = options.get(of)
         return r.choice(chosen)(depth - 1) if chosen else self._leaf(of)
 
@@ -210,7 +264,9 @@ class Generator:
                 if r.random() < 0.5:
                     key = r.choice(KEYS)
                     return self._same(f"args.{key}" if r.random() < 0.7 else f"args['{key}']")
-                return self._join("dyn({})", self._leaf(r.choice(("int", "double", "string", "bool", "null"))))
+                return self._join(
+                    "dyn({})", self._leaf(r.choice(("int", "double", "string", "bool", "null")))
+                )
         if of.startswith("list<"):
             inner = of[5:-1]
             return self._bracket([self._leaf(inner) for _ in range(r.randrange(1, 4))])
@@ -247,13 +303,45 @@ class Generator:
     def _compare(self, depth: int) -> Pair:
         r = self.random
         operator = r.choice(("<", "<=", ">", ">="))
-        kind = r.choice(("int", "int", "double", "string", "bytes", "bool", "timestamp", "duration", "mixed", "dyn", "dyn", "dyn"))
-        return self._relation(operator, kind, depth, ("int", "double", "string", "bool", "timestamp", "dyn", "int"))
+        kind = r.choice(
+            (
+                "int",
+                "int",
+                "double",
+                "string",
+                "bytes",
+                "bool",
+                "timestamp",
+                "duration",
+                "mixed",
+                "dyn",
+                "dyn",
+                "dyn",
+            )
+        )
+        return self._relation(
+            operator, kind, depth, ("int", "double", "string", "bool", "timestamp", "dyn", "int")
+        )
 
     def _equal(self, depth: int) -> Pair:
         r = self.random
         operator = r.choice(("==", "!="))
-        kind = r.choice(("int", "double", "string", "bool", "mixed", "dyn", "dyn", "dyn", "list<int>", "list<string>", "map<string, int>", "timestamp"))
+        kind = r.choice(
+            (
+                "int",
+                "double",
+                "string",
+                "bool",
+                "mixed",
+                "dyn",
+                "dyn",
+                "dyn",
+                "list<int>",
+                "list<string>",
+                "map<string, int>",
+                "timestamp",
+            )
+        )
         others = ("int", "double", "string", "bool", "null", "list<int>", "map<string, int>", "dyn", "string")
         return self._relation(operator, kind, depth, others)
 
@@ -263,7 +351,9 @@ class Generator:
             left, right = self.make("int", depth), self.make("double", depth)
             if r.random() < 0.5:
                 left, right = right, left
-            return Pair(f"({left.ours} {operator} {right.ours})", f"(dyn({left.cel}) {operator} dyn({right.cel}))")
+            return Pair(
+                f"({left.ours} {operator} {right.ours})", f"(dyn({left.cel}) {operator} dyn({right.cel}))"
+            )
         if kind == "dyn":
             left, right = self.make("dyn", depth), self.make(r.choice(others), depth)
             if r.random() < 0.3:
@@ -279,13 +369,25 @@ class Generator:
                 kind = r.choice(("int", "string", "double"))
                 return self._join("({} in {})", self.make(kind, depth), self.make(f"list<{kind}>", depth))
             case 2:
-                return self._join("({} in {})", self.make("string", depth), self.make("map<string, int>", depth))
+                return self._join(
+                    "({} in {})", self.make("string", depth), self.make("map<string, int>", depth)
+                )
             case 3:
-                return self._join("({} in {})", self.make("dyn", depth), self.make(r.choice(("list<int>", "list<string>", "list<double>")), depth))
+                return self._join(
+                    "({} in {})",
+                    self.make("dyn", depth),
+                    self.make(r.choice(("list<int>", "list<string>", "list<double>")), depth),
+                )
             case 4:
-                return self._join("({} in {})", self.make(r.choice(("int", "string", "dyn")), depth), self.make("dyn", depth))
+                return self._join(
+                    "({} in {})",
+                    self.make(r.choice(("int", "string", "dyn")), depth),
+                    self.make("dyn", depth),
+                )
             case 5:
-                return self._join("({} in {})", self.make("dyn", depth), self._same(r.choice(("args", "m", "mi", "lm"))))
+                return self._join(
+                    "({} in {})", self.make("dyn", depth), self._same(r.choice(("args", "m", "mi", "lm")))
+                )
             case 6:
                 return self._join("({} in mi)", self.make("int", depth))
             case _:
@@ -294,7 +396,17 @@ class Generator:
 
     def _macro(self, depth: int) -> Pair:
         r = self.random
-        source_kind = r.choice(("list<int>", "list<int>", "list<string>", "list<double>", "dyn", "map<string, int>", "list<map<string, string>>"))
+        source_kind = r.choice(
+            (
+                "list<int>",
+                "list<int>",
+                "list<string>",
+                "list<double>",
+                "dyn",
+                "map<string, int>",
+                "list<map<string, string>>",
+            )
+        )
         source = self.make(source_kind, depth - 1)
         if source_kind == "dyn":
             # The reference's checker sometimes loses that such a source is dyn.
@@ -316,7 +428,9 @@ class Generator:
                 return self._join(f"(size({{}}.filter({name}, {{}})) > {r.randrange(3)})", source, test)
             if macro == "map":
                 result = self.make("int", depth - 1)
-                return self._join(f"({{}}.map({name}, {{}}) == {{}})", source, result, self.make("list<int>", depth - 1))
+                return self._join(
+                    f"({{}}.map({name}, {{}}) == {{}})", source, result, self.make("list<int>", depth - 1)
+                )
             return self._join(f"{{}}.{macro}({name}, {{}})", source, test)
         finally:
             self.variables.pop()
@@ -327,7 +441,9 @@ class Generator:
         if r.random() < 0.3:
             return self._join(f"{{}}.matches('{r.choice(_PATTERNS)}')".replace("{2,3}", "{{2,3}}"), target)
         name = r.choice(("startsWith", "endsWith", "contains"))
-        return self._join(f"{{}}.{name}({{}})", target, self.make(r.choice(("string", "string", "dyn")), depth - 1))
+        return self._join(
+            f"{{}}.{name}({{}})", target, self.make(r.choice(("string", "string", "dyn")), depth - 1)
+        )
 
     def _int_arithmetic(self, depth: int) -> Pair:
         operator = self.random.choice("+-*/%")
@@ -358,12 +474,16 @@ class Generator:
         r = self.random
         kind = r.choice(("size", "size", "int", "index", "member"))
         if kind == "size":
-            target = self.make(r.choice(("string", "list<int>", "list<string>", "map<string, int>", "bytes", "dyn")), depth)
+            target = self.make(
+                r.choice(("string", "list<int>", "list<string>", "map<string, int>", "bytes", "dyn")), depth
+            )
             return self._join(r.choice(("size({})", "{}.size()")), target)
         if kind == "int":
             return self._join("int({})", self.make(r.choice(("double", "string", "int", "timestamp")), depth))
         if kind == "index":
-            return self._join("{}[{}]", self.make("list<int>", depth), self.make(r.choice(("int", "dyn")), depth - 1))
+            return self._join(
+                "{}[{}]", self.make("list<int>", depth), self.make(r.choice(("int", "dyn")), depth - 1)
+            )
         return self._same(f"m.{r.choice(KEYS)}" if r.random() < 0.5 else f"m['{r.choice(KEYS)}']")
 
     def _part(self, depth: int) -> Pair:
@@ -371,7 +491,20 @@ class Generator:
         if r.random() < 0.35:
             name = r.choice(("getHours", "getMinutes", "getSeconds", "getMilliseconds"))
             return self._join(f"{{}}.{name}()", self.make("duration", depth))
-        name = r.choice(("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes", "getSeconds", "getMilliseconds"))
+        name = r.choice(
+            (
+                "getFullYear",
+                "getMonth",
+                "getDate",
+                "getDayOfMonth",
+                "getDayOfWeek",
+                "getDayOfYear",
+                "getHours",
+                "getMinutes",
+                "getSeconds",
+                "getMilliseconds",
+            )
+        )
         zone = f"'{r.choice(_ZONES)}'" if r.random() < 0.5 else ""
         # Zone data before 1970 differs between time zone data bases; facts are the moments tested.
         target = self._same(r.choice(("ts", "ts2"))) if zone else self.make("timestamp", depth)
@@ -385,9 +518,14 @@ class Generator:
     def _string_call(self, depth: int) -> Pair:
         r = self.random
         if r.random() < 0.5:
-            return self._join(f"{{}}.{r.choice(('lowerAscii', 'upperAscii', 'trim'))}()", self.make(r.choice(("string", "string", "dyn")), depth))
+            return self._join(
+                f"{{}}.{r.choice(('lowerAscii', 'upperAscii', 'trim'))}()",
+                self.make(r.choice(("string", "string", "dyn")), depth),
+            )
         if r.random() < 0.3:
-            return self._join(r.choice(("{}[{}]",)), self.make("list<string>", depth), self.make("int", depth - 1))
+            return self._join(
+                r.choice(("{}[{}]",)), self.make("list<string>", depth), self.make("int", depth - 1)
+            )
         kind = r.choice(("int", "bool", "string", "double", "timestamp", "duration", "bytes", "string"))
         return self._join("string({})", self.make(kind, depth) if kind != "double" else self._leaf("double"))
 
@@ -413,7 +551,13 @@ class Generator:
         r = self.random
         match r.randrange(7):
             case 0:
-                return self._join("dyn({})", self.make(r.choice(("int", "double", "string", "bool", "list<int>", "timestamp", "duration")), depth))
+                return self._join(
+                    "dyn({})",
+                    self.make(
+                        r.choice(("int", "double", "string", "bool", "list<int>", "timestamp", "duration")),
+                        depth,
+                    ),
+                )
             case 1:
                 return self._same(f"dy.{r.choice(KEYS)}")
             case 2:
@@ -421,7 +565,12 @@ class Generator:
             case 3:
                 return self._join("dy[{}]", self.make(r.choice(("int", "string")), depth - 1))
             case 4:
-                return self._join("[{}, {}][{}]", self.make("int", depth - 1), self.make("string", depth - 1), self._same(str(r.randrange(3))))
+                return self._join(
+                    "[{}, {}][{}]",
+                    self.make("int", depth - 1),
+                    self.make("string", depth - 1),
+                    self._same(str(r.randrange(3))),
+                )
             case 5:
                 return self._join("args[{}]", self._leaf("string"))
             case _:
@@ -463,4 +612,9 @@ class Generator:
         key, inner = of[4:-1].split(", ", 1)
         if self.random.random() < 0.5 or key != "string":
             return self._leaf(of)
-        return self._braces([(f"'{k}'", self.make(inner, depth - 1)) for k in self.random.sample(KEYS, self.random.randrange(1, 3))])
+        return self._braces(
+            [
+                (f"'{k}'", self.make(inner, depth - 1))
+                for k in self.random.sample(KEYS, self.random.randrange(1, 3))
+            ]
+        )

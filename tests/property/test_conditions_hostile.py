@@ -47,7 +47,7 @@ def _only_documented(source: str) -> None:
         condition = Condition.compile(source, SCHEMA)
         condition.evaluate({})
     except PolicyDocumentError as error:
-        assert error.problems
+        assert error.problems  # noqa: PT017
         for problem in error.problems:
             assert problem.line >= 1
             assert problem.column >= 1
@@ -134,7 +134,19 @@ def test_a_source_that_is_no_text(source: Any) -> None:
         Condition.compile(source, SCHEMA)
 
 
-@pytest.mark.parametrize("schema", [{"n": "integer"}, {"n": ""}, {"n": None}, {"n": "list<"}, {"n": "map<double, int>"}, {5: "int"}, None, {"n": "list<" * 100}])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"n": "integer"},
+        {"n": ""},
+        {"n": None},
+        {"n": "list<"},
+        {"n": "map<double, int>"},
+        {5: "int"},
+        None,
+        {"n": "list<" * 100},
+    ],
+)
 def test_a_schema_that_is_none(schema: Any) -> None:
     """Types that do not exist, and schemas that are no mapping."""
     with pytest.raises(PolicyDocumentError):
@@ -218,8 +230,8 @@ def _loop() -> dict[str, Any]:
 
 _VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 2**63, 2**70, 10**5000, 0.5, float("nan"), float("inf"), -float("inf"), "", "a", "\ud800", "a" * 100_000, b"x", bytearray(b"x"),
-    [], ["a"], [None], [float("nan")], [2**80], (1, "a"), {"a"}, {}, {"a": 1}, {1: 2, True: 3}, {None: 1}, {1.5: 1}, {"a": float("inf")}, {"b": {"c": 1}},
-    datetime(2024, 1, 1), timedelta(days=999_999_999), timedelta.min, datetime.min, object(), object, len, _Hostile(), [_Hostile()], {"a": _Hostile()},
+    [], ["a"], [None], [float("nan")], [2**80], (1, "a"), {"a"}, {}, {"a": 1}, {1: 2, True: 3}, {None: 1}, {1.5: 1}, {"a": float("inf")}, {"b": {"c": 1}},  # noqa: F601
+    datetime(2024, 1, 1), timedelta(days=999_999_999), timedelta.min, datetime.min, object(), object, len, _Hostile(), [_Hostile()], {"a": _Hostile()},  # noqa: DTZ001, DTZ901
     _AlwaysEqual("zz"), [_AlwaysEqual("zz")], _Liar(a=1), _Endless(), _Number(1), _Color.RED, _Level.LOW, _deep(), _loop(), range(3), iter([1]), 1j, Exception("x"),
 )  # fmt: skip
 
@@ -243,8 +255,8 @@ def test_hostile_values_give_an_answer_or_an_evaluation_error(source: str) -> No
             try:
                 condition.evaluate(chosen)
             except PolicyEvaluationError as error:
-                assert "secret" not in str(error)
-                assert len(str(error)) < 400
+                assert "secret" not in str(error)  # noqa: PT017
+                assert len(str(error)) < 400  # noqa: PT017
             assert time.perf_counter() - begin < SECONDS_MAX
 
 
@@ -266,7 +278,19 @@ def test_a_value_that_claims_to_equal_everything_does_not() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("source", ["args.a > 5", "args.a <= 5", "!(args.a > 5)", "args.a == 5", "args.a != 5", "args.a in [1, 2]", "args.a < d", "[args.a] == [1]"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "args.a > 5",
+        "args.a <= 5",
+        "!(args.a > 5)",
+        "args.a == 5",
+        "args.a != 5",
+        "args.a in [1, 2]",
+        "args.a < d",
+        "[args.a] == [1]",
+    ],
+)
 def test_numbers_that_are_not_finite_are_errors(source: str, value: float) -> None:
     """NaN and infinity slip past no comparison: each is an evaluation error."""
     with pytest.raises(PolicyEvaluationError, match="not finite"):
@@ -285,7 +309,7 @@ def test_patterns_that_blow_up_elsewhere_stay_linear(text: str) -> None:
         try:
             condition.evaluate({"args": {"a": text}})
         except PolicyEvaluationError as error:
-            assert "too long" in str(error)
+            assert "too long" in str(error)  # noqa: PT017
     assert time.perf_counter() - begin < SECONDS_MAX * 2
 
 

@@ -128,10 +128,8 @@ def _holds(condition: str, before: str, after: str) -> bool:
             return before in (_BEGIN, "\n")
         case "m$":
             return after in (_END, "\n")
-        case "b":
-            return (before in _WORD) != (after in _WORD)
         case _:
-            return (before in _WORD) == (after in _WORD)
+            return (before in _WORD) != (after in _WORD)
 
 
 class Pattern:
