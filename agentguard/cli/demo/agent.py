@@ -51,6 +51,15 @@ TOOLS: tuple[Mapping[str, object], ...] = tuple(
 ORDER_PATTERN = re.compile(r"\b[A-Z]-\d{1,6}\b")
 
 
+class DeskCall(NamedTuple):
+    """One tool call that ran."""
+
+    tool: str
+    arguments: Mapping[str, object]
+    call_id: str
+    """Of the guarded call; empty for the agent without agentguard."""
+
+
 @dataclass
 class Desk:
     """The business behind the tools, in memory: what really happened is read from here."""
@@ -60,10 +69,13 @@ class Desk:
     lookups: int = 0
     refunds_usd: list[float] = field(default_factory=list)
     mails: list[str] = field(default_factory=list)
+    calls: list[DeskCall] = field(default_factory=list)
+    """Everything that was done, in order."""
 
     def lookup_order(self, order_id: str) -> str:
         """Say where an order is."""
         self.lookups += 1
+        self._note("lookup_order", order_id=order_id)
         if order_id in self.broken_orders:
             raise TimeoutError("the order database did not answer")
         return (
@@ -73,12 +85,18 @@ class Desk:
     def refund(self, order_id: str, amount_usd: float) -> str:
         """Pay money back."""
         self.refunds_usd.append(amount_usd)
+        self._note("refund", order_id=order_id, amount_usd=amount_usd)
         return f"USD {amount_usd:.2f} paid back for {order_id}"
 
     def send_mail(self, to: str, body: str) -> str:
         """Write to a customer."""
         self.mails.append(body)
+        self._note("send_mail", to=to, body=body)
         return f"mail sent to {to}"
+
+    def _note(self, tool: str, **arguments: object) -> None:
+        span = agentguard.current()
+        self.calls.append(DeskCall(tool, arguments, span.call_id if span is not None else ""))
 
 
 class Agent(NamedTuple):

@@ -21,6 +21,10 @@ class ControlArms:
         self._running: dict[str, subprocess.Popen[str]] = {}
 
     def __enter__(self) -> Self:
+        """Begin with none running."""
+        return self
+
+    def start(self) -> None:
         """Start them, in the background of a machine with few cores."""
         for arm in ARMS:
             self._running[arm] = subprocess.Popen(
@@ -30,7 +34,6 @@ class ControlArms:
                 text=True,
                 env=_clean_environment(),
             )
-        return self
 
     def result(self, arm: str) -> Mapping[str, Any]:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -44,6 +45,12 @@ def misspelt_rule(stage: Stage, _: ControlArms) -> Exhibit:
 
 def candidate_policy(stage: Stage, _: ControlArms) -> Exhibit:
     """Try a stricter policy on what the agent did during the demo."""
+    call = {
+        "point": "tool.before",
+        "tool": {"name": "refund"},
+        "args": {"order_id": "B-2077", "amount_usd": 85.0},
+    }
+    (stage.folder / "call.json").write_text(json.dumps(call), encoding="utf-8")
     report = stage.replay(stage.folder / "candidate")
     return Exhibit(
         title="A stricter policy, tried before anyone enables it",
@@ -53,7 +60,7 @@ def candidate_policy(stage: Stage, _: ControlArms) -> Exhibit:
                 f"{report.calls} tool calls that ran."
             ),
         ),
-        command="agentguard policy replay --candidate candidate",
+        command="agentguard policy eval candidate -i call.json",
         is_as_promised=0 < report.blocked < report.calls and report.unknown == 0,
         figures={"would_block": report.blocked, "of": report.calls, "unknown": report.unknown},
     )

@@ -22,8 +22,8 @@ from agentguard.cli.demo.stage import Stage, open_stage
 
 _OWN_AGENT = (
     ("pip install agentguard", ""),
-    ("agentguard init", "makes a key, an encrypted store, starter policies"),
-    ("agentguard doctor", "says what is set up, once @agentguard.tool stands on a function"),
+    ("agentguard init", "key, encrypted store, starter policies; then decorate"),
+    ("agentguard doctor", "says what is set up and what is not"),
 )
 
 
@@ -59,6 +59,9 @@ def play(folder: Path, *, is_kept: bool, output_format: str, model: str) -> bool
                 finding = scene(stage)
             findings.append(finding)
             page.scene(number, finding)
+            if number == 1:
+                # Not before: the first scene measures latencies, and wants the machine for itself.
+                arms.start()
         exhibits = []
         for what, show in EXHIBITS:
             with page.working(what):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -81,6 +82,11 @@ class _Http(ThreadingHTTPServer):
     # Requests that hang on purpose must not hold up the end.
     block_on_close = False
     receiver: Receiver
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over clients that hang up; anything else is a fault of this file and is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):

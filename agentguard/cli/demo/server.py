@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -126,6 +127,11 @@ class ModelServer:
 class _Http(ThreadingHTTPServer):
     daemon_threads = True
     model_server: ModelServer
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over clients that hang up; anything else is a fault of this file and is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):

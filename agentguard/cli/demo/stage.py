@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
+import logging
 import os
 import random
 import statistics
@@ -35,7 +35,7 @@ from agentguard.review import RecordedCall, ReplayReport, replay
 from agentguard.runtime import SystemClock
 from agentguard.seal import FileKey, create_key_file
 from agentguard.store import Store
-from agentguard.values import Point, SpanRecord, Verdict
+from agentguard.values import Point, Verdict
 from agentguard.values import attributes as names
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ store = "store"
 key = "file:key"
 policies = "policies"
 drift_interval_s = 0
-capture = "redacted"
 """
 
 
@@ -187,6 +186,10 @@ class Stage:
         checker = Checker(self.store, clock=self.clock, publish=self.publish, config=config)
         return checker.check_once()
 
+    def restart_watch(self) -> None:
+        """Let the checker forget what it saw: it knows nothing until enough new calls have come."""
+        self.check_drift(self.now())
+
     def last_decision(self, rule_id: str) -> StoredDecision | None:
         """Find the newest decision that this rule made, in the decision log on disk."""
         found = [
@@ -221,15 +224,24 @@ class Stage:
         return "; ".join(str(damage) for damage in query.damage.first)
 
     def replay(self, candidate: Path) -> ReplayReport:
-        """Ask another bundle about each tool call that the store has, as it was recorded."""
+        """
+        Ask another bundle about each tool call that ran.
+
+        Arguments come from the desk's own book: content is not recorded unless it is asked for.
+        """
         decided = {
             entry.record.call_id: entry.record.decision
             for entry in read_decisions(self.store.folder, self.store.keystore)
             if entry.record.point == Point.TOOL_BEFORE
         }
         calls = [
-            RecordedCall(Point.TOOL_BEFORE, _facts_of(span), decided.get(span.call_id), span.call_id)
-            for span in self.store.query().spans(kind="tool")
+            RecordedCall(
+                Point.TOOL_BEFORE,
+                {"tool.name": call.tool, "args": call.arguments, "agent.name": "support"},
+                decided.get(call.call_id),
+                call.call_id,
+            )
+            for call in self.desk.calls
         ]
         return replay(load_bundle([candidate]), calls)
 
@@ -277,8 +289,6 @@ def open_stage(folder: Path, model: str) -> Iterator[Stage]:
             environment="demo",
             drift_interval_s=0,
             export=receiver.url,
-            # Arguments are kept, redacted: the dry run of another policy needs them.
-            capture="redacted",
         )
         try:
             assert runtime is not None, "agentguard is enabled"
@@ -290,18 +300,6 @@ def open_stage(folder: Path, model: str) -> Iterator[Stage]:
 def open_with_key(folder: Path, key: Path) -> Store:
     """Open a store with a key file, for reading."""
     return Store.open(folder, provider=FileKey(key), clock=SystemClock())
-
-
-def _facts_of(span: SpanRecord) -> dict[str, object]:
-    """Put together what a recorded tool call says of itself; what was not recorded stays unknown."""
-    facts: dict[str, object] = {
-        "tool.name": span.attributes.get(names.TOOL_NAME, ""),
-        "agent.name": span.attributes.get(names.AGENT_NAME, ""),
-    }
-    arguments = span.attributes.get(names.TOOL_CALL_ARGUMENTS)
-    if isinstance(arguments, str):
-        facts["args"] = json.loads(arguments)
-    return facts
 
 
 def write_project(folder: Path) -> None:
@@ -318,13 +316,20 @@ def write_project(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet_environment() -> Iterator[None]:
-    """Hide the user's own settings and proxies, so that the demo touches nothing but its folder."""
+    """
+    Hide the user's own settings and proxies, so that the demo touches nothing but its folder.
+
+    The runtime's log lines are silenced too: that the backend hangs is part of the play.
+    """
     hidden = {
         name: os.environ.pop(name)
         for name in list(os.environ)
         if name.startswith(("AGENTGUARD_", "OTEL_")) or name.upper().endswith("_PROXY")
     }
+    logger = logging.getLogger("agentguard")
+    was_disabled, logger.disabled = logger.disabled, True
     try:
         yield
     finally:
         os.environ.update(hidden)
+        logger.disabled = was_disabled

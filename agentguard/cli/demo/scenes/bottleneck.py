@@ -58,7 +58,7 @@ def play(stage: Stage) -> Finding:
         ),
         command="agentguard stats",
         caught=rise > _SLOWDOWN and flushed.is_complete and flushed.dropped == 0 and arrived >= stored > 0,
-        short=f"{rise:.1f}x slower at 8; {arrived} of {stored} spans kept",
+        short=f"{rise:.1f}x slower at 8; {stored - arrived} spans lost",
         figures={
             "latency_ms": latency_ms,
             "dropped": flushed.dropped,

@@ -47,7 +47,7 @@ def play(stage: Stage) -> Finding:
         and len(mails) == 1
         and in_clear == 0
         and bool(named),
-        short="key stopped, card masked, tampering named",
+        short="key stopped, card masked, edit named",
         figures={"bare_leaks": leaked, "leaks": got_out, "mails_sent": len(mails), "found_on_disk": in_clear},
     )
 

@@ -1,0 +1,5 @@
+"""`python -m agentguard`: the command line."""
+
+from agentguard.cli import main
+
+main()
