@@ -19,6 +19,7 @@ from agentguard.seal._files import (
     write_file_atomic,
     write_new_file,
 )
+from agentguard.seal._keyring import keyring_backend
 from agentguard.seal._keystore import STORE_FILE, Keystore, Slot, create_keystore, open_keystore
 from agentguard.seal._providers import (
     EnvironmentKey,
@@ -63,6 +64,7 @@ __all__ = [
     "create_key_file",
     "create_keystore",
     "ensure_private_folder",
+    "keyring_backend",
     "open_box",
     "open_keystore",
     "open_regular",

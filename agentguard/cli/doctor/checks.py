@@ -11,7 +11,6 @@ import platform
 import shutil
 import socket
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -189,7 +188,7 @@ def _policies(place: Place) -> Iterator[Finding]:
         Level.OK,
         f"{len(bundle.rules)} rules in {len(bundle.policies)} documents, revision {bundle.revision[:12]}",
     )
-    idle = [rule.rule_id for rule in bundle.rules if str(rule.mode) != "enforce"]
+    idle = [rule.id for rule in bundle.rules if str(rule.mode) != "enforce"]
     if idle:
         yield Finding("policies", Level.WARN, f"NOT ENFORCED (warn or shadow): {', '.join(idle[:10])}")
 
@@ -272,17 +271,15 @@ def _clock(place: Place) -> Iterator[Finding]:
 
 def _keyring(_place: Place) -> Iterator[Finding]:
     """Name a keyring that keeps its secrets in clear: it is refused as a key provider."""
-    if "keyring" not in sys.modules:
-        try:
-            import keyring
-        except ImportError:
-            return
-    else:
-        keyring = sys.modules["keyring"]
-    backend = type(keyring.get_keyring()).__name__
-    if backend in {"PlaintextKeyring", "Keyring"} and "plain" in backend.lower():
+    from agentguard.seal import keyring_backend
+
+    found = keyring_backend()
+    if found is None:
+        return
+    name, is_plaintext = found
+    if is_plaintext:
         yield Finding(
-            "keyring", Level.WARN, f"{backend} keeps secrets in clear and is refused as a key provider"
+            "keyring", Level.WARN, f"{name} keeps secrets in clear, and is refused as a key provider"
         )
     else:
-        yield Finding("keyring", Level.OK, f"{backend} is installed and not used")
+        yield Finding("keyring", Level.OK, f"{name} is installed and not used")
