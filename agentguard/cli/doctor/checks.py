@@ -199,7 +199,7 @@ def _decisions(place: Place) -> Iterator[Finding]:
     from agentguard.audit import verify
 
     report = verify(place.config.store, place.open_keystore())
-    if report.is_intact:
+    if report.is_good:
         yield Finding("decisions", Level.OK, "the decision log verifies")
     else:
         yield Finding(
