@@ -69,6 +69,10 @@ class Outlet:
         """Whether the disk refused, and it is too early to ask again."""
         return bool(self.trouble) and time.monotonic_ns() < self._retry_ns
 
+    def retry_now(self) -> None:
+        """Ask the disk again at once, although it refused just now."""
+        self._retry_ns = 0
+
     def due_in_s(self, idle_s: float) -> float:
         """Seconds until something is to be done: a sync, or another try."""
         now = time.monotonic_ns()

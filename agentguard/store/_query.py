@@ -189,15 +189,22 @@ class Query:
         span of them can be the next one.
         """
         waiting = sorted(self._start_ranges(wanted), key=lambda pair: -pair[0])
-        heap: list[tuple[int, str, int, Iterator[tuple[int, str, SpanRecord]], SpanRecord]] = []
-        opened = 0
+        heap: list[Any] = []
+        opened, given_start, given = 0, 0, set[tuple[str, str, str]]()
         for start_max, path in [*waiting, (None, None)]:
             while heap and (start_max is None or -heap[0][0] > start_max):
-                _, _, number, rest, span = heapq.heappop(heap)
-                yield span
-                _push(heap, rest, number)
+                _, _, number, rest, writer, span = heapq.heappop(heap)
+                # A disk error may have made the writer write a span into two files:
+                # both copies start at the same time, so they come one after the other.
+                if span.start_unix_ns != given_start:
+                    given_start, given = span.start_unix_ns, set()
+                identity = (writer, span.trace_id, span.span_id)
+                if identity not in given:
+                    given.add(identity)
+                    yield span
+                _push(heap, rest, number, writer)
             if path is not None:
-                _push(heap, self._sorted_segment(path, wanted, limit), opened)
+                _push(heap, self._sorted_segment(path, wanted, limit), opened, path.name[:16])
                 opened += 1
 
     def _sorted_segment(
@@ -454,12 +461,12 @@ class _Sequences:
         return rows[skipped:] if skipped else rows
 
 
-def _push(heap: list[Any], rest: Iterator[tuple[int, str, SpanRecord]], number: int) -> None:
+def _push(heap: list[Any], rest: Iterator[tuple[int, str, SpanRecord]], number: int, writer: str) -> None:
     """Put the next span of a segment on the heap."""
     following = next(rest, None)
     if following is not None:
         start, span_id, span = following
-        heapq.heappush(heap, (-start, span_id, number, rest, span))
+        heapq.heappush(heap, (-start, span_id, number, rest, writer, span))
 
 
 def _by_start(found: tuple[int, str, Row, Any]) -> int:

@@ -297,7 +297,9 @@ class SegmentFile:
             return None
         end = found[0] + found[1] + TRAILER_BYTES
         if end < size:
-            self._note("damaged", found[0] + found[1], size - end, "there are bytes that the footer does not name")
+            self._note(
+                "damaged", found[0] + found[1], size - end, "there are bytes that the footer does not name"
+            )
         data = self._pread(*found)
         head = unpack_frame_head(data, 0)
         if (

@@ -262,7 +262,7 @@ class SegmentWriter:
             self._wake.put(None)
             thread.join(max(deadline - time.monotonic(), 0))
         if thread is None or not thread.is_alive():
-            self._finish()
+            self._finish(deadline)
         result = self._result(is_complete=self.pending == 0)
         sealing = self._sealing_thread
         if sealing is not None:
@@ -370,13 +370,19 @@ class SegmentWriter:
         self._bytes_out += size
         return bodies
 
-    def _finish(self) -> None:
+    def _finish(self, deadline: float) -> None:
         """Write the rest, close the file and seal it; the thread has ended."""
         outlet = self._outlet
         assert outlet is not None
         try:
-            self._flush_wanted += 1
-            self._step()
+            while True:
+                outlet.retry_now()
+                self._flush_wanted += 1
+                self._step()
+                left_s = deadline - time.monotonic()
+                if not (outlet.trouble and left_s > 0):
+                    break
+                time.sleep(min(self.config.retry_interval_s, left_s))
             outlet.close()
             if self.config.is_sealing:
                 outlet.seal_own()

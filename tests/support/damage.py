@@ -283,7 +283,7 @@ def _file_games() -> Iterator[Hostile]:
         def foreign(folder: Path, number: int = number) -> None:
             path = _segments(folder)[number]
             other = folder.parent / "other" / "seg"
-            path.write_bytes(sorted(other.glob("*.ags"))[0].read_bytes())
+            path.write_bytes(min(other.glob("*.ags")).read_bytes())
 
         yield Hostile(f"foreign-{number}", foreign)
 
