@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -48,6 +49,9 @@ TOOLS: tuple[Mapping[str, object], ...] = tuple(
 )
 """What the model is told of the tools."""
 
+_DATABASE_S = 0.004
+"""How long a tool waits for its database."""
+
 ORDER_PATTERN = re.compile(r"\b[A-Z]-\d{1,6}\b")
 
 
@@ -66,15 +70,19 @@ class Desk:
 
     broken_orders: frozenset[str] = frozenset()
     """Orders on which the database fails."""
-    lookups: int = 0
     refunds_usd: list[float] = field(default_factory=list)
     mails: list[str] = field(default_factory=list)
     calls: list[DeskCall] = field(default_factory=list)
-    """Everything that was done, in order."""
+    """Everything that was asked of the desk, in order."""
+
+    @property
+    def lookups(self) -> int:
+        """How often an order was looked up."""
+        return sum(call.tool == "lookup_order" for call in self.calls)
 
     def lookup_order(self, order_id: str) -> str:
         """Say where an order is."""
-        self.lookups += 1
+        time.sleep(_DATABASE_S)
         self._note("lookup_order", order_id=order_id)
         if order_id in self.broken_orders:
             raise TimeoutError("the order database did not answer")
@@ -84,12 +92,14 @@ class Desk:
 
     def refund(self, order_id: str, amount_usd: float) -> str:
         """Pay money back."""
+        time.sleep(_DATABASE_S)
         self.refunds_usd.append(amount_usd)
         self._note("refund", order_id=order_id, amount_usd=amount_usd)
         return f"USD {amount_usd:.2f} paid back for {order_id}"
 
     def send_mail(self, to: str, body: str) -> str:
         """Write to a customer."""
+        time.sleep(_DATABASE_S)
         self.mails.append(body)
         self._note("send_mail", to=to, body=body)
         return f"mail sent to {to}"

@@ -25,10 +25,12 @@ class Behaviour:
     """Median length of an answer in words."""
     words_spread: float = 0.25
     """Standard deviation of the logarithm of the length."""
-    first_word_ms: float = 2.0
+    first_word_ms: float = 14.0
     """Milliseconds until the first word."""
-    word_ms: float = 0.12
+    word_ms: float = 0.3
     """Milliseconds for each further word."""
+    thinks_aloud: bool = False
+    """Whether it explains itself before it calls a tool."""
     says_usage: bool = True
     """Whether the answer carries token counts."""
     finish_reason: str = "stop"
@@ -42,13 +44,13 @@ class Behaviour:
 TESTED = Behaviour()
 """The version that was tested before release."""
 
-DRIFTED = Behaviour(words_median=72, first_word_ms=6.0, word_ms=0.22, tokens_max=36)
+DRIFTED = Behaviour(words_median=72, first_word_ms=22.0, word_ms=0.35, thinks_aloud=True, tokens_max=36)
 """The version that the provider put behind the same name: longer and slower."""
 
 NO_USAGE = Behaviour(says_usage=False, finish_reason="end_turn")
 """A gateway in front of the model that strips token counts and renames a field's value."""
 
-BUSY = Behaviour(words_median=24, first_word_ms=9.0, is_seat_bound=True)
+BUSY = Behaviour(words_median=24, first_word_ms=9.0, word_ms=0.12, is_seat_bound=True)
 """The tested version on a backend with two seats."""
 
 
@@ -57,6 +59,8 @@ class ToolRequest(NamedTuple):
 
     name: str
     arguments: Mapping[str, object]
+    words: tuple[str, ...] = ()
+    """What it says beside, for a version that thinks aloud."""
 
 
 class Text(NamedTuple):
@@ -109,12 +113,16 @@ def next_turn(
     if can_call_tools:
         request = _wanted_tool(question, results)
         if request is not None:
-            return request
-    opening = _opening(question, results)
+            return request._replace(words=_words([], behaviour, draw)) if behaviour.thinks_aloud else request
+    return Text(_words(_opening(question, results), behaviour, draw))
+
+
+def _words(opening: Sequence[str], behaviour: Behaviour, draw: random.Random) -> tuple[str, ...]:
+    """Talk, at the length of the version."""
     length = max(6, round(behaviour.words_median * draw.lognormvariate(0.0, behaviour.words_spread)))
     start = draw.randrange(len(_VOCABULARY))
     body = [_VOCABULARY[(start + i) % len(_VOCABULARY)] for i in range(max(0, length - len(opening)))]
-    return Text((*opening, *body))
+    return (*opening, *body)
 
 
 def count_tokens(value: object) -> int:

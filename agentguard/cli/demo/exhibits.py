@@ -153,7 +153,7 @@ def lost_spans(_: Stage, arms: ControlArms) -> Exhibit:
                 f"{ours['flush_s']:.2f} s, the rest was sent when the backend was back."
             ),
         ),
-        command="agentguard export otlp",
+        command="agentguard export otlp --endpoint URL",
         is_as_promised=lost > 0 and our_lost == 0,
         figures=dict(result),
     )

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
-from agentguard.cli.demo.brain import TESTED, Behaviour, Text, ToolRequest, Turn, count_tokens, next_turn
+from agentguard.cli.demo.brain import TESTED, Behaviour, ToolRequest, Turn, count_tokens, next_turn
 from agentguard.cli.demo.gateway import Upstream
 
 MODEL = "support-1"
@@ -170,7 +170,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._relay(server, server.upstream, request)
             return
         response_id, turn, behaviour, pace = server.decide(request)
-        output_tokens = count_tokens(" ".join(turn.words) if isinstance(turn, Text) else dict(turn.arguments))
+        output_tokens = count_tokens(" ".join(turn.words)) if turn.words else 0
+        if isinstance(turn, ToolRequest):
+            output_tokens += count_tokens(dict(turn.arguments))
         answer = _Answer(response_id, request, turn, behaviour, output_tokens)
         server.book(200, output_tokens)
         with server.seats if behaviour.is_seat_bound else nullcontext():
@@ -196,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, answer: _Answer, pace: float) -> None:
         behaviour = answer.behaviour
-        n_words = len(answer.turn.words) if isinstance(answer.turn, Text) else 4
+        n_words = len(answer.turn.words) or 4
         if not answer.request.get("stream"):
             time.sleep((behaviour.first_word_ms + n_words * behaviour.word_ms) * pace / 1e3)
             self._send_json(200, answer.whole())
@@ -273,10 +275,9 @@ class _Answer(NamedTuple):
 
     def whole(self) -> dict[str, object]:
         """Give the answer of a request without `stream`."""
-        message: dict[str, object] = {"role": "assistant", "content": None, "refusal": None}
-        if isinstance(self.turn, Text):
-            message["content"] = " ".join(self.turn.words)
-        else:
+        content = " ".join(self.turn.words) or None
+        message: dict[str, object] = {"role": "assistant", "content": content, "refusal": None}
+        if isinstance(self.turn, ToolRequest):
             message["tool_calls"] = [self._tool_call()]
         choice = {"index": 0, "message": message, "finish_reason": self.finish_reason, "logprobs": None}
         body = {**self._envelope("chat.completion"), "choices": [choice]}
@@ -284,16 +285,12 @@ class _Answer(NamedTuple):
 
     def chunks(self) -> Iterator[dict[str, object]]:
         """Give the events of a stream; the last one has usage only where the client asked for it."""
+        words = self.turn.words
+        for i in range(0, len(words), _WORDS_PER_CHUNK):
+            piece = " ".join(words[i : i + _WORDS_PER_CHUNK])
+            yield self._chunk({"role": "assistant", "content": piece} if i == 0 else {"content": f" {piece}"})
         if isinstance(self.turn, ToolRequest):
-            yield self._chunk(
-                {"role": "assistant", "content": None, "tool_calls": [{"index": 0, **self._tool_call()}]}
-            )
-        else:
-            words = self.turn.words
-            for i in range(0, len(words), _WORDS_PER_CHUNK):
-                piece = " ".join(words[i : i + _WORDS_PER_CHUNK])
-                delta = {"role": "assistant", "content": piece} if i == 0 else {"content": f" {piece}"}
-                yield self._chunk(delta)
+            yield self._chunk({"role": "assistant", "tool_calls": [{"index": 0, **self._tool_call()}]})
         yield self._chunk({}, self.finish_reason)
         options = self.request.get("stream_options") or {}
         if options.get("include_usage") and self.behaviour.says_usage:

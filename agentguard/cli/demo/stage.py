@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import logging
 import os
 import random
@@ -17,7 +18,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,6 +105,8 @@ class Stage:
         self.receiver = receiver
         self.is_real = is_real
         """Whether a real language model writes the answers."""
+        self._at_once = 1 if is_real else 4
+        self._customers = itertools.count(1)
         self.draw = random.Random(20)  # noqa: S311 - questions of customers, no secret
         self.desk = Desk()
         """What the guarded agent acts on."""
@@ -134,19 +138,20 @@ class Stage:
         """Make the guarded agent once more, with streamed answers."""
         return self._agent(self.desk, is_guarded=True, is_streaming=True)
 
-    def talk(self, question: str, *, labels: Mapping[str, str] | None = None) -> str:
+    def talk(self, question: str) -> str:
         """Let the guarded agent answer one customer."""
-        with agentguard.run(principal=f"customer-{self.draw.randrange(1000)}", labels=labels):
+        with agentguard.run(principal=f"customer-{next(self._customers)}"):
             return self.agent.answer(question)
 
     def serve(self, customers: int) -> None:
-        """Let the guarded agent answer some customers, one after the other."""
-        for question in questions(customers, self.draw):
-            self.talk(question)
+        """Let the guarded agent answer some customers, a few at a time."""
+        with ThreadPoolExecutor(self._at_once) as pool:
+            list(pool.map(self.talk, questions(customers, self.draw)))
 
     def serve_bare(self, customers: int) -> list[str]:
         """Let the agent without agentguard do the same; returns its answers."""
-        return [self.bare_agent.answer(question) for question in questions(customers, self.draw)]
+        with ThreadPoolExecutor(self._at_once) as pool:
+            return list(pool.map(self.bare_agent.answer, questions(customers, self.draw)))
 
     @property
     def store(self) -> Store:
