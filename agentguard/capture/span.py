@@ -109,6 +109,8 @@ class Span(RecordingSpan):
             price_usd = self._environment.price_usd
             if usage.cost_usd is None and price_usd is not None:
                 self._usage = usage = usage._replace(cost_usd=price_usd(usage))
+                if usage.cost_usd is not None and self._environment.profile != "compat":
+                    self._attributes[names.COST_SOURCE] = "local"
         owner = self._owner
         if owner is not None:
             # Not kept any longer: an ended span must not hold the ones above it in memory.

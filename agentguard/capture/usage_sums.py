@@ -222,3 +222,5 @@ def _write_usage(found: dict[str, AttributeValue], usage: Usage, profile: Profil
         if profile != "compat":
             _put(found, names.COST_AMOUNT, usage.cost_usd)
             _put(found, names.COST_CURRENCY, "USD")
+            # Where we priced it ourselves, the span says `local` already.
+            _put(found, names.COST_SOURCE, "provider")

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from typing import Final, Literal, TypeVar
 
 from agentguard.redaction._patterns import passes_luhn, passes_mod_97
-from agentguard.redaction._text import DETECTORS, is_marker, marker
+from agentguard.redaction._text import DETECTORS as _DETECTORS
+from agentguard.redaction._text import is_marker, marker
 from agentguard.redaction._walk import UNSEARCHED, Bounds, Detection, _Walk
 
 _T = TypeVar("_T")
 
-KINDS: Final[tuple[str, ...]] = tuple(sorted(DETECTORS))
+KINDS: Final[tuple[str, ...]] = tuple(sorted(_DETECTORS))
 """All kinds that can be asked for."""
 
 DEFAULT_BOUNDS: Final = Bounds()
@@ -30,7 +31,7 @@ _HASH_HEX_DIGITS: Final = 32
 def _checked(kinds: Sequence[str]) -> tuple[str, ...]:
     """Refuse kinds that do not exist: a misspelt kind would find nothing, in silence."""
     for kind in kinds:
-        if kind not in DETECTORS:
+        if kind not in _DETECTORS:
             error = ValueError(f"redaction: got unknown kind `{kind}`, expected one of {', '.join(KINDS)}")
             near = difflib.get_close_matches(kind, KINDS, n=1)
             if near:

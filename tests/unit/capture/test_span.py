@@ -374,6 +374,7 @@ def test_usage_of_a_model_call(make: Callable[..., CaptureEnvironment]) -> None:
         "gen_ai.usage.cache_write.input_tokens": 2,
         "gen_ai.usage.cost.amount": 0.5,
         "gen_ai.usage.cost.currency": "USD",
+        "gen_ai.usage.cost.source": "provider",
     }
     versions = {"compat": "1.41.0", "latest": "1.42.0-dev", "both": "1.41.0+1.42.0-dev"}
     for profile, more in (("compat", created), ("latest", written), ("both", created | written)):
@@ -456,12 +457,13 @@ def test_totals_from_many_threads(environment: CaptureEnvironment) -> None:
 
 def test_price(make: Callable[..., CaptureEnvironment]) -> None:
     """A price is looked up when the call ends; an unknown model has none, which is not zero."""
-    environment = make(price_usd=lambda usage: 0.125 if usage.model == "known" else None)
+    environment = make(profile="latest", price_usd=lambda usage: 0.125 if usage.model == "known" else None)
     for model, cost in (("known", 0.125), ("unknown", None)):
         span = Span(environment, "chat", "model")
         span.record_usage(Usage(1, 1, model=model))
         span.end()
         assert span.attributes.get("agentguard.cost.usd") == cost
+        assert span.attributes.get("gen_ai.usage.cost.source") == ("local" if cost else None)
 
 
 def test_retries(environment: CaptureEnvironment, clock: FrozenClock) -> None:
