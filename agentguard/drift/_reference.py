@@ -217,10 +217,12 @@ def _bounds(
     first, last, n = time_span(store, agent=agent)
     if not n:
         raise BaselineTooSmallError(f"reference: the store has no calls{f' of `{agent}`' if agent else ''}")
-    return (
-        first if since_unix_ns is None else since_unix_ns,
-        last + 1 if until_unix_ns is None else until_unix_ns,
-    )
+    # Where only one of both was given, and lies beyond the calls, there is nothing between: not upside down.
+    since = first if since_unix_ns is None else since_unix_ns
+    until = last + 1 if until_unix_ns is None else until_unix_ns
+    if until_unix_ns is None:
+        return since, max(until, since + 1)
+    return min(since, until - 1), until
 
 
 def fit_tiers(

@@ -1,0 +1,201 @@
+"""`agentguard drift` as a person uses it, on a real encrypted store."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from agentguard.cli._main import main
+from agentguard.cli.drift import sparkline
+from agentguard.seal import FileKey, create_key_file
+from agentguard.store import Store
+from agentguard.values import SpanRecord, attributes as names
+
+NS = 10**9
+
+
+class WallClock:
+    """Real time: the commands look back from now."""
+
+    def unix_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+
+class Source:
+    """A finished span."""
+
+    bytes_estimate = 500
+
+    def __init__(self, record: SpanRecord) -> None:
+        self._record = record
+
+    def record(self) -> SpanRecord:
+        return self._record
+
+
+def write_calls(store: Store, *, ended_before_s: float, n: int, latency_ms: float, seed: int) -> None:
+    """Write model calls, one a second, the last of which ended so long ago."""
+
+    def told(where: str, error: BaseException) -> None:
+        raise AssertionError(where) from error
+
+    rng = np.random.default_rng(seed)
+    writer = store.writer(resource={"service.name": "test"}, on_internal_error=told)
+    now = time.time_ns()
+    for i in range(n):
+        end = now - int((ended_before_s + n - i) * NS)
+        duration = int(rng.lognormal(0, 0.4) * latency_ms * 1e6)
+        attributes = {
+            names.AGENT_NAME: "support",
+            names.INPUT_TOKENS: int(rng.integers(100, 300)),
+            names.OUTPUT_TOKENS: 9,
+        }
+        span_id = f"{seed * 100_000 + i + 1:016x}"
+        writer.append(
+            Source(
+                SpanRecord(
+                    span_id * 2,
+                    span_id,
+                    "",
+                    "chat",
+                    "model",
+                    "client",
+                    end - duration,
+                    duration,
+                    "ok",
+                    "",
+                    attributes,
+                )
+            )
+        )
+    assert writer.close(30).is_complete
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> list[str]:
+    """A store with five quiet minutes an hour ago, and the options that name it."""
+    create_key_file(tmp_path / "key")
+    store = Store.create(tmp_path / "store", provider=FileKey(tmp_path / "key"), clock=WallClock())
+    write_calls(store, ended_before_s=3900, n=300, latency_ms=400, seed=1)
+    return ["--store", str(tmp_path / "store"), "--key", f"file:{tmp_path / 'key'}"]
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Run a command; return its exit status, output and errors."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    out = capsys.readouterr()
+    return int(end.value.code or 0), out.out, out.err
+
+
+def reopened(place: list[str]) -> Store:
+    """The same store, opened again."""
+    return Store.open(
+        Path(place[1]), provider=FileKey(Path(place[3].removeprefix("file:"))), clock=WallClock()
+    )
+
+
+def test_from_the_first_day_on(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Status without anything, fit, a check of slow calls that finds them, and status as JSON."""
+    status, out, err = run([*place, "drift", "status"], capsys)
+    assert status == 0
+    assert "unknown" in out
+    assert "drift fit" in err
+    status, _, err = run([*place, "drift", "check"], capsys)
+    assert status == 2
+    assert "no reference is stored" in err
+    status, out, _ = run([*place, "drift", "fit", "--until", "1h"], capsys)
+    assert status == 0
+    assert "300 calls in" in out
+    write_calls(reopened(place), ended_before_s=5, n=120, latency_ms=900, seed=2)
+    status, out, _ = run([*place, "drift", "check"], capsys)
+    assert status == 1
+    assert "model.response_latency_ms" in out
+    status, out, _ = run([*place, "drift", "check", "--format", "json"], capsys)
+    assert json.loads(out)["status"] == "drift"
+    status, out, _ = run([*place, "drift", "check", "--reference", "71m..68m", "--window", "68m..64m"], capsys)
+    assert status == 0
+    status, out, _ = run([*place, "drift", "status", "--format", "json"], capsys)
+    document = json.loads(out)
+    assert document["reference"]["calls"] == 300
+    assert {one["name"] for one in document["series"]} >= {"model.response_latency_ms", "model.error_rate"}
+    status, out, _ = run([*place, "drift", "status", "--over", "2h"], capsys)
+    assert "█" in out
+
+
+def test_a_checker_runs_on_a_real_store(place: list[str]) -> None:
+    """One pass over the encrypted store publishes drift; another process reads the verdict from the store."""
+    from agentguard import drift
+
+    store = reopened(place)
+    drift.save_reference(store, drift.fit_reference(store))
+    write_calls(store, ended_before_s=5, n=120, latency_ms=900, seed=2)
+    seen: list[object] = []
+    verdict = drift.Checker(store, clock=WallClock(), publish=seen.append).check_once()
+    assert seen == [verdict]
+    assert verdict.status.value == "drift"
+    assert drift.last_verdict(reopened(place)) == verdict
+
+
+def test_too_few_calls_are_refused(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A time without calls cannot be learnt from: one sentence, exit status 2."""
+    status, _, err = run([*place, "drift", "fit", "--since", "60s"], capsys)
+    assert status == 2
+    assert "expected at least 30" in err
+    assert "Traceback" not in err
+
+
+def test_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files without change give 0, with change 1, unusable ones 2; every format is readable."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for name, factor in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        path = tmp_path / f"{name}.parquet"
+        pd.DataFrame(
+            {"latency_ms": rng.lognormal(6, 0.5, 400) * factor, "tries": rng.poisson(0.2, 400)}
+        ).to_parquet(path)
+        paths.append(str(path))
+    assert run(["drift", "compare", paths[0], paths[1]], capsys)[0] == 0
+    status, out, _ = run(
+        ["drift", "compare", paths[0], paths[2], "--features", "latency_ms,tries:count"], capsys
+    )
+    assert status == 1
+    assert "drift" in out
+    status, out, _ = run(["drift", "compare", paths[0], paths[2], "--format", "json"], capsys)
+    assert json.loads(out)["features"][0]["verdict"] == "drift"
+    status, out, _ = run(["drift", "compare", paths[0], paths[2], "--format", "jsonl"], capsys)
+    assert len([json.loads(line) for line in out.splitlines()]) == 2
+    for bad in (["nothing.csv"], [paths[1], "--features", "nope"], [paths[1], "--features", "tries:cuont"]):
+        status, out, err = run(["drift", "compare", paths[0], *bad], capsys)
+        assert status == 2
+        assert out == ""
+        assert "Traceback" not in err
+    assert run(["drift", "compare", paths[0], paths[1], "--labels", "one"], capsys)[0] == 2
+
+
+def test_the_simulation(capsys: pytest.CaptureFixture[str]) -> None:
+    """The control arm prints both counts."""
+    status, out, _ = run(["drift", "simulate", "--seed", "1", "--format", "json"], capsys)
+    assert status == 0
+    assert json.loads(out)["ks_alarms"] > 150
+
+
+@pytest.mark.parametrize("text", ["yesterday", "5", "5y", "1h.."])
+def test_moments_are_refused_with_what_was_expected(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A time that is none is a usage error."""
+    status, _, err = run(["drift", "status", "--over", text], capsys)
+    assert status == 2
+    assert "expected 15m" in err
+
+
+def test_sparklines() -> None:
+    """Bars reach from 0 to the largest; nothing is a dot; all zeros are flat."""
+    assert sparkline([0.0, 4.0, float("nan")]) == "▁█·"
+    assert sparkline([0.0, 0.0]) == "▁▁"
+    assert sparkline([]) == ""
