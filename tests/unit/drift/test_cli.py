@@ -12,7 +12,8 @@ from agentguard.cli._main import main
 from agentguard.cli.drift import sparkline
 from agentguard.seal import FileKey, create_key_file
 from agentguard.store import Store
-from agentguard.values import SpanRecord, attributes as names
+from agentguard.values import SpanRecord
+from agentguard.values import attributes as names
 
 NS = 10**9
 
