@@ -16,7 +16,7 @@ from typing import Any
 
 from opentelemetry.context import create_key, get_current
 
-from agentguard.capture import Span, context_with, find_parent
+from agentguard.capture import Span, context_with, find_parent, narrower
 from agentguard.errors import ApprovalPending, CallDenied
 from agentguard.runtime.deciding import ask_people, decide, note, put_on_record, undecidable, undecided
 from agentguard.runtime.declaration import Declaration
@@ -48,7 +48,7 @@ class GuardedCall(KnownCall):
     Made by `begin`; ended exactly once by `finish`, `fail` or `abandon`.
     """
 
-    __slots__ = ("admission", "context")
+    __slots__ = ("admission", "content", "context")
 
     def __init__(
         self, services: Services, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -86,8 +86,10 @@ class GuardedCall(KnownCall):
             name = names.span_name(spec.operation, self.model)
         mirror = mirror_span(services.config.otel, name, spec.otel_kind, context)
         parent = find_parent(context)
+        mode = services.capture if spec.capture is None else narrower(services.capture, spec.capture)
+        self.content = services.content[mode]
         self.span = Span(
-            services.environment,
+            services.silent if mode == "none" else services.environment,
             name,
             spec.kind,
             otel_kind=spec.otel_kind,
@@ -294,10 +296,19 @@ class GuardedCall(KnownCall):
             self.span.abandon()
             self._end()
 
+    def _capture_content(self) -> None:
+        """Keep arguments and result, as far as the mode allows."""
+        kind = self.spec.kind
+        self.span.set_attributes(self.content.attributes(kind, self.arguments, is_input=True))
+        if self.is_ended and not self.error_type:
+            self.span.set_attributes(self.content.attributes(kind, self.result, is_input=False))
+
     def _end(self, *, is_error: bool = False) -> None:
         """End the span, count, and record the outcome. Nothing here reaches the caller."""
         services, span, spec = self.services, self.span, self.spec
         try:
+            if self.content.is_on:
+                self._capture_content()
             span.end()
             usage = span.usage
             tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0

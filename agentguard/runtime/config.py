@@ -36,6 +36,8 @@ class Config:
     policies: tuple[Path, ...]
     capture: str
     capture_bytes_max: int
+    prices: str
+    """Path, or empty."""
     otel: str
     semconv: str
     export: str

@@ -11,13 +11,25 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from agentguard.audit import DecisionJournal
-from agentguard.capture import CaptureEnvironment, RandomIds, SpanLimits
+from agentguard.capture import (
+    CAPTURE_MODES,
+    CaptureEnvironment,
+    ContentCapture,
+    PriceTable,
+    RandomIds,
+    SpanLimits,
+    narrower,
+    otel_upper_bound,
+    parse_prices,
+)
 from agentguard.errors import ConfigurationError
+from agentguard.redaction import KINDS
 from agentguard.runtime.background import Background
 from agentguard.runtime.calls import GuardedCall, begin
 from agentguard.runtime.clock import SystemClock
@@ -28,7 +40,7 @@ from agentguard.runtime.opening import open_store
 from agentguard.runtime.services import Services
 from agentguard.state import Approvers, MachineState
 from agentguard.store import Store, WriterConfig
-from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord
+from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord, SpanSource
 from agentguard.version import __version__
 
 if TYPE_CHECKING:
@@ -76,21 +88,39 @@ class Runtime(Services):
         self.state = MachineState.open(
             self.store.folder, self.store.keystore, self.clock, on_internal_error=self.health
         )
-        self.environment = CaptureEnvironment(
-            clock=self.clock,
-            ids=self.ids,
-            sink=self.sink.append,
-            on_internal_error=self.health,
-            profile=config.semconv,  # type: ignore[arg-type] # checked by the settings
-            limits=SpanLimits(attribute_chars_max=max(config.capture_bytes_max, 1024)),
-            scope_version=__version__,
-            captures_messages=config.capture == "full",
+        self.capture = narrower(
+            config.capture,  # type: ignore[arg-type] # checked by the settings
+            otel_upper_bound(os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT")),
         )
+        self.content = {
+            mode: ContentCapture(
+                mode, bytes_max=config.capture_bytes_max, kinds=KINDS, on_internal_error=self.health
+            )
+            for mode in CAPTURE_MODES
+        }
+        prices = _prices(config)
+        self.environment = self._environment(self.sink.append, prices)
+        self.silent = self._environment(_not_kept, prices)
         self.is_closed = False
         self._lock = threading.Lock()
         self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
         self.background = Background(self)
         self._say_what_is_in_force()
+
+    def _environment(self, sink: Callable[[SpanSource], object], prices: PriceTable) -> CaptureEnvironment:
+        """Say what all spans with one sink share."""
+        config = self.config
+        return CaptureEnvironment(
+            clock=self.clock,
+            ids=self.ids,
+            sink=sink,
+            on_internal_error=self.health,
+            profile=config.semconv,  # type: ignore[arg-type] # checked by the settings
+            limits=SpanLimits(attribute_chars_max=max(config.capture_bytes_max, 1024)),
+            scope_version=__version__,
+            captures_messages=self.capture == "full",
+            price_usd=prices.price_usd,
+        )
 
     # One call
 
@@ -224,6 +254,21 @@ def _dependency_facts(store: Store) -> tuple[int, int]:
         return 0, 0
     found = json.loads(content)
     return int(found["vulnerable"]), int(found["age_days_max"])
+
+
+def _prices(config: Config) -> PriceTable:
+    """Make the table of prices: the built-in one, under the user's."""
+    if not config.prices:
+        return PriceTable()
+    try:
+        text = Path(config.prices).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"prices: `{config.prices}` cannot be read: {error}") from None
+    return PriceTable(parse_prices(text, config.prices))
+
+
+def _not_kept(_span: SpanSource) -> None:
+    """Take a span that nobody asked to keep."""
 
 
 def _resource(config: Config) -> dict[str, str]:

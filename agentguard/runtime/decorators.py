@@ -17,6 +17,7 @@ from agentguard.wrapping import wrap
 
 if TYPE_CHECKING:
     # Only the type: this file is loaded by `import agentguard`.
+    from agentguard.capture import CaptureMode
     from agentguard.values import AttributeValue
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,7 +51,7 @@ def tool(
     name: str | None = None,
     effect: ToolEffect = "write",
     description: str = "",
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> Callable[[F], F]: ...
 def tool(
@@ -60,7 +61,7 @@ def tool(
     name: str | None = None,
     effect: ToolEffect = "write",
     description: str = "",
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> F | Callable[[F], F]:
     """
@@ -109,7 +110,7 @@ def agent(
     version: str = "",
     description: str = "",
     conversation_id: str | Callable[..., str] | None = None,
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> Callable[[F], F]: ...
 def agent(
@@ -120,7 +121,7 @@ def agent(
     version: str = "",
     description: str = "",
     conversation_id: str | Callable[..., str] | None = None,
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> F | Callable[[F], F]:
     """
@@ -172,7 +173,7 @@ def model(
     model: str = "",
     operation: str = "chat",
     usage: Callable[[Any], object] | None = None,
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> Callable[[F], F]: ...
 def model(
@@ -184,7 +185,7 @@ def model(
     model: str = "",
     operation: str = "chat",
     usage: Callable[[Any], object] | None = None,
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> F | Callable[[F], F]:
     """
@@ -237,7 +238,7 @@ def workflow(function: F, /) -> F: ...
 def workflow(
     *,
     name: str | None = None,
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> Callable[[F], F]: ...
 def workflow(
@@ -245,7 +246,7 @@ def workflow(
     /,
     *,
     name: str | None = None,
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> F | Callable[[F], F]:
     """
@@ -277,7 +278,7 @@ def retriever(function: F, /) -> F: ...
 def retriever(
     *,
     name: str | None = None,
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> Callable[[F], F]: ...
 def retriever(
@@ -285,7 +286,7 @@ def retriever(
     /,
     *,
     name: str | None = None,
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> F | Callable[[F], F]:
     """
@@ -320,7 +321,7 @@ def guard(
     kind: str = "tool",
     name: str | None = None,
     effect: ToolEffect = "write",
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> Callable[[F], F]: ...
 def guard(
@@ -330,7 +331,7 @@ def guard(
     kind: str = "tool",
     name: str | None = None,
     effect: ToolEffect = "write",
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> F | Callable[[F], F]:
     """

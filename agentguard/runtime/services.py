@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from agentguard.audit import DecisionJournal
-from agentguard.capture import CaptureEnvironment, RandomIds
+from agentguard.capture import CaptureEnvironment, CaptureMode, ContentCapture, RandomIds
 from agentguard.runtime.config import Config
 from agentguard.runtime.health import Health
 from agentguard.state import Approvers, MachineState
@@ -27,11 +27,16 @@ class Services:
     health: Health
     engine: Engine | None
     """None where no policies are loaded."""
+    capture: CaptureMode
+    """The setting, within what OpenTelemetry's own switch allows."""
     revision: str
     """Of the bundle in force; empty where none is."""
     approvers: Approvers
     """Who may approve, from the documents in force."""
     environment: CaptureEnvironment
+    silent: CaptureEnvironment
+    """For callables with `capture="none"`: spans hold the trace together and are not kept."""
+    content: Mapping[CaptureMode, ContentCapture]
     store: Store
     sink: SpanSink
     journal: DecisionJournal

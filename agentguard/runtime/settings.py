@@ -162,6 +162,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Longest recorded content of one call, in bytes; what is longer is cut.",
     ),
     Setting(
+        "prices",
+        text,
+        "",
+        "TOML file of prices in US dollars for a million tokens, over the built-in table; an unknown model has no cost.",
+        is_path=True,
+    ),
+    Setting(
         "otel",
         one_of("auto", "isolated"),
         "auto",

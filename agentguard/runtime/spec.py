@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentguard.capture import CaptureMode
 from agentguard.runtime.arguments import Binder
 from agentguard.runtime.declaration import Declaration, ToolEffect
 from agentguard.values import AttributeValue, Point
@@ -46,7 +47,7 @@ class CallSpec:
     provider: str = ""
     version: str = ""
     usage: Callable[[Any], object] | None = None
-    capture: str | None = None
+    capture: CaptureMode | None = None
     span_name: str = ""
     conversation_id: str | Callable[..., str] | None = field(default=None, repr=False)
 
@@ -71,7 +72,7 @@ def make_spec(
     version: str = "",
     description: str = "",
     usage: Callable[[Any], object] | None = None,
-    capture: str | None = None,
+    capture: CaptureMode | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
     conversation_id: str | Callable[..., str] | None = None,
 ) -> CallSpec:

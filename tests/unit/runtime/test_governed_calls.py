@@ -483,3 +483,46 @@ def test_span_block_and_outcome(start: Start) -> None:
     assert (record.name, record.kind) == ("plan think", "plan")
     [outcome] = runtime.store.query().outcomes()
     assert (outcome.call_id, outcome.true_label) == (call_id, "b")
+
+
+@pytest.mark.parametrize(
+    ("capture", "has_text", "has_mail"), [("metadata", False, False), ("redacted", True, False), ("full", True, True)]
+)
+def test_content_is_kept_as_far_as_asked(start: Start, capture: str, has_text: bool, has_mail: bool) -> None:
+    """Off by default; redacted before it is queued; as it is only where that is said."""
+    runtime = start(capture=capture)
+
+    @agentguard.tool
+    def send(text: str) -> str:
+        return f"sent {text}"
+
+    send("hello ann@corp.example")
+    kept = repr(spans(runtime))
+    assert ("hello" in kept, "ann@corp.example" in kept) == (has_text, has_mail)
+
+
+def test_capture_of_one_callable_only_narrows(start: Start) -> None:
+    """A decorator may ask for less than the setting, never for more."""
+    runtime = start(capture="metadata")
+
+    @agentguard.tool(capture="full")
+    def more(text: str) -> str:
+        return text
+
+    @agentguard.tool(capture="none")
+    def less(text: str) -> str:
+        return text
+
+    more("needle")
+    less("needle")
+    kept = spans(runtime)
+    assert [span.name for span in kept] == ["execute_tool more"]
+    assert "needle" not in repr(kept)
+
+
+def test_switch_of_opentelemetry_is_an_upper_bound(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_CONTENT in the environment wins over `capture = full`."""
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "NO_CONTENT")
+    runtime = start(capture="full")
+    refund("needle")
+    assert "needle" not in repr(spans(runtime))
