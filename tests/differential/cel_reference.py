@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,9 @@ from cel_expr_python.ext import ext_strings
 
 from agentguard.errors import PolicyDocumentError, PolicyEvaluationError
 from agentguard.policy import Condition
+from tests.differential.cel_plain import same
+
+__all__ = ["ERROR", "REFUSED", "by_reference", "by_us", "environment", "same"]
 
 ERROR = "error"
 REFUSED = "refused"
@@ -69,22 +71,3 @@ def by_us(source: str, schema: Mapping[str, str], facts: Mapping[str, Any]) -> t
         return "value", condition.evaluate(facts)
     except PolicyEvaluationError as error:
         return ERROR, str(error)
-
-
-def same(left: Any, right: Any) -> bool:
-    """Whether two plain values are the same in type and value; NaN is the same as NaN."""
-    if isinstance(left, bytearray):
-        left = bytes(left)
-    if isinstance(right, bytearray):
-        right = bytes(right)
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, float):
-        return (math.isnan(left) and math.isnan(right)) or (
-            left == right and math.copysign(1, left) == math.copysign(1, right)
-        )
-    if isinstance(left, list):
-        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(value, right[key]) for key, value in left.items())
-    return bool(left == right)

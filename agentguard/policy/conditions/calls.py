@@ -25,7 +25,9 @@ from agentguard.policy.conditions.types import DYN, Type, goes_with
 
 
 class _Problem(Protocol):
-    def __call__(self, node: syntax.Node, text: str, *, code: str, hint: str = "") -> Tree: ...
+    def __call__(
+        self, node: syntax.Node, text: str, *, code: str, hint: str = "", at_start: bool = False
+    ) -> Tree: ...
 
 
 class Calls:
@@ -149,6 +151,7 @@ class Calls:
                 f"the {prepared.what} of `{name}` stands in the condition itself",
                 code="literal-needed",
                 hint=f"write the {prepared.what} as a text, or as a constant of the document",
+                at_start=True,
             )
         try:
             extra = prepared.make(literal.value)

@@ -74,9 +74,11 @@ class Checker:
         self._slots = 0
         self.calls = Calls(scope.functions, self.problem)
 
-    def problem(self, node: syntax.Node, text: str, *, code: str, hint: str = "") -> Tree:
-        """Note a mistake, and give what stands in its place."""
-        self._problems.add(node.at, text, code=code, hint=hint)
+    def problem(
+        self, node: syntax.Node, text: str, *, code: str, hint: str = "", at_start: bool = False
+    ) -> Tree:
+        """Note a mistake, and give what stands in its place; the caret is at the operator, or at the start."""
+        self._problems.add(node.start if at_start else node.at, text, code=code, hint=hint)
         return _poison(node)
 
     def check(self, node: syntax.Node) -> Tree:
@@ -163,12 +165,13 @@ class Checker:
 
     def _unknown(self, node: syntax.Node, name: str) -> Tree:
         known = [*self.scope.facts, *self.scope.constants]
-        hint = did_you_mean(name, known)
-        if not hint and any(word.startswith(name + ".") for word in known):
+        hint = ""
+        if any(word.startswith(name + ".") for word in known):
             inner = sorted(word for word in known if word.startswith(name + "."))[:4]
             hint = f"`{name}` has {', '.join(f'`{word}`' for word in inner)}"
         if not hint and name in self.scope.functions:
             hint = f"`{name}` is a function: write `{name}(...)`"
+        hint = hint or did_you_mean(name, known)
         return self.problem(node, f"unknown name `{name[:100]}`", code="unknown-name", hint=hint)
 
     def _member(self, node: syntax.Node, operand: Tree, name: str) -> Tree:
@@ -390,6 +393,7 @@ class Checker:
                 f"`has` asks for a key of a map, `{found.name}` is a fact of its own",
                 code="arguments",
                 hint="a declared fact is there, or the evaluation fails",
+                at_start=True,
             )
         if isinstance(found, tree.Constant) and found.label:
             return self.problem(

@@ -229,7 +229,9 @@ def compile_condition(
             tree = checker.check(node)
             wanted = parse_type(expect) if expect else DYN
             if not goes_with(tree.type, wanted):
-                checker.problem(node, f"the condition is {tree.type}, expected {wanted}", code="type")
+                text = f"the condition is {tree.type}, expected {wanted}"
+                hint = "compare it with something" if wanted == BOOL else ""
+                checker.problem(node, text, code="type", hint=hint, at_start=True)
             if not problems.found:
                 where = f"{path}:{line_offset + 1}" if path else ""
                 made = Condition(

@@ -66,6 +66,7 @@ _ESCAPES = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", "?": "?", '"': '"', "'": "'", "`": "`",
 }  # fmt: skip
+_CURLY = "\u2018\u2019\u201c\u201d"
 _WRONG = {
     "=": "`==` compares",
     "&": "`&&` joins two conditions",
@@ -155,8 +156,11 @@ def _operator(source: str, at: int, problems: Problems) -> Token:
     end = at + 1
     shown = char if char.isprintable() else f"U+{ord(char):04X}"
     hint = _WRONG.get(char, "")
-    if char in "\u2018\u2019\u201c\u201d":
+    if char in _CURLY:
         hint = "text stands in straight quotes"
+        end = next((n + 1 for n in range(end, len(source)) if source[n] in _CURLY or source[n] == "\n"), end)
+        problems.add(at, f"`{shown}` is no quote", code="syntax", hint=hint)
+        return Token("string", source[at + 1 : end - 1], at, end)
     problems.add(at, f"`{shown}` has no place in a condition", code="syntax", hint=hint)
     return Token("skip", "", at, end)
 

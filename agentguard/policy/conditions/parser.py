@@ -172,15 +172,12 @@ class _Parser:
 
     def _term(self, operator: str) -> syntax.Node:
         start = self._word.start
-        begin = self._at
         try:
             return self._logic("&&") if operator == "||" else self._relation()
         except _Stop:
-            self._skip({"&&", "||"})
-            if self._at == begin and not self._is("&&", "||"):
-                raise
-            if not self._is("&&", "||"):
-                raise
+            self._skip({"&&", "||", ",", ":"})
+            if self._word.kind == "end" and self._depth > 1:
+                raise  # brackets are open, and one problem says enough
             return syntax.Broken(start, start, self._word.start)
 
     def _skip(self, stops: set[str]) -> None:
