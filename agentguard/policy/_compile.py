@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from agentguard.errors import PolicyDocumentError, PolicyProblem
 from agentguard.policy._detects import DETECTS, wrong_kinds
@@ -13,8 +14,10 @@ from agentguard.policy._rule_reader import RuleDraft
 from agentguard.policy._terms import terms_of
 from agentguard.policy._yaml import Scalar, positions
 from agentguard.policy.conditions import Condition, compile_condition
+from agentguard.policy.conditions import tree as t
 from agentguard.values import FactSpec, Point
 
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 _DAILY = ("cost.usd_today", "tokens.today")
 
 
@@ -148,9 +151,9 @@ class _Compiler:
         """Check what the types alone do not say."""
         reader = self._draft.reader
         for start, text, hint in wrong_kinds(condition.tree):
-            places = positions(reader.source, rule.when)
-            line, column = places[start] if places else (rule.when.line, rule.when.column)
-            self._problems.add(reader.source, line, column, text, code="unknown-detector", hint=hint)
+            self._add_at(rule, start, text, code="unknown-detector", hint=hint)
+        for start, text in _numbers_as_text(condition.tree):
+            self._add_at(rule, start, text, code="number-as-text", hint="write the number without quotes")
         if self._draft.timezone != "UTC" and any(name in _DAILY for name in condition.reads):
             reader.problem(
                 rule.when,
@@ -158,6 +161,13 @@ class _Compiler:
                 f"and this policy names {self._draft.timezone}",
                 code="not-supported", hint="write `timezone: UTC`",
             )  # fmt: skip
+
+    def _add_at(self, rule: RuleDraft, start: int, text: str, *, code: str, hint: str) -> None:
+        """Note a problem at a character of a condition."""
+        source = self._draft.reader.source
+        places = positions(source, rule.when)
+        line, column = places[start] if places else (rule.when.line, rule.when.column)
+        self._problems.add(source, line, column, text, code=code, hint=hint)
 
     def _compile_at(self, rule: RuleDraft, point: Point) -> Condition:
         """Compile for one point; where the tools are known and declared, with the types of their arguments."""
@@ -193,6 +203,33 @@ class _Compiler:
             if spec.points and point not in spec.points and rest.startswith(name):
                 return f"`{name}` is a fact at {', '.join(spec.points)}, and not at {point}"
         return ""
+
+
+def _numbers_as_text(tree: t.Tree) -> Iterator[tuple[int, str]]:
+    """
+    Find limits that are written as text.
+
+    An argument has no type of its own: compared with `'500'` it would be
+    compared letter by letter, and `'9'` is more than that.
+    """
+    pending = [tree]
+    while pending:
+        part = pending.pop()
+        pending.extend(t.children(part))
+        if not isinstance(part, t.Comparison) or part.operator not in ("<", "<=", ">", ">="):
+            continue
+        for side in (part.left, part.right):
+            if (
+                isinstance(side, t.Constant)
+                and isinstance(side.value, str)
+                and _NUMBER.fullmatch(side.value.strip())
+            ):
+                said = (
+                    f"`{side.label}` is the text `{side.value}`"
+                    if side.label
+                    else f"`'{side.value}'` is text"
+                )
+                yield side.start, f"{said}, expected a number to compare with `{part.operator}`"
 
 
 def _approvers_exist(

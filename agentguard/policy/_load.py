@@ -108,8 +108,9 @@ def _files(paths: Sequence[Path], problems: Problems) -> list[Path]:
         if not stat.S_ISDIR(mode):
             found.setdefault(os.path.realpath(path), path)
             continue
+        before = problems.count
         inside = list(_walk(path, problems))
-        if not inside:
+        if not inside and problems.count == before:
             problems.add(
                 Source(str(path)), 0, 0, "the folder holds no policy file (*.yaml, *.yml)", code="empty-folder",
                 hint="`agentguard policy init --template NAME` writes one",
@@ -288,6 +289,8 @@ def _names_are_unique(drafts: Sequence[PolicyDraft], problems: Problems) -> None
     """Two policies of one name could not be told apart in the decision log."""
     seen: dict[str, PolicyDraft] = {}
     for draft in drafts:
+        if not draft.name:
+            continue
         first = seen.setdefault(draft.name, draft)
         if first is not draft:
             problems.add(

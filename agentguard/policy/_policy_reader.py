@@ -49,7 +49,6 @@ class PolicyDraft:
     unmatched: Mapping[Point, bool]
     mode: Mode
     timezone: str
-    timezone_node: Node
     variables: Mapping[str, object]
     rules: tuple[RuleDraft, ...]
     place: Place
@@ -118,15 +117,13 @@ def read_policy(reader: Reader, node: Node) -> PolicyDraft | None:
     rules = _rules(reader, found.get("rules"))
     points = {point for rule in rules for point in rule.points}
     defaults = _defaults(reader, found.get("defaults"), points)
-    if head is None or defaults is None:
-        return None
-    unmatched, mode, timezone, timezone_node = defaults
-    name_node = head["name"]
-    assert isinstance(name_node, Scalar)
+    # After a problem the load fails anyway; what is missing is made up, so that conditions are still checked.
+    unmatched, mode, timezone = defaults or ({}, Mode.ENFORCE, "UTC")
+    name_node = head["name"] if head else node
     return PolicyDraft(
-        reader=reader, name=name_node.text, name_node=name_node, version=version, title=title, owner=owner,
+        reader=reader, name=name_node.text if isinstance(name_node, Scalar) else "", name_node=name_node, version=version, title=title, owner=owner,
         reviewers=reviewers, recertify_by=recertify_by, agents=agents, environments=environments,
-        unmatched=unmatched, mode=mode, timezone=timezone, timezone_node=timezone_node, variables=variables,
+        unmatched=unmatched, mode=mode, timezone=timezone, variables=variables,
         rules=rules, place=reader.place(node), content=plain(node),
     )  # fmt: skip
 
@@ -196,7 +193,7 @@ def _variables(reader: Reader, node: Node | None) -> dict[str, object]:
 
 def _defaults(
     reader: Reader, node: Node | None, points: set[Point]
-) -> tuple[Mapping[Point, bool], Mode, str, Node] | None:
+) -> tuple[Mapping[Point, bool], Mode, str] | None:
     """Read `defaults`; all of it must be written."""
     if node is None:
         return None
@@ -214,7 +211,7 @@ def _defaults(
         timezone = None
     if unmatched is None or mode is None or timezone is None:
         return None
-    return unmatched, mode, timezone, found["timezone"]
+    return unmatched, mode, timezone
 
 
 def _unmatched(reader: Reader, node: Node | None, points: set[Point]) -> Mapping[Point, bool] | None:

@@ -79,13 +79,16 @@ class Reader:
             elif later and name in later:
                 self.problem(key, f"`{name}` in {what}: {later[name]}", code="not-supported")
             else:
-                self.problem(
-                    key, f"unknown field {quoted(name)} in {what}", code="unknown-field",
-                    hint=did_you_mean(name, [k for k in known if k not in node.entries] or known),
-                )  # fmt: skip
+                hint = did_you_mean(name, [k for k in known if k not in node.entries] or known)
+                self.problem(key, f"unknown field {quoted(name)} in {what}", code="unknown-field", hint=hint)
+                meant = hint.removeprefix("did you mean `").removesuffix("`?")
+                if meant in known and meant not in node.entries:
+                    # Read on as if it had been written: one slip is one problem, and what stands in it is checked.
+                    found.setdefault(meant, value)
         missing = [name for name in required if name not in found]
-        for name in missing:
-            self.problem(node, f"{what} has no `{name}`", code="missing-field", hint=f"write `{name}:`")
+        if missing:
+            names = ", ".join(f"`{name}`" for name in missing)
+            self.problem(node, f"{what} has no {names}", code="missing-field", hint=f"write `{missing[0]}:`")
         return found
 
     def text(self, node: Node | None, what: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str | None:
@@ -211,7 +214,8 @@ class Reader:
                 Refuse infinity and NaN.
 
         Returns:
-            Text, numbers, booleans, None, lists and mappings of these.
+            Text, numbers, booleans, None, lists and mappings of these; 0 in place of a number
+            that was refused.
         """
         if isinstance(node, Items):
             return [self.data(item, what, is_finite=is_finite) for item in node.items]
@@ -222,10 +226,10 @@ class Reader:
         value = node.value
         if isinstance(value, float) and is_finite and not math.isfinite(value):
             self.problem(node, f"{what}: got {node.says}, expected a finite number", code="out-of-range")
-            return None
+            return 0.0
         if isinstance(value, int) and not -_SAFE_INTEGER <= value < _SAFE_INTEGER:
             self.problem(node, f"{what}: got {node.says}, expected at most 64 bits", code="out-of-range")
-            return None
+            return 0.0
         return value
 
 

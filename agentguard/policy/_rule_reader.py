@@ -72,9 +72,8 @@ def read_rule(reader: Reader, node: Node) -> RuleDraft | None:
             The entry.
 
     Returns:
-        The rule, or None after a problem without which it would be another rule.
+        The rule, or None where nothing of it can be asked.
     """
-    before = reader.problems.count
     found = reader.fields(
         node, "a rule",
         required=("id", "title", "at", "when", "then"),
@@ -102,10 +101,11 @@ def read_rule(reader: Reader, node: Node) -> RuleDraft | None:
         )
     if action and points:
         _fits(reader, found["at"], action.effect, points)
-    if reader.problems.count > before or not (rule_id and title and points and when and action):
+    if not (points and when):
         return None
+    # After a problem the load fails anyway; the rest of the rule is made up, so that its condition is still checked.
     return RuleDraft(
-        id=rule_id, title=title, points=points, when=when, action=action, mode=mode, tools=tools or (),
+        id=rule_id or "", title=title or "", points=points, when=when, action=action or Action(Effect.DENY), mode=mode, tools=tools or (),
         tools_node=found.get("tools"), record=record, agent_message=message or "", controls=controls or (),
         severity=severity or "", place=reader.place(node), approver_nodes=approver_nodes,
     )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Findings: what loads and is still worth a person's eye."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from agentguard.policy import lint
+from tests.support.policies import bundle, document
+
+TODAY = datetime.date(2026, 11, 22)
+
+
+def codes(*documents: str) -> dict[str, list[str]]:
+    """Findings but `untested`: rule ids by code."""
+    found: dict[str, list[str]] = {}
+    for finding in lint(bundle(*documents), today=TODAY):
+        if finding.code != "untested":
+            found.setdefault(finding.code, []).append(finding.rule_id)
+            assert finding.text
+            assert finding.place.line > 0
+    return found
+
+
+def test_a_rule_without_a_test_is_named() -> None:
+    """Each rule is, with its place."""
+    findings = lint(bundle(document("A | tool.before | args.n > 1 | deny")), today=TODAY)
+    assert [(f.code, f.rule_id, f.place.line) for f in findings] == [("untested", "A", 6)]
+    assert str(findings[0]).startswith("0.yaml:6:5: ")
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["tool.name == 'a' && tool.name == 'b'", "false", "tool.name in ['a'] && args.n > 1 && tool.name == 'b'",
+     "false || tool.name == 'a' && tool.name in []"],
+)  # fmt: skip
+def test_a_rule_that_cannot_match_is_named(when: str) -> None:
+    """Its terms exclude one another."""
+    assert codes(document(f"A | tool.before | {when} | deny"))["unreachable"] == ["A"]
+
+
+def test_tools_and_condition_that_exclude_one_another() -> None:
+    """`tools:` counts as a term."""
+    assert codes(document("A | tool.before | tool.name == 'a' | deny | tools: [b]"))["unreachable"] == ["A"]
+
+
+def test_a_rule_behind_a_denial_of_everything_is_named() -> None:
+    """And one that repeats another."""
+    found = codes(
+        document("A | tool.before | tool.name == 'a' | allow", "D | tool.before | true | deny",
+                 "E | tool.before | args.n > 1 | deny", "F | tool.before | args.n  >  1 | deny", unmatched="deny")
+    )  # fmt: skip
+    assert found["unreachable"] == ["A", "F"]
+
+
+def test_an_allow_without_effect_is_named() -> None:
+    """Where everything is allowed anyway."""
+    assert codes(document("A | tool.before | tool.name == 'a' | allow"))["no-effect"] == ["A"]
+
+
+def test_kinds_of_calls_that_never_run_are_named() -> None:
+    """A rule at model.before, and nothing that allows one."""
+    rules = ("A | tool.before | tool.name == 'a' | allow", "M | model.before | run.calls > 9 | deny")
+    assert codes(document(*rules, unmatched="deny"))["never-runs"] == [""]
+
+
+def test_facts_that_the_model_wrote_are_named_where_they_relax() -> None:
+    """An allow because of an argument; a denial that ends where an argument is left out."""
+    allow = document("A | tool.before | tool.name == 'a' && args.approved == true | allow", unmatched="deny")
+    assert codes(allow)["model-supplied"] == ["A"]
+    guard = document("D | tool.before | has(args.n) && args.n > 5 | deny")
+    assert codes(guard)["model-supplied"] == ["D"]
+    assert "model-supplied" not in codes(document("D | tool.before | args.n > 5 | deny"))
+
+
+def test_overdue_documents_are_named() -> None:
+    """From the day after."""
+    text = document("A | tool.before | args.n > 1 | deny")
+    for day, is_overdue in (("2026-11-22", False), ("2026-11-21", True)):
+        found = codes(text.replace("{ name: p }", f"{{ name: p, recertify_by: {day} }}"))
+        assert ("overdue" in found) is is_overdue
+
+
+def test_ids_of_two_documents_and_scopes_that_leave_gaps() -> None:
+    """Ids should tell rules apart; a document should cover the rest."""
+    rule = "A | tool.before | args.n > 1 | deny"
+    found = codes(document(rule, scope="{ agents: [x] }"), document(rule, name="q", scope="{ agents: [y] }"))
+    assert found["duplicate-id"] == ["A"]
+    assert found["uncovered"] == [""]
+
+
+def test_an_approval_that_nobody_can_give_is_a_note() -> None:
+    """It holds calls back, which is safe, and does not count with --strict."""
+    text = document(
+        "H | tool.before | args.n > 1 | { require_approval: { from: ['group:owners'], expires: 1h } }"
+    )
+    findings = [f for f in lint(bundle(text), today=TODAY) if f.code == "no-approver"]
+    assert [f.level for f in findings] == ["note"]
