@@ -92,7 +92,12 @@ class _Watch:
             del self._open
         except AttributeError:
             return
-        self._observer.end(self._usage(), outcome, error)
+        usage = self._usage()
+        if usage is not None and not (outcome == names.OUTCOME_OK or self.usage.is_complete):
+            # What the model wrote after this was not seen: the count so far would pass for the whole.
+            usage = usage._replace(output_tokens=None, reasoning_tokens=None)
+            usage = None if usage.input_tokens is None else usage
+        self._observer.end(usage, outcome, error)
 
     def fail(self, error: BaseException) -> None:
         """Report what a step raised."""
