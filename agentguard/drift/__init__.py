@@ -6,6 +6,7 @@ rate that was promised. It never opens a file but those handed to it, never read
 never raises into a guarded call.
 """
 
+from agentguard.drift._backtest import Backtest, BacktestAlarm, backtest
 from agentguard.drift._checker import Checker, CheckerConfig, alarm_history, check, last_verdict
 from agentguard.drift._compare import compare
 from agentguard.drift._comparison import Comparison, FeatureComparison
@@ -16,6 +17,8 @@ from agentguard.drift._timeline import Series, timeline
 from agentguard.drift._typed import Floors
 
 __all__ = [
+    "Backtest",
+    "BacktestAlarm",
     "Checker",
     "CheckerConfig",
     "Comparison",
@@ -27,6 +30,7 @@ __all__ = [
     "Reference",
     "Series",
     "alarm_history",
+    "backtest",
     "check",
     "compare",
     "fit_reference",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from agentguard.drift._codec import model_from, model_to
 from agentguard.drift._profile import Profile, read_profile
@@ -14,6 +14,7 @@ from agentguard.drift._season import DAY_S
 from agentguard.drift._source import FeatureStore, read_summary, time_span
 from agentguard.drift._streams import possible_streams
 from agentguard.drift._summary import Summary, coarsen
+from agentguard.drift._table_store import TableStore
 from agentguard.drift._tier import TierModel, fit_tier
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 
@@ -142,7 +143,7 @@ def save_reference(store: FeatureStore, reference: Reference) -> None:
 
 
 def fit_reference(
-    store: FeatureStore,
+    source: object,
     *,
     since_unix_ns: int | None = None,
     until_unix_ns: int | None = None,
@@ -159,8 +160,8 @@ def fit_reference(
     says so.
 
     Args:
-        store:
-            Where the feature blocks are.
+        source:
+            A store, or a table as `compare` takes it, with the everyday columns and a `start_time`.
         since_unix_ns:
             Beginning; where None, the first call.
         until_unix_ns:
@@ -181,6 +182,7 @@ def fit_reference(
     """
     if not promise_per_year > 0 or not math.isfinite(promise_per_year):
         raise DriftInputError(f"promise_per_year is {promise_per_year:g}, expected more than 0")
+    store = _as_store(source)
     since, until = _bounds(store, since_unix_ns, until_unix_ns, agent)
     if until <= since:
         raise DriftInputError("reference: the end is not after the beginning")
@@ -206,6 +208,13 @@ def fit_reference(
     return Reference(
         digest, agent, since, until, profile, promise_per_year, tie_key, incident, drift, sentence
     )
+
+
+def _as_store(source: object) -> FeatureStore:
+    """Return a store as it is, and a table as one."""
+    if hasattr(source, "sealed_blob") and hasattr(source, "query"):
+        return cast("FeatureStore", source)
+    return TableStore(source)
 
 
 def _bounds(

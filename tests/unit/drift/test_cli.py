@@ -120,7 +120,9 @@ def test_from_the_first_day_on(place: list[str], capsys: pytest.CaptureFixture[s
     assert "model.response_latency_ms" in out
     status, out, _ = run([*place, "drift", "check", "--format", "json"], capsys)
     assert json.loads(out)["status"] == "drift"
-    status, out, _ = run([*place, "drift", "check", "--reference", "71m..68m", "--window", "68m..64m"], capsys)
+    status, out, _ = run(
+        [*place, "drift", "check", "--reference", "71m..68m", "--window", "68m..64m"], capsys
+    )
     assert status == 0
     status, out, _ = run([*place, "drift", "status", "--format", "json"], capsys)
     document = json.loads(out)
