@@ -1,0 +1,86 @@
+"""Every segment vector, read by two readers that share no code."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from agentguard.errors import KeyUnavailableError, SegmentCorruptError
+from agentguard.seal import Keystore, RootKey
+from agentguard.store._damage import DamageReport
+from agentguard.store._layout import Kind, unpack_header
+from agentguard.store._rows import decode_spans, span_record
+from agentguard.store._segment import SegmentFile
+from tests.vectors.segment import generate
+
+VECTORS = sorted(generate.FOLDER.glob("*.txt"))
+EXPECTED_KINDS = {
+    "success": set(),
+    "no key": {"no-key"},
+    "header failure": {"header", "foreign", "newer"},
+    "tampered": {"tampered", "duplicate"},
+    "truncated": {"torn"},
+    "damaged": {"damaged"},
+    "decode failure": {"undecodable"},
+}
+
+
+class _Keys:
+    """A keystore with one root."""
+
+    def __init__(self, store_id: bytes, root: bytes, generation: int) -> None:
+        self.store_id, self._root, self._generation = store_id, root, generation
+
+    def root_of(self, generation: int) -> RootKey:
+        if generation != self._generation:
+            raise KeyUnavailableError("no such generation")
+        return RootKey(self._root)
+
+
+def test_all_kinds_of_failure_have_a_vector() -> None:
+    """There are vectors for each verdict."""
+    assert {generate.load(path)[0]["expect"] for path in VECTORS} == set(EXPECTED_KINDS)
+
+
+@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+def test_second_reader(path: Path) -> None:
+    """The reader that was written from the page alone agrees."""
+    generate.check(path)
+
+
+@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+def test_own_reader(path: Path, tmp_path: Path) -> None:
+    """Our reader releases the same spans, and reports the same kind of failure."""
+    head, data = generate.load(path)
+    keys = _Keys(bytes.fromhex(head["store"]), bytes.fromhex(head["root"]), int(head["generations"]))
+    header = unpack_header(data)
+    file = tmp_path / (header.name if header else "0000000000000000-00000000.ags")
+    file.write_bytes(data)
+    damage = DamageReport()
+    records: dict[int, Any] = {}
+    segment = SegmentFile.open(file, cast("Keystore", keys), damage.add)
+    if segment is not None:
+        with segment:
+            for frame in segment.frames({Kind.SPANS}):
+                try:
+                    rows = decode_spans(frame.plain)
+                    for sequence, row in enumerate(rows.rows, rows.first_sequence):
+                        records.setdefault(sequence, span_record(row, rows.shapes))
+                except SegmentCorruptError as error:
+                    segment.note_undecodable(frame, error)
+    assert generate.released(sorted(records.items())) == head["payload"]
+    assert set(damage.counts) <= EXPECTED_KINDS[head["expect"]], damage.first
+    assert bool(damage) == (head["expect"] != "success")
+
+
+def test_vectors_are_what_the_generator_writes() -> None:
+    """The files in the tree are those of this version of the format, byte for byte but for compression."""
+    for name, vector in generate.vectors():
+        head, data = generate.load(generate.FOLDER / f"{name}.txt")
+        assert (head["expect"], head["payload"]) == (vector.expect, vector.payload)
+        # Another release of zstd may compress differently; the clear parts stay the same.
+        digest = hashlib.sha256(data[:128]).hexdigest()
+        assert digest == hashlib.sha256(vector.data[:128]).hexdigest(), name

@@ -1,0 +1,298 @@
+"""
+Write the segment vectors, and check that both readers agree with them.
+
+Run `python -m tests.vectors.segment.generate` after a change of the format that
+is meant; then the version of the format must have changed too. Everything in the
+vectors is made from fixed bytes, so a second run gives the same files.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agentguard.seal import RootKey
+from agentguard.store import _codec
+from agentguard.store._features import encode_features
+from agentguard.store._footer import Footer, Place, tag_arrays, trace_tag
+from agentguard.store._layout import (
+    FRAME_HEAD_BYTES,
+    HEADER_BYTES,
+    Header,
+    Kind,
+    State,
+    pack_frame,
+    pack_trailer,
+)
+from agentguard.store._rows import encode, encode_outcomes, encode_spans
+from agentguard.values import OutcomeRecord, SpanRecord
+from tests.support.spans import make_span
+from tests.vectors.segment import reader
+
+FOLDER = Path(__file__).parent
+ROOT = bytes(range(32))
+STORE_ID = bytes(range(100, 116))
+WRITER = bytes(range(200, 208))
+
+
+class Vector(NamedTuple):
+    """One file, and what a reader must say of it."""
+
+    expect: str
+    comment: str
+    payload: str
+    """SHA-256 of the JSON of the spans that are to be released, failure or not."""
+    data: bytes
+    roots: str = "1"
+
+    def text(self) -> str:
+        """The file: header lines, an empty line, base64."""
+        body = base64.encodebytes(self.data).decode()
+        return (
+            f"expect: {self.expect}\ncomment: {self.comment}\npayload: {self.payload}\n"
+            f"root: {ROOT.hex()}\nstore: {STORE_ID.hex()}\ngenerations: {self.roots}\n\n{body}"
+        )
+
+
+def load(path: Path) -> tuple[dict[str, str], bytes]:
+    """Read one vector."""
+    head, _, body = path.read_text().partition("\n\n")
+    return dict(line.split(": ", 1) for line in head.splitlines()), base64.b64decode(body)
+
+
+def payload_hash(spans: list[list[Any]]) -> str:
+    """Hash what was released."""
+    return hashlib.sha256(json.dumps(spans, sort_keys=True).encode()).hexdigest()
+
+
+def released(records: list[tuple[int, SpanRecord]]) -> str:
+    """Hash records as the second reader gives them."""
+    rows = [[sequence, *record[:10], {k: list(v) if isinstance(v, tuple) else v for k, v in record.attributes.items()}]
+            for sequence, record in records]  # fmt: skip
+    return payload_hash(rows)
+
+
+class _Random:
+    """Bytes that look random and are the same in every run."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, length: int) -> bytes:
+        self._count += 1
+        return hashlib.shake_128(b"vectors" + struct.pack("<I", self._count)).digest(length)
+
+
+class _Maker:
+    """Puts segments together from fixed bytes."""
+
+    def __init__(self, state: State = State.LIVE, n: int = 0, version: int = 1) -> None:
+        root = RootKey(ROOT)
+        chance = _Random()
+        salt = chance(24)
+        bare = Header(state, n, STORE_ID, WRITER, 1, salt, bytes(32), version)
+        self.header = bare._replace(commitment=bare.seal_key(root).commitment)
+        self.key = self.header.seal_key(root)
+        self.key._random_bytes = chance
+        self.frames: list[bytes] = []
+        self.places: list[Place] = []
+
+    def add(self, kind: Kind | int, plain: bytes, *, codec: int | None = None, **place: Any) -> None:
+        """Append a frame; with a codec the plain text is taken as it is."""
+        data = plain
+        if codec is None:
+            codec, data = _codec.compress(plain)
+        frame = pack_frame(
+            self.key, self.header.bound, kind=kind, codec=codec, number=len(self.frames), plain=data,
+            is_last=kind in {Kind.END, Kind.FOOTER},
+        )  # fmt: skip
+        offset = HEADER_BYTES + sum(map(len, self.frames))
+        self.places.append(
+            Place(
+                int(kind),
+                offset,
+                len(frame),
+                place.get("first", 0),
+                place.get("rows", 0),
+                *place.get("starts", (0, 0)),
+            )
+        )
+        self.frames.append(frame)
+
+    def add_spans(self, first: int, count: int) -> None:
+        """Append spans and their features."""
+        records = [make_span(i) for i in range(first, first + count)]
+        starts = (records[0].start_unix_ns, records[-1].start_unix_ns)
+        self.add(Kind.SPANS, encode_spans(records, first), first=first, rows=count, starts=starts)
+        self.add(Kind.FEATURES, encode_features(records, first), first=first, rows=count, starts=starts)
+
+    def data(self) -> bytes:
+        """The file so far."""
+        return self.header.pack() + b"".join(self.frames)
+
+    def sealed(self) -> bytes:
+        """The file with footer and trailer."""
+        tags, chunks = tag_arrays((trace_tag(bytes.fromhex(make_span(i).trace_id)), 0) for i in range(6))
+        offset = HEADER_BYTES + sum(map(len, self.frames))
+        footer = Footer(tuple(self.places), tags, chunks, 6, 1, {}, 1)
+        self.add(Kind.FOOTER, footer.pack())
+        return self.data() + pack_trailer(offset, len(self.frames[-1]))
+
+
+def _live() -> _Maker:
+    maker = _Maker()
+    maker.add(Kind.RESOURCE, encode({"resource": {"service.name": "x"}, "created_unix_ns": 1}))
+    maker.add_spans(0, 4)
+    maker.add_spans(4, 2)
+    maker.add(Kind.OUTCOMES, encode_outcomes([OutcomeRecord("b000000000000000", 5, "a", "b", 0.5)], 0))
+    maker.add(Kind.END, b"", codec=0)
+    return maker
+
+
+def _records(*numbers: int) -> str:
+    return released([(i, make_span(i)) for i in numbers])
+
+
+ALL, FIRST, LAST, NONE = range(6), range(4), range(4, 6), range(0)
+
+
+def vectors() -> Iterator[tuple[str, Vector]]:
+    """Give all vectors by name; each has one thing wrong, or none."""
+
+    def vector(expect: str, comment: str, spans: range, data: bytes, roots: str = "1") -> Vector:
+        return Vector(expect, comment, _records(*spans), data, roots)
+
+    def changed(data: bytes, change: Callable[[bytearray], object]) -> bytes:
+        copy = bytearray(data)
+        change(copy)
+        return bytes(copy)
+
+    live = _live()
+    good = live.data()
+    offsets = [place.offset for place in live.places]
+    yield "live", vector("success", "a live segment that was closed", ALL, good)
+    sealed = _Maker(State.SEALED)
+    sealed.add(Kind.RESOURCE, encode({"resource": {}, "created_unix_ns": 1}))
+    sealed.add_spans(0, 6)
+    sealed_data = sealed.sealed()
+    yield "sealed", vector("success", "a sealed segment with footer", ALL, sealed_data)
+    empty = _Maker()
+    empty.add(Kind.RESOURCE, encode({"resource": {}, "created_unix_ns": 1}))
+    yield "empty", vector("success", "no spans yet", NONE, empty.data())
+    raw = _Maker()
+    raw.add(Kind.SPANS, encode_spans([make_span(0)], 0), codec=0)
+    yield "codec-raw", vector("success", "a frame that is not compressed", range(1), raw.data())
+    packed = _Maker()
+    plain = encode_spans([make_span(0)], 0)
+    packed.add(Kind.SPANS, struct.pack("<I", len(plain)) + zlib.compress(plain), codec=1)
+    yield "codec-zlib", vector("success", "a frame compressed by zlib", range(1), packed.data())
+    unknown = _live()
+    unknown.add(99, b"later", codec=0)
+    yield (
+        "unknown-kind",
+        vector("success", "a kind of frame that is not known is passed over", ALL, unknown.data()),
+    )
+
+    yield "no-key", vector("no key", "the generation of the root is not at hand", NONE, good, "2")
+    yield (
+        "wrong-magic",
+        vector("header failure", "another kind of file", NONE, changed(good, lambda d: d.__setitem__(0, 0))),
+    )
+    yield (
+        "header-flipped",
+        vector(
+            "header failure",
+            "one bit of the salt",
+            NONE,
+            changed(good, lambda d: d.__setitem__(50, d[50] ^ 1)),
+        ),
+    )
+    newer = _Maker(version=2)
+    newer.add(Kind.RESOURCE, b"\x80", codec=0)
+    yield "newer-version", vector("header failure", "version 2", NONE, newer.data())
+
+    def rechecked(data: bytearray) -> bytearray:
+        struct.pack_into("<I", data, 124, zlib.crc32(data[:124]))
+        return data
+
+    yield "foreign-store", vector(
+        "header failure", "the id of another store", NONE,
+        changed(good, lambda d: (d.__setitem__(16, 0), rechecked(d))),
+    )  # fmt: skip
+    yield "salt-forged", vector(
+        "tampered", "another salt with a right checksum: the commitment differs", NONE,
+        changed(good, lambda d: (d.__setitem__(50, d[50] ^ 1), rechecked(d))),
+    )  # fmt: skip
+    yield "cut-header", vector("truncated", "64 bytes", NONE, good[:64])
+    yield (
+        "cut-frame",
+        vector("truncated", "ends within the second frame of spans", FIRST, good[: offsets[3] + 60]),
+    )
+    yield "cut-head", vector("truncated", "ends within a frame head", FIRST, good[: offsets[3] + 7])
+    yield "header-only", vector("truncated", "nothing behind the header", NONE, good[:128])
+    yield "damaged-frame", vector(
+        "damaged", "one bit of the first frame of spans; the rest is read", LAST,
+        changed(good, lambda d: d.__setitem__(offsets[1] + 70, d[offsets[1] + 70] ^ 1)),
+    )  # fmt: skip
+    yield "length-bomb", vector(
+        "damaged", "a length of 4 GiB", LAST,
+        changed(good, lambda d: struct.pack_into("<I", d, offsets[1] + 12, 0xFFFFFFFF)),
+    )  # fmt: skip
+    for place, what in ((5, "flags"), (8, "number"), (FRAME_HEAD_BYTES + 40, "ciphertext")):
+
+        def forge(data: bytearray, place: int = place) -> None:
+            start, size = offsets[1], live.places[1].size_bytes
+            data[start + place] ^= 2
+            body = data[start : start + 16] + data[start + FRAME_HEAD_BYTES : start + size]
+            struct.pack_into("<I", data, start + 16, zlib.crc32(body))
+
+        yield (
+            f"forged-{what}",
+            vector("tampered", f"{what} changed, checksum made right", LAST, changed(good, forge)),
+        )
+    double = good[: offsets[3]] + good[offsets[1] : offsets[2]] + good[offsets[3] :]
+    yield "doubled-frame", vector("tampered", "a frame of spans is there twice", ALL, double)
+    other = _Maker(n=1)
+    other.add_spans(0, 1)
+    yield (
+        "spliced-frame",
+        vector("tampered", "a frame of the writer's next segment", ALL, good + other.frames[0]),
+    )
+    for name, codec, body in (
+        ("unknown-codec", 9, b"x" * 40),
+        ("zstd-bomb", 2, struct.pack("<I", 1000) + _codec.zstd.compress(bytes(1_000_000))),
+        ("not-zstd", 2, struct.pack("<I", 10) + b"no zstd at all"),
+        ("not-messagepack", 0, b"\xc1" * 20),
+        ("short-row", 0, encode((1, 9, [], [[1, 2, 3]]))),
+    ):
+        bad = _live()
+        bad.add(Kind.SPANS, body, codec=codec)
+        yield name, vector("decode failure", f"an authentic frame: {name}", ALL, bad.data())
+
+
+def check(path: Path) -> None:
+    """Let the second reader read one vector."""
+    head, data = load(path)
+    roots = {int(g): bytes.fromhex(head["root"]) for g in head["generations"].split(",")}
+    result = reader.read(data, store_id=bytes.fromhex(head["store"]), roots=roots)
+    assert result.verdict == head["expect"], f"{path.name}: got {result.verdict}, expected {head['expect']}"
+    assert payload_hash(result.spans) == head["payload"], f"{path.name}: other spans"
+
+
+def main() -> None:
+    """Write all vectors and check them."""
+    for name, vector in vectors():
+        path = FOLDER / f"{name}.txt"
+        path.write_text(vector.text())
+        check(path)
+        print(f"{vector.expect:15} {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""
+A second reader of segments, written from `docs/reference/segment-format.md` alone.
+
+It shares no code with the package: the standard library, `cryptography`, and zstd.
+It is slow and plain on purpose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+import sys
+import zlib
+from typing import Any, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LABEL = b"agentguard/v1/seg"
+
+
+class Result(NamedTuple):
+    """What was read, and the first thing that was wrong."""
+
+    verdict: str
+    spans: list[list[Any]]
+
+
+def read(data: bytes, *, store_id: bytes, roots: dict[int, bytes]) -> Result:
+    """Read one segment: a verdict, and the spans that could be read, as plain lists with sequence numbers first."""
+    if len(data) < 128:
+        return Result("truncated", [])
+    header = data[:128]
+    if header[:8] != bytes.fromhex("8941475345470d0a") or zlib.crc32(header[:124]) != _u32(header, 124):
+        return Result("header failure", [])
+    version, state = struct.unpack_from("<HB", header, 8)
+    if version > 1 or header[16:32] != store_id:
+        return Result("header failure", [])
+    root = roots.get(_u32(header, 40))
+    if root is None:
+        return Result("no key", [])
+    k_seg = expand(root, LABEL, b"", 32)
+    material = expand(k_seg, LABEL, LABEL + header[16:32] + header[32:40] + header[12:16] + header[48:72], 64)
+    if not hmac.compare_digest(material[32:], header[72:104]):
+        return Result("tampered", [])
+    key = AESGCM(material[:32])
+    verdicts: list[str] = []
+    seen: set[int] = set()
+    spans: dict[int, list[Any]] = {}
+    for head, payload in _frames(data, state, verdicts):
+        kind, codec = head[4], head[6]
+        try:
+            plain = key.decrypt(payload[:12], payload[12:], header[:72] + head[:16])
+        except InvalidTag:
+            verdicts.append("tampered")
+            continue
+        number = _u32(head, 8)
+        if number in seen:
+            verdicts.append("tampered")
+            continue
+        seen.add(number)
+        if kind == 1:
+            try:
+                for sequence, row in _rows(_content(codec, plain)):
+                    spans.setdefault(sequence, row)
+            except (ValueError, IndexError, TypeError, struct.error, zlib.error, zstd.ZstdError):
+                verdicts.append("decode failure")
+    return Result(verdicts[0] if verdicts else "success", [[k, *spans[k]] for k in sorted(spans)])
+
+
+def _frames(data: bytes, state: int, verdicts: list[str]) -> list[tuple[bytes, bytes]]:
+    """Walk the frames; on damage go on at the next whole one."""
+    found, offset = [], 128
+    while offset < len(data):
+        if state == 1 and data[offset : offset + 8] == b"AGSEGEND" and len(data) - offset == 24:
+            break
+        frame = _frame_at(data, offset)
+        if frame is None:
+            following = next((o for o in range(offset + 1, len(data)) if _frame_at(data, o)), len(data))
+            is_short = len(data) - offset < 20 or offset + 20 + _u32(data, offset + 12) > len(data)
+            verdicts.append("truncated" if following == len(data) and is_short else "damaged")
+            offset = following
+            continue
+        found.append(frame)
+        offset += 20 + len(frame[1])
+    if len(data) == 128:
+        verdicts.append("truncated")
+    return found
+
+
+def _frame_at(data: bytes, offset: int) -> tuple[bytes, bytes] | None:
+    """Head and payload of the whole frame at a place."""
+    head = data[offset : offset + 20]
+    if len(head) < 20 or head[:4] != bytes.fromhex("a6414766"):
+        return None
+    length = _u32(head, 12)
+    payload = data[offset + 20 : offset + 20 + length]
+    if not 28 <= length <= 33_554_432 or len(payload) != length:
+        return None
+    return (head, payload) if zlib.crc32(payload, zlib.crc32(head[:16])) == _u32(head, 16) else None
+
+
+def _content(codec: int, plain: bytes) -> bytes:
+    """Decompress, with the bound of the page."""
+    if codec == 0:
+        return plain
+    length = _u32(plain, 0)
+    if length > 67_108_864:
+        raise ValueError("too long")
+    if codec == 1:
+        content = zlib.decompressobj().decompress(plain[4:], length + 1)
+    elif codec == 2:
+        content = zstd.ZstdDecompressor().decompress(plain[4:], length + 1)
+    else:
+        raise ValueError("unknown codec")
+    if len(content) != length:
+        raise ValueError("another length than announced")
+    return content
+
+
+def _rows(content: bytes) -> list[tuple[int, list[Any]]]:
+    """Rows of a frame of spans, with attributes as pairs."""
+    (version, first, shapes, rows), _ = unpack(content, 0)
+    if version != 1:
+        raise ValueError("version")
+    found = []
+    for i, row in enumerate(rows):
+        if len(row) != 17:
+            raise ValueError("row")
+        ids = [v.hex() if isinstance(v, bytes) else v for v in row[:3]]
+        attributes = dict(zip(shapes[row[10]], row[11], strict=True))
+        found.append((first + i, [*ids, *row[3:10], attributes]))
+    return found
+
+
+def expand(key: bytes, label: bytes, context: bytes, length: int) -> bytes:
+    """HKDF-Expand with SHA-256, RFC 5869, section 2.3."""
+    info = bytes([len(label)]) + label + context
+    block, out, counter = b"", b"", 1
+    while len(out) < length:
+        block = hmac.digest(key, block + info + bytes([counter]), hashlib.sha256)
+        out += block
+        counter += 1
+    return out[:length]
+
+
+def _u32(data: bytes, offset: int) -> int:
+    return int(struct.unpack_from("<I", data, offset)[0])
+
+
+def unpack(data: bytes, at: int) -> tuple[Any, int]:
+    """Decode one MessagePack object; returns it and the place behind it."""
+    kind = data[at]
+    at += 1
+    if kind <= 0x7F:
+        return kind, at
+    if kind >= 0xE0:
+        return kind - 256, at
+    if 0x80 <= kind <= 0x8F:
+        return _map(data, at, kind & 15)
+    if 0x90 <= kind <= 0x9F:
+        return _list(data, at, kind & 15)
+    if 0xA0 <= kind <= 0xBF:
+        return _take(data, at, kind & 31).decode(), at + (kind & 31)
+    if kind in (0xC0, 0xC2, 0xC3):
+        return {0xC0: None, 0xC2: False, 0xC3: True}[kind], at
+    numbers = {
+        0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q",
+        0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q",
+    }  # fmt: skip
+    if kind in numbers:
+        size = struct.calcsize(numbers[kind])
+        return struct.unpack(numbers[kind], _take(data, at, size))[0], at + size
+    widths = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
+    if kind not in widths:
+        raise ValueError("no MessagePack")
+    size = int.from_bytes(_take(data, at, widths[kind]), "big")
+    at += widths[kind]
+    if kind in (0xC4, 0xC5, 0xC6):
+        return _take(data, at, size), at + size
+    if kind in (0xD9, 0xDA, 0xDB):
+        return _take(data, at, size).decode(), at + size
+    return _list(data, at, size) if kind in (0xDC, 0xDD) else _map(data, at, size)
+
+
+def _take(data: bytes, at: int, size: int) -> bytes:
+    part = data[at : at + size]
+    if len(part) != size:
+        raise ValueError("cut")
+    return part
+
+
+def _list(data: bytes, at: int, size: int) -> tuple[list[Any], int]:
+    found = []
+    for _ in range(size):
+        value, at = unpack(data, at)
+        found.append(value)
+    return found, at
+
+
+def _map(data: bytes, at: int, size: int) -> tuple[dict[Any, Any], int]:
+    found = {}
+    for _ in range(size):
+        key, at = unpack(data, at)
+        found[key], at = unpack(data, at)
+    return found, at
