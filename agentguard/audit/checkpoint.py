@@ -13,10 +13,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from typing import NamedTuple
 
 from agentguard.seal import SigningKey, VerifyKey
 
+_SIGNATURES = re.compile(r"(— [^\n]{1,1000}\n){1,16}")
 _ED25519 = b"\x01"
 """Signature type of C2SP signed-note."""
 
@@ -142,7 +144,7 @@ def parse(note: bytes) -> Checkpoint:
     """
     try:
         text = note.decode()
-        body, separator, _ = text.partition("\n\n")
+        body, _, signatures = text.partition("\n\n")
         origin, size, root, *extensions = body.split("\n")
         fields = [line.split(" ") for line in extensions]
         values = dict(field for field in fields if len(field) == 2)
@@ -162,7 +164,8 @@ def parse(note: bytes) -> Checkpoint:
         )
     except (ValueError, LookupError, TypeError) as error:
         raise NoteError("it is not a signed checkpoint") from error
-    if not separator or body_text(checkpoint) != f"{body}\n":
+    # Nothing but signature lines may follow: what stands there is signed by nobody.
+    if not _SIGNATURES.fullmatch(signatures) or body_text(checkpoint) != f"{body}\n":
         raise NoteError("it is not written as checkpoints are")
     return checkpoint
 

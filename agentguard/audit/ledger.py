@@ -28,6 +28,7 @@ from agentguard.audit.checkpoint import (
     Head,
     NoteError,
     entry_hash,
+    key_name,
     origin_of,
     parse,
     sign,
@@ -201,17 +202,15 @@ class Ledger:
             tail = EMPTY_TAIL._replace(number=number)
         data = read_file(path, bytes_max=READ_BYTES_MAX)
         notes = list(split(data[tail.end :]))
+        end = tail.end + sum(len(note) + 1 for note in notes)
+        if not is_torn(data[end:], self._keys.store_id) or (not notes and tail.end == 0):
+            raise AuditError(f"ledger: the last entry of {path.name} is damaged").hint(_HINT)
         if not notes:
-            if tail.end == 0:
-                raise AuditError(f"ledger: {path.name} has no complete entry").hint(_HINT)
             return tail
         try:
             last = parse(notes[-1])
         except NoteError as error:
             raise AuditError(f"ledger: the last entry of {path.name} is damaged").hint(_HINT) from error
-        end = tail.end + sum(len(note) + 1 for note in notes)
-        if data[end:].strip(b"\x00") and b"\n\n" in data[end:] and data[end:].endswith(b"\n\n"):
-            raise AuditError(f"ledger: the last entry of {path.name} is damaged").hint(_HINT)
         summary_bytes = tail.summary_bytes if tail.end else len(notes[0])
         return Tail(number, end, last.sequence, entry_hash(notes[-1]), summary_bytes)
 
@@ -270,6 +269,26 @@ def split(data: bytes) -> Iterator[bytes]:
     while match := _ENTRY.match(data, offset):
         yield match[1]
         offset = match.end()
+
+
+def is_torn(rest: bytes, store_id: bytes) -> bool:
+    """
+    Whether a crash explains what stands behind the last complete entry.
+
+    Args:
+        rest:
+            Those bytes.
+        store_id:
+            Gives the length of a signature line.
+
+    Returns:
+        True for zeros, and for an entry that is cut short; False for one that has its whole
+        length, and is not an entry: that was changed.
+    """
+    written = rest.rstrip(b"\x00")
+    _, separator, signature = written.partition(b"\n\n")
+    line_bytes = len(f"— {key_name(store_id)} ".encode()) + 92 + 1
+    return not written.endswith(b"\n\n") and not (separator and len(signature) > line_bytes)
 
 
 def summary_root(heads: tuple[Head, ...]) -> bytes:

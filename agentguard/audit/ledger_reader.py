@@ -7,7 +7,16 @@ from pathlib import Path
 
 from agentguard.audit.checkpoint import Checkpoint, Head, NoteError, entry_hash, is_signed, origin_of, parse
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ledger import FOLDER, READ_BYTES_MAX, SUMMARY, files, locked, split, summary_root
+from agentguard.audit.ledger import (
+    FOLDER,
+    READ_BYTES_MAX,
+    SUMMARY,
+    files,
+    is_torn,
+    locked,
+    split,
+    summary_root,
+)
 from agentguard.audit.report import Question
 from agentguard.audit.tree import EMPTY_ROOT
 from agentguard.errors import AuditError, SealError
@@ -96,7 +105,7 @@ class _Check:
                 end += len(note) + 1
             rest = content[end:]
             is_last = position == len(data) - 1
-            if rest and not (is_last and _is_torn(rest)):
+            if rest and not (is_last and is_torn(rest, self.keys.store_id)):
                 self._problem(
                     Question.INTEGRITY,
                     "ledger-altered",
@@ -161,11 +170,6 @@ class _Check:
 
     def _problem(self, question: Question, kind: str, sentence: str) -> None:
         self.reading.problems.append((question, kind, self.sequence + 1, sentence))
-
-
-def _is_torn(rest: bytes) -> bool:
-    """Whether a crash explains what stands behind the last complete entry: an entry cut short, or zeros."""
-    return not rest.strip(b"\x00") or not rest.endswith(b"\n\n")
 
 
 def _text(error: BaseException) -> str:

@@ -9,6 +9,7 @@ without trace, and is reported as unanchored.
 from __future__ import annotations
 
 import hmac
+import stat
 from pathlib import Path
 
 from agentguard.audit import format as layout
@@ -69,6 +70,8 @@ class _Run:
         self.newest_known = 0
         """Highest ledger sequence that any record names."""
         self.limits: dict[str, int] = {}
+        self.unstated: list[str] = []
+        """Journals with records that the ledger, as it was first read, does not name."""
         self.tail_records = 0
         self.torn_bytes = 0
 
@@ -166,9 +169,26 @@ class _Run:
                 )
 
     def _check_ledger_end(self) -> None:
-        """A record that names a later ledger entry than there is shows that the ledger was cut."""
-        if self.newest_known > self.ledger.last_sequence:
+        """
+        Notice that the ledger was cut: a record names a later entry, or a journal is in none.
+
+        A journal takes records only once it is entered. The ledger is read again first,
+        since a journal may have begun after it was read.
+        """
+        unstated = [name for name in self.unstated if name not in self.ledger.stated]
+        if unstated or self.newest_known > self.ledger.last_sequence:
             again = read_ledger(self.folder, self.keys)
+            for name in unstated:
+                if name not in again.stated:
+                    self.findings.add(
+                        Finding(
+                            Question.COMPLETENESS,
+                            "journal-unstated",
+                            name,
+                            0,
+                            f"journal {name} is not in the ledger, from which it was taken out",
+                        )
+                    )
             if self.newest_known > again.last_sequence:
                 self.findings.add(
                     Finding(
@@ -412,6 +432,8 @@ class _JournalCheck:
     def _end(self) -> None:
         """Compare with what the ledger states, and look at what is left open."""
         stated = self.stated.last.size
+        if not stated and self.expected > 1:
+            self.run.unstated.append(self.name)
         if self.limit is not None:
             stated = min(stated, self.limit)
         if self.expected < stated and not self.after_damage:
@@ -469,7 +491,11 @@ class _JournalCheck:
 def _is_unborn(path: Path, ledger: LedgerReading) -> bool:
     """Whether a file is what a crash leaves of a journal that never held an acknowledged record."""
     try:
-        size = path.stat().st_size
+        status = path.lstat()
     except OSError:
         return False
-    return size < layout.HEADER.size and path.stem not in ledger.stated
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_size < layout.HEADER.size
+        and path.stem not in ledger.stated
+    )

@@ -116,6 +116,8 @@ class JournalFile:
             OSError: Not written; the journal is as it was, unless it says `UnsyncedError`.
         """
         tree, macs, previous = self.tree.copy(), self._macs.copy(), self._previous
+        # Read once: a checkpoint may set it meanwhile, and a record must say one thing.
+        ledger_sequence = self.ledger_sequence
         parts: list[bytes] = []
         for record in records:
             if len(record) > layout.RECORD_BYTES_MAX:
@@ -124,13 +126,13 @@ class JournalFile:
                 )
             index, blind = tree.size, self._random_bytes(layout.BLIND_BYTES)
             digest = layout.body_digest(blind, record)
-            header = layout.leaf_header(self.journal, index, self.ledger_sequence, previous)
+            header = layout.leaf_header(self.journal, index, ledger_sequence, previous)
             sealed = self._key.seal(blind + record, header + digest)
             attested = (
                 layout.pack_prefix(
                     sealed_bytes=len(sealed),
                     index=index,
-                    ledger_sequence=self.ledger_sequence,
+                    ledger_sequence=ledger_sequence,
                     previous=previous,
                     digest=digest,
                 )

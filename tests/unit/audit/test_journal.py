@@ -88,9 +88,7 @@ def test_checkpoints_come_by_time(log: Log) -> None:
     journal = open_journal(*log, limits=JournalLimits(window_s=0.01, checkpoint_interval_s=0.05))
     journal.append(decision(1))
     deadline = time.monotonic() + 5
-    while (
-        verify(*log).of(Question.UNANCHORED_TAIL).answer is not Answer.OK and time.monotonic() < deadline
-    ):
+    while verify(*log).of(Question.UNANCHORED_TAIL).answer is not Answer.OK and time.monotonic() < deadline:
         time.sleep(0.02)
     assert verify(*log).of(Question.UNANCHORED_TAIL).answer is Answer.OK
     assert journal.close(5.0)
@@ -361,6 +359,28 @@ def test_a_refused_folder(log: Log) -> None:
     (log[0] / "dec").chmod(0o700)
     journal.append(decision(2))
     assert journal.close(5.0)
+
+
+def test_a_checkpoint_in_the_middle_of_a_batch(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record says one ledger sequence, even where a checkpoint sets it while the record is written."""
+    journal = open_journal(*log)
+    journal.append(decision(0))
+    file = journal._committer._file
+
+    class Restless(type(file)):  # type: ignore[misc]
+        @property
+        def ledger_sequence(self) -> int:
+            self.__dict__["n"] = self.__dict__.get("n", 2) - 1
+            return self.__dict__["n"] % 2 + 1
+
+        @ledger_sequence.setter
+        def ledger_sequence(self, value: int) -> None:
+            pass
+
+    monkeypatch.setattr(file, "__class__", Restless)
+    for number in range(1, 5):
+        journal.append(decision(number))
+    assert verify(*log).is_good
 
 
 def test_the_door() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
@@ -141,7 +142,5 @@ def test_what_does_not_decode(change: dict[str, object]) -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     """Any bytes at all decode or give an AuditError."""
-    try:
+    with contextlib.suppress(AuditError):
         decode(data, journal="j", index=0)
-    except AuditError:
-        pass

@@ -1,0 +1,517 @@
+"""Thirty ways to tamper with a decision log, each with its verdict and the first record that is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agentguard.audit import Answer, Finding, Question, VerifyReport, read_decisions, verify
+from agentguard.audit import format as layout
+from agentguard.audit.checkpoint import parse, sign
+from agentguard.audit.keys import AuditKeys, MacChain
+from agentguard.audit.ledger import split
+from agentguard.audit.reader import load_journal
+from agentguard.seal import Keystore
+from tests.support.decisions import decision, make_keystore, open_journal, write_log
+
+Log = tuple[Path, Keystore]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    """Two closed journals of six decisions each: 0x10 to 0x15, then 0x20 to 0x25."""
+    store, keystore = make_keystore(tmp_path)
+    write_log(store, keystore, range(0x10, 0x16))
+    write_log(store, keystore, range(0x20, 0x26))
+    return store, keystore
+
+
+def journals(store: Path) -> list[Path]:
+    """The journal files in the order the ledger names them."""
+    order: list[str] = []
+    for note in split(ledger(store).read_bytes()):
+        name = parse(note).journal
+        if name != "heads" and name not in order:
+            order.append(name)
+    return [store / "dec" / f"{name}.agd" for name in order]
+
+
+def ledger(store: Path) -> Path:
+    """The one ledger file."""
+    return store / "log" / "ledger-00000001.agl"
+
+
+@contextlib.contextmanager
+def flipped(path: Path, position: int, bit: int) -> Iterator[None]:
+    """Flip one bit of a file for a while."""
+    with path.open("r+b", buffering=0) as file:
+        file.seek(position)
+        byte = file.read(1)
+        os.pwrite(file.fileno(), bytes([byte[0] ^ (1 << bit)]), position)
+        try:
+            yield
+        finally:
+            os.pwrite(file.fileno(), byte, position)
+
+
+def parts(path: Path) -> tuple[bytes, list[bytes]]:
+    """Header and frames of a journal."""
+    data = path.read_bytes()
+    frames = [part for part in layout.scan(data) if isinstance(part, layout.Frame)]
+    return data[: layout.HEADER.size], [data[frame.offset : frame.end] for frame in frames]
+
+
+def rewrite(path: Path, change: Callable[[list[bytes]], object]) -> None:
+    """Change the list of frames in place."""
+    header, frames = parts(path)
+    change(frames)
+    path.write_bytes(header + b"".join(frames))
+
+
+def with_checksums(frame: bytes) -> bytes:
+    """Make both checksums of a frame right again."""
+    prefix = frame[: layout.PREFIX.size - 4]
+    prefix += struct.pack(">I", zlib.crc32(prefix))
+    body = frame[layout.PREFIX.size : -4]
+    return prefix + body + struct.pack(">I", zlib.crc32(body))
+
+
+def alter(frame: bytes, position: int) -> bytes:
+    """Flip one bit and mend the checksums, as an attacker without the key would."""
+    changed = bytearray(frame)
+    changed[position] ^= 1
+    return with_checksums(bytes(changed))
+
+
+def bad(report: VerifyReport, question: Question) -> Finding:
+    """The first bad finding of a question; that question alone decides."""
+    line = report.of(question)
+    assert line.answer is Answer.BAD, report
+    return next(finding for finding in line.findings if finding.is_bad)
+
+
+def others_are_fine(report: VerifyReport, question: Question) -> None:
+    """No other verdict is bad."""
+    assert [line.question for line in report.verdicts if line.answer is Answer.BAD] == [question], report
+
+
+def test_untouched(log: Log) -> None:
+    """The control: nothing is wrong, and nothing is to be noted but the denials' lack of outcome."""
+    report = verify(*log)
+    assert report.is_good
+    assert all(line.answer is Answer.OK for line in report.verdicts)
+    assert report.first_bad is None
+    assert (report.journals, report.decisions, report.records) == (2, 12, 16)
+
+
+def test_altered_record(log: Log) -> None:
+    """One bit of a sealed record, checksums mended: integrity, that record."""
+    first = journals(log[0])[0]
+    rewrite(first, lambda frames: frames.__setitem__(3, alter(frames[3], layout.PREFIX.size + 40)))
+    report = verify(*log)
+    finding = bad(report, Question.INTEGRITY)
+    assert (finding.kind, finding.journal, finding.index) == ("altered", first.stem, 3)
+    assert f"{0x11:016x}" in finding.sentence
+    others_are_fine(report, Question.INTEGRITY)
+    assert not report.is_good
+    # What is altered is never given out, and the rest still is.
+    assert f"{0x12:016x}" not in [entry.record.decision_id for entry in read_decisions(*log)]
+    assert len(list(read_decisions(*log))) == 11
+
+
+def test_damaged_record(log: Log) -> None:
+    """One bit without mending: damage, that record."""
+    first = journals(log[0])[0]
+
+    def flip(frames: list[bytes]) -> None:
+        changed = bytearray(frames[4])
+        changed[layout.PREFIX.size + 3] ^= 0x10
+        frames[4] = bytes(changed)
+
+    rewrite(first, flip)
+    report = verify(*log)
+    assert (bad(report, Question.INTEGRITY).kind, bad(report, Question.INTEGRITY).index) == ("damaged", 4)
+    others_are_fine(report, Question.INTEGRITY)
+
+
+@pytest.mark.parametrize("offset", [0, 8, 16, 24, 60])
+def test_altered_frame_header(log: Log, offset: int) -> None:
+    """Length, index, ledger sequence, previous leaf or digest altered, checksums mended: integrity, that record."""
+    first = journals(log[0])[0]
+    rewrite(first, lambda frames: frames.__setitem__(2, alter(frames[2], 4 + offset)))
+    report = verify(*log)
+    assert not report.is_good
+    assert bad(report, Question.INTEGRITY).index == 2
+
+
+def test_altered_mac(log: Log) -> None:
+    """The MAC altered, checksums mended: integrity, that decision."""
+    first = journals(log[0])[0]
+    rewrite(first, lambda frames: frames.__setitem__(3, alter(frames[3], len(frames[3]) - 20)))
+    finding = bad(verify(*log), Question.INTEGRITY)
+    assert (finding.kind, finding.index, finding.decision_id) == ("mac", 3, f"{0x12:016x}")
+
+
+def test_removed_record(log: Log) -> None:
+    """A record taken out of the middle: append-only, its index, between the two that stood beside it."""
+    first = journals(log[0])[0]
+    rewrite(first, lambda frames: frames.pop(3))
+    report = verify(*log)
+    finding = bad(report, Question.APPEND_ONLY)
+    assert (finding.kind, finding.journal, finding.index) == ("removed", first.stem, 3)
+    assert f"{0x11:016x}" in finding.sentence
+    assert f"{0x13:016x}" in finding.sentence
+    others_are_fine(report, Question.APPEND_ONLY)
+
+
+def test_removed_opening(log: Log) -> None:
+    """The opening record taken out: append-only, record 0."""
+    rewrite(journals(log[0])[0], lambda frames: frames.pop(0))
+    assert bad(verify(*log), Question.APPEND_ONLY).index == 0
+
+
+def test_reordered_records(log: Log) -> None:
+    """Two records exchanged: append-only, the first that is not in its place."""
+
+    def swap(frames: list[bytes]) -> None:
+        frames[2], frames[4] = frames[4], frames[2]
+
+    rewrite(journals(log[0])[0], swap)
+    report = verify(*log)
+    assert bad(report, Question.APPEND_ONLY).index == 2
+    assert {f.kind for f in report.of(Question.APPEND_ONLY).findings} >= {"removed", "moved"}
+
+
+def test_duplicated_record(log: Log) -> None:
+    """A record that stands there twice: append-only, that decision."""
+    rewrite(journals(log[0])[0], lambda frames: frames.insert(5, frames[3]))
+    report = verify(*log)
+    finding = bad(report, Question.APPEND_ONLY)
+    assert (finding.kind, finding.index, finding.decision_id) == ("repeated", 3, f"{0x12:016x}")
+    assert len(list(read_decisions(*log))) == 12
+
+
+def test_spliced_from_another_journal(log: Log) -> None:
+    """A record of the same store's other journal put in: integrity, its place."""
+    first, second = journals(log[0])
+    _, others = parts(second)
+    rewrite(first, lambda frames: frames.__setitem__(3, others[3]))
+    finding = bad(verify(*log), Question.INTEGRITY)
+    assert (finding.kind, finding.index) == ("altered", 3)
+
+
+def test_spliced_from_another_store(log: Log, tmp_path: Path) -> None:
+    """A whole journal of another store put in under a name of its own: integrity."""
+    other = tmp_path / "other"
+    other.mkdir()
+    store, keystore = make_keystore(other)
+    write_log(store, keystore, range(3))
+    foreign = next((store / "dec").iterdir())
+    shutil.copy(foreign, log[0] / "dec" / foreign.name)
+    report = verify(*log)
+    assert bad(report, Question.INTEGRITY).journal == foreign.stem
+    assert "another store" in bad(report, Question.INTEGRITY).sentence
+
+
+def test_cut_tail(log: Log) -> None:
+    """Records cut off before the last checkpoint: completeness, the first that is gone."""
+    first = journals(log[0])[0]
+    rewrite(first, lambda frames: frames.__delitem__(slice(5, None)))
+    report = verify(*log)
+    finding = bad(report, Question.COMPLETENESS)
+    assert (finding.kind, finding.journal, finding.index) == ("tail-cut", first.stem, 5)
+    assert f"after decision {0x13:016x}" in finding.sentence
+    others_are_fine(report, Question.COMPLETENESS)
+
+
+def test_cut_in_the_middle_of_a_record(log: Log) -> None:
+    """The same where the cut goes through a record."""
+    first = journals(log[0])[0]
+    data = first.read_bytes()
+    first.write_bytes(data[:-40])
+    assert not verify(*log).is_good
+    assert verify(*log).first_bad is not None
+
+
+def test_tail_cut_after_the_checkpoint_is_unanchored(tmp_path: Path) -> None:
+    """What comes after the last checkpoint is named as unanchored; cutting it does not show, as said."""
+    store, keystore = make_keystore(tmp_path)
+    journal = write_log(store, keystore, range(4), close=False)
+    line = verify(store, keystore).of(Question.UNANCHORED_TAIL)
+    assert (line.answer, line.findings[0].index) == (Answer.NOTED, 1)
+    assert "4 records stand after its last checkpoint" in line.sentence
+    journal._committer._file.abandon()
+    rewrite(next((store / "dec").iterdir()), lambda frames: frames.pop())
+    report = verify(store, keystore)
+    assert report.is_good
+    assert "3 records" in report.of(Question.UNANCHORED_TAIL).sentence
+
+
+def test_deleted_journal(log: Log) -> None:
+    """A whole file deleted: completeness, that journal, with how much it held."""
+    first = journals(log[0])[0]
+    first.unlink()
+    report = verify(*log)
+    finding = bad(report, Question.COMPLETENESS)
+    assert (finding.kind, finding.journal, finding.index) == ("journal-missing", first.stem, 0)
+    assert "8 records" in finding.sentence
+    others_are_fine(report, Question.COMPLETENESS)
+
+
+def test_all_journals_deleted(log: Log) -> None:
+    """The same for all of them."""
+    shutil.rmtree(log[0] / "dec")
+    assert len(verify(*log).of(Question.COMPLETENESS).findings) == 2
+
+
+def test_emptied_journal(log: Log) -> None:
+    """A file cut to nothing is a damaged header, and bad."""
+    journals(log[0])[0].write_bytes(b"")
+    assert bad(verify(*log), Question.INTEGRITY).kind == "header"
+
+
+def test_older_copy_of_a_journal(tmp_path: Path) -> None:
+    """A file replaced by an older copy of itself: completeness, the first record that is gone."""
+    store, keystore = make_keystore(tmp_path)
+    journal = write_log(store, keystore, range(3), close=False)
+    path = next((store / "dec").iterdir())
+    old = path.read_bytes()
+    for number in range(3, 6):
+        journal.append(decision(number))
+    assert journal.close(5.0)
+    path.write_bytes(old)
+    finding = bad(verify(store, keystore), Question.COMPLETENESS)
+    assert (finding.kind, finding.index) == ("tail-cut", 4)
+
+
+def test_exchanged_files(log: Log) -> None:
+    """Two journals under each other's names: integrity, both."""
+    first, second = journals(log[0])
+    data = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(data)
+    report = verify(*log)
+    assert len(report.of(Question.INTEGRITY).findings) == 2
+
+
+def test_copied_file(log: Log) -> None:
+    """A journal copied under a new name: integrity."""
+    shutil.copy(journals(log[0])[0], log[0] / "dec" / "0123456789abcdef-0.agd")
+    finding = bad(verify(*log), Question.INTEGRITY)
+    assert (finding.kind, finding.journal) == ("header", "0123456789abcdef-0")
+
+
+@pytest.mark.parametrize("planted", ["link", "fifo", "folder"])
+def test_planted_things(log: Log, planted: str) -> None:
+    """A link, FIFO or folder with a journal's name is reported, and nothing hangs."""
+    path = log[0] / "dec" / "0123456789abcdef-0.agd"
+    if planted == "link":
+        path.symlink_to("/etc/passwd")
+    elif planted == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert bad(verify(*log), Question.INTEGRITY).journal == path.stem
+    assert len(list(read_decisions(*log))) == 12
+
+
+def test_deleted_ledger(log: Log) -> None:
+    """The ledger deleted: completeness; the records name entries that are gone."""
+    shutil.rmtree(log[0] / "log")
+    finding = bad(verify(*log), Question.COMPLETENESS)
+    assert (finding.kind, finding.index) == ("journal-unstated", 0)
+    # Writing on begins a new ledger, which does not hide that the old one is gone.
+    for number in range(3):
+        write_log(*log, range(number))
+    assert len([f for f in verify(*log).of(Question.COMPLETENESS).findings if f.is_bad]) == 2
+
+
+def test_cut_ledger(log: Log) -> None:
+    """The ledger cut before the second journal began: a record there names an entry that is gone."""
+    notes = list(split(ledger(log[0]).read_bytes()))
+    ledger(log[0]).write_bytes(b"".join(note + b"\n" for note in notes[:2]))
+    finding = bad(verify(*log), Question.COMPLETENESS)
+    assert finding.kind == "journal-unstated"
+    assert any(f.kind == "ledger-cut" for f in verify(*log).of(Question.COMPLETENESS).findings)
+
+
+def test_entry_removed_from_the_ledger(log: Log) -> None:
+    """An entry taken out of the ledger: append-only, the one after it."""
+    notes = list(split(ledger(log[0]).read_bytes()))
+    ledger(log[0]).write_bytes(b"".join(note + b"\n" for note in notes[:2] + notes[3:]))
+    finding = bad(verify(*log), Question.APPEND_ONLY)
+    assert (finding.kind, finding.journal) == ("ledger-chain", "ledger")
+
+
+def test_entries_of_the_ledger_exchanged(log: Log) -> None:
+    """Two entries of the ledger exchanged: append-only."""
+    notes = list(split(ledger(log[0]).read_bytes()))
+    notes[2], notes[3] = notes[3], notes[2]
+    ledger(log[0]).write_bytes(b"".join(note + b"\n" for note in notes))
+    assert bad(verify(*log), Question.APPEND_ONLY).kind == "ledger-chain"
+
+
+def test_ledger_without_its_beginning(log: Log) -> None:
+    """The first entry taken out: completeness."""
+    notes = list(split(ledger(log[0]).read_bytes()))
+    ledger(log[0]).write_bytes(b"".join(note + b"\n" for note in notes[1:]))
+    assert bad(verify(*log), Question.COMPLETENESS).kind == "ledger-cut"
+
+
+def test_ledger_signed_by_another_key(log: Log, tmp_path: Path) -> None:
+    """An entry with fewer records, signed by another store's key: integrity of the ledger."""
+    other = tmp_path / "other"
+    other.mkdir()
+    keys = AuditKeys(make_keystore(other)[1])
+    notes = list(split(ledger(log[0]).read_bytes()))
+    forged = parse(notes[-1])._replace(size=2)
+    notes[-1] = sign(forged, keys.signing_key, log[1].store_id)
+    ledger(log[0]).write_bytes(b"".join(note + b"\n" for note in notes))
+    assert bad(verify(*log), Question.INTEGRITY).kind == "ledger-altered"
+
+
+def test_a_thief_of_the_root_key_cannot_continue_an_old_journal_unseen(log: Log) -> None:
+    """A record sealed anew with the right key but a guessed MAC key, and all after it: integrity and roots."""
+    first = journals(log[0])[0]
+    keys = AuditKeys(log[1])
+    journal = load_journal(first, keys)
+    frames = [part for part in layout.scan(journal.data) if isinstance(part, layout.Frame)]
+    target = frames[3]
+    record = journal.open(target).replace(b"refund", b"lookup")
+    blind = bytes(16)
+    digest = layout.body_digest(blind, record)
+    header = layout.leaf_header(journal.journal, 3, target.ledger_sequence, target.previous)
+    sealed = journal._key.seal(blind + record, header + digest)
+    prefix = layout.pack_prefix(
+        sealed_bytes=len(sealed),
+        index=3,
+        ledger_sequence=target.ledger_sequence,
+        previous=target.previous,
+        digest=digest,
+    )
+    guessed = MacChain(bytes(32)).mac(prefix + sealed)
+    forged = prefix + sealed + layout.pack_trailer(sealed, guessed)
+    rewrite(first, lambda raw: raw.__setitem__(3, forged))
+    report = verify(*log)
+    assert bad(report, Question.INTEGRITY).kind == "mac"
+    assert bad(report, Question.APPEND_ONLY).kind in {"chain", "root"}
+
+
+def test_a_torn_tail_is_no_tampering(tmp_path: Path) -> None:
+    """What a crash leaves behind the last record is noted with its length, and reading goes on."""
+    store, keystore = make_keystore(tmp_path)
+    journal = write_log(store, keystore, range(4), close=False)
+    journal._committer._file.abandon()
+    path = next((store / "dec").iterdir())
+    whole = path.read_bytes()
+    _, frames = parts(path)
+    for cut in (1, 50, 200, len(frames[-1]) - 1):
+        path.write_bytes(whole[:-cut])
+        report = verify(store, keystore)
+        assert report.is_good, cut
+        assert report.of(Question.UNANCHORED_TAIL).findings[0].kind == "torn"
+        assert len(list(read_decisions(store, keystore))) == 3
+    for filling in (bytes(4096), whole[-300:-100]):
+        path.write_bytes(whole + filling)
+        report = verify(store, keystore)
+        assert len(list(read_decisions(store, keystore))) == 4
+        assert report.is_good is (filling == bytes(4096))
+
+
+def test_a_torn_ledger_is_mended(log: Log) -> None:
+    """An entry that a crash cut off is no tampering; the next writer goes on behind the last whole one."""
+    path = ledger(log[0])
+    with path.open("ab") as file:
+        file.write(b"agentguard/half of an ent")
+    assert verify(*log).is_good
+    write_log(*log, range(3))
+    report = verify(*log)
+    assert report.is_good
+    assert report.journals == 3
+
+
+def test_an_unborn_journal_is_no_tampering(log: Log) -> None:
+    """A file without a whole header, that the ledger does not name, is what a crash leaves."""
+    (log[0] / "dec" / "0123456789abcdef-0.agd").write_bytes(b"AGDEC")
+    assert verify(*log).is_good
+
+
+def test_every_flip_of_a_journal(tmp_path: Path) -> None:
+    """Every byte of a journal flipped: bad verdict, right class, never a traceback, never wrong data."""
+    store, keystore = make_keystore(tmp_path)
+    write_log(store, keystore, range(1))
+    path = next((store / "dec").iterdir())
+    right = set(texts(store, keystore))
+    for position in range(path.stat().st_size):
+        with flipped(path, position, position % 8):
+            assert verify(store, keystore).of(Question.INTEGRITY).answer is Answer.BAD, position
+            assert set(texts(store, keystore)) <= right
+
+
+def test_every_flip_of_an_unanchored_tail(tmp_path: Path) -> None:
+    """The same where no checkpoint covers the records: only a cut would not show, a flip always does."""
+    store, keystore = make_keystore(tmp_path)
+    journal = write_log(store, keystore, range(1), close=False)
+    journal._committer._file.abandon()
+    path = next((store / "dec").iterdir())
+    for position in range(path.stat().st_size):
+        with flipped(path, position, 7 - position % 8):
+            assert verify(store, keystore).of(Question.INTEGRITY).answer is Answer.BAD, position
+
+
+def test_every_flip_of_a_ledger(tmp_path: Path) -> None:
+    """Every byte of the ledger flipped: a bad verdict, never a traceback."""
+    store, keystore = make_keystore(tmp_path)
+    write_log(store, keystore, range(1))
+    path = ledger(store)
+    for position in range(path.stat().st_size):
+        with flipped(path, position, position % 7):
+            assert not verify(store, keystore).is_good, position
+
+
+def test_every_cut_of_a_journal(tmp_path: Path) -> None:
+    """A closed journal cut at every byte: never good, never a traceback."""
+    store, keystore = make_keystore(tmp_path)
+    write_log(store, keystore, range(1))
+    path = next((store / "dec").iterdir())
+    for length in range(path.stat().st_size - 1, -1, -1):
+        os.truncate(path, length)
+        assert not verify(store, keystore).is_good, length
+
+
+def texts(store: Path, keystore: Keystore) -> list[str]:
+    """Decisions in a form that can be put into a set."""
+    return [repr(entry.record) for entry in read_decisions(store, keystore)]
+
+
+def test_reading_while_it_is_written(tmp_path: Path) -> None:
+    """Verification beside a running writer never finds anything bad."""
+    store, keystore = make_keystore(tmp_path)
+    journal = open_journal(store, keystore, limits=None)
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            journal.append(decision(number))
+            number += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(25):
+            report = verify(store, keystore)
+            assert report.is_good, report.first_bad
+    finally:
+        stop.set()
+        thread.join()
+    assert journal.close(5.0)
+    assert verify(store, keystore).of(Question.UNANCHORED_TAIL).answer is Answer.OK
