@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from agentguard import escape
-from agentguard.cli._common import FINDINGS, FINE, Place, emit, emit_document, fail, format_option, note
+from agentguard.cli._common import (
+    FINDINGS,
+    FINE,
+    Place,
+    emit,
+    emit_document,
+    fail,
+    format_option,
+    listing_options,
+    note,
+)
 from agentguard.errors import DriftError, DriftInputError
 from agentguard.runtime import SystemClock
 from agentguard.values import DriftStatus, FeatureType, Verdict
@@ -269,6 +279,61 @@ def compare(
     except DriftError as error:
         fail(error)
     return _print_comparison(result, output_format)
+
+
+@drift.command()
+@click.argument("table", type=click.Path())
+@click.option(
+    "--time",
+    "time_column",
+    default="start_time",
+    show_default=True,
+    help="Column with the time of each call.",
+)
+@click.option(
+    "--reference-days",
+    type=float,
+    default=28.0,
+    show_default=True,
+    help="How much of the beginning is the reference.",
+)
+@click.option("--promise", type=float, default=1.0, show_default=True, help="False alarms tolerated a year.")
+@listing_options(default_limit=0)
+def backtest(
+    table: str, time_column: str, reference_days: float, promise: float, output_format: str, limit: int
+) -> int:
+    """
+    Run the watch over the history in a table, as if it were live.
+
+    TABLE is a Parquet or CSV file with a time and the columns of `agentguard export features`.
+    Exit status: 1 where it would have alarmed, 2 where the table cannot be used, else 0.
+    """
+    from agentguard.drift import backtest as replay
+
+    try:
+        result = replay(table, time=time_column, reference_days=reference_days, promise_per_year=promise)
+    except DriftError as error:
+        fail(error)
+    rows = [
+        {
+            "kind": alarm.kind,
+            "time": _utc(alarm.time_unix_ns),
+            "change": _utc(alarm.change_unix_ns),
+            "streams": ", ".join(alarm.streams),
+            "effects": [round(effect, 4) for effect in alarm.effects],
+        }
+        for alarm in result.alarms
+    ]
+    if output_format == "text":
+        note(f"reference: {result.reference.sentence}")
+    emit(
+        rows,
+        columns=("kind", "time", "change", "streams"),
+        output_format=output_format,
+        limit=limit,
+        empty=f"no alarm up to {_utc(result.until_unix_ns)}",
+    )
+    return FINDINGS if rows else FINE
 
 
 @drift.command()

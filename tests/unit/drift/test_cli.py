@@ -182,6 +182,32 @@ def test_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["drift", "compare", paths[0], paths[1], "--labels", "one"], capsys)[0] == 2
 
 
+def test_history_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table of forty days with a change is replayed; a short one is refused."""
+    from agentguard.drift._simulate import DAY_HOURS, MONDAY_S, Change, simulate
+
+    calls = simulate(3, days=40, change=Change(31 * DAY_HOURS, tokens=1.5))
+    frame = pd.DataFrame(
+        {
+            "at": MONDAY_S + calls.hour * 3600 + 1800,
+            "response_latency_ms": calls.latency_ms,
+            "token_count": calls.tokens,
+            "retry_count": calls.retries,
+            "error_rate": calls.is_error,
+        }
+    )
+    frame.to_parquet(tmp_path / "long.parquet")
+    frame[:5_000].to_parquet(tmp_path / "short.parquet")
+    status, out, _ = run(
+        ["drift", "backtest", str(tmp_path / "long.parquet"), "--time", "at", "--format", "jsonl"], capsys
+    )
+    assert status == 1
+    assert {json.loads(line)["kind"] for line in out.splitlines()} == {"incident", "drift"}
+    status, _, err = run(["drift", "backtest", str(tmp_path / "short.parquet"), "--time", "at"], capsys)
+    assert status == 2
+    assert "expected more than the 28 of the reference" in err
+
+
 def test_the_simulation(capsys: pytest.CaptureFixture[str]) -> None:
     """The control arm prints both counts."""
     status, out, _ = run(["drift", "simulate", "--seed", "1", "--format", "json"], capsys)
