@@ -85,8 +85,10 @@ class Condition:
             >>> Condition.compile("spnt > 50", {"spent": "double"})
             Traceback (most recent call last):
                 ...
-            agentguard.errors.PolicyDocumentError: :1:1: unknown name `spnt`
-            did you mean `spent`?
+            agentguard.errors.PolicyDocumentError: condition:1:1: unknown name `spnt`
+            spnt > 50
+            ^
+            hint: did you mean `spent`?
         """
         return compile_condition(source, schema, expect="")
 
@@ -211,10 +213,12 @@ def compile_condition(
         PolicyDocumentError: The source does not check; `problems` has all of it.
     """
     if not isinstance(source, str):
-        raise PolicyDocumentError(f"{path}: got {type(source).__name__}, expected the text of a condition")
+        raise PolicyDocumentError(
+            f"{path or 'condition'}: got {type(source).__name__}, expected the text of a condition"
+        )
     problems = Problems(
         source,
-        path=path,
+        path=path or "condition",
         line_offset=line_offset,
         column_offset=column_offset,
         indent=indent,
@@ -240,8 +244,14 @@ def compile_condition(
     except TooManyProblems:
         pass
     except (RecursionError, MemoryError):
-        problems.found.clear()
-        problems.add(0, "the condition is too large, or nested too deep", code="too-large")
+        problems.only("the condition is too large, or nested too deep", code="too-large")
+    except Exception as error:
+        # A fault of ours must not look like anything but a refusal; its traceback stays on it.
+        problems.only(f"the condition cannot be compiled ({type(error).__name__})", code="internal")
+        try:
+            problems.raise_if_any()
+        except PolicyDocumentError as refusal:
+            raise refusal from error
     problems.raise_if_any()
     assert made is not None
     return made

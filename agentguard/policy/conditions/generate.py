@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 
 from agentguard.policy.conditions import control, operations, values
 from agentguard.policy.conditions import tree as t
-from agentguard.policy.conditions.builder import Builder
+from agentguard.policy.conditions.builder import Builder, place
 from agentguard.policy.conditions.faults import Fault
 from agentguard.policy.conditions.limits import ITERATIONS_MAX
 from agentguard.policy.conditions.operations import Budget
@@ -137,7 +137,8 @@ class Generator(Builder):
         definition = ast.FunctionDef("condition", arguments, statements, [])
         if hasattr(definition, "type_params"):  # Python 3.12 asks for the field
             definition.type_params = []
-        module = ast.fix_missing_locations(ast.Module([definition], []))
+        module = ast.Module([definition], [])
+        place(definition)
         code = compile(module, _INNER_FILE, "exec", dont_inherit=True, optimize=2)
         inner = next(const for const in code.co_consts if isinstance(const, CodeType))
         return FunctionType(inner, self._globals, "condition")
@@ -414,6 +415,8 @@ class Generator(Builder):
         self, search: Callable[..., object], needle: ast.expr, right: t.Tree, *more: ast.expr
     ) -> ast.expr:
         """`search(container, needle)`; the container is read second, and order does not matter to errors."""
+        if isinstance(needle, ast.Constant):
+            return self._call(search, self._emit(right), needle, *more)
         name = self._local()
         # The needle is evaluated first so that what it reads is known to the container's code.
         first = ast.Tuple([self._set(name, needle), self._emit(right)], ast.Load())

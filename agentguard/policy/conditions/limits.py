@@ -49,8 +49,9 @@ PATTERN_REPEAT_MAX = 1_000
 PATTERN_STATES_MAX = 2_000
 """States of the automaton of one pattern, counts written out."""
 
-PATTERN_CACHE_MAX = 2_000
-"""Remembered steps of one automaton; a full memory is emptied, the answer is the same."""
+PATTERN_CACHE_MAX = 200_000
+"""Weight of the remembered steps of one automaton, 20 a step and 1 a state in it: about 8 MB.
+A full memory is emptied, the answer is the same."""
 
 PATTERN_WORK_MAX = 1_000_000
 """States that one search may look at for the first time; remembered steps are free."""

@@ -230,9 +230,11 @@ def in_list(
     """Whether a list holds a value equal to this one; what comes from facts is checked on the way."""
     if type(container) is not list and type(container) is not tuple:
         raise Fault(f"got {kind(container)}, expected a list or a map")
-    shared = budget or Budget(0)
-    shared.compared -= len(container)
-    if shared.compared < 0:
+    count = len(container)
+    if budget is not None:
+        budget.compared -= count
+        count = COMPARED_MAX - budget.compared
+    if count > COMPARED_MAX:
         raise Fault(f"a comparison of more than {COMPARED_MAX} values")
     if type(value) is str:
         for item in container:
@@ -244,6 +246,7 @@ def in_list(
                 if type(plain) is str and plain == value:
                     return True
         return False
+    shared = budget or Budget(0)
     return any(
         _equal(anything(item) if raw_items else item, value, 0, shared, (raw_items, raw_value))
         for item in container

@@ -185,12 +185,12 @@ class Pattern:
             key = (places, before)
             step = self._states.get(key) or _State(places, before)
             self._states[key] = step
-        self._known += 1
+        self._known += 20 + len(step.places)
         state[char] = step
         return step, len(reached) + 1
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def compile_pattern(text: str) -> Pattern:
     r"""
     Read a regular expression.
@@ -205,7 +205,7 @@ def compile_pattern(text: str) -> Pattern:
     return Pattern(parse_regex(text))
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def compile_glob(text: str) -> Pattern:
     """
     Read a glob.

@@ -101,6 +101,12 @@ class Problems:
         if len(self.found) >= PROBLEMS_MAX:
             raise TooManyProblems
 
+    def only(self, text: str, *, code: str) -> None:
+        """Forget what was noted: the source as a whole is the mistake."""
+        self.found.clear()
+        self._seen.clear()
+        self.add(0, text, code=code)
+
     def _place(self, offset: int) -> tuple[int, int, str, int]:
         """Line and column from 1 in the document, the line shown, the caret's column in it from 0."""
         before = self.source[: max(offset, 0)]
