@@ -30,6 +30,10 @@ DETECTORS: Final[Mapping[str, _patterns.Detector]] = {
 }
 """By kind, the more specific first: where findings overlap, the first kind names the whole."""
 
+_WITH_DIGITS: Final = frozenset({"card", "iban", "us_ssn", "phone", "ipv4", "ipv6"})
+"""Kinds that a text without a digit cannot hold: most texts are words."""
+
+_DIGIT: Final = re.compile(r"[0-9]")
 _DECODE_DEPTH_MAX: Final = 3
 _PERCENT_TOKEN: Final = re.compile(r"[^\s\"'<>]*%[0-9A-Fa-f]{2}[^\s\"'<>]*")
 _BASE64_TOKEN: Final = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
@@ -98,8 +102,9 @@ def scan(text: str, kinds: Sequence[str], depth: int = 0) -> Scan:
 
 def _detect(text: str, kinds: Sequence[str], found: list[Finding]) -> None:
     """Run the detectors on plain text."""
+    has_digit = _DIGIT.search(text) is not None
     for kind in DETECTORS:
-        if kind in kinds:
+        if kind in kinds and (has_digit or kind not in _WITH_DIGITS):
             found.extend(Finding(kind, start, end) for start, end in DETECTORS[kind](text) if end > start)
 
 
@@ -191,8 +196,10 @@ class Cleaned(NamedTuple):
     """A text without its findings."""
 
     text: str
+    findings: tuple[Finding, ...]
+    """What the text held, by place in it as it was."""
     replaced: int
-    """Findings replaced."""
+    """Findings replaced, those that came up between replacements included."""
     work_chars: int
     """The most that one look at the text, before or after, cost."""
 
@@ -206,13 +213,13 @@ def clean(text: str, kinds: Sequence[str]) -> Cleaned:
     """
     count = 0
     work = 0
-    first = ""
+    first: tuple[Finding, ...] = ()
     for _ in range(_PASSES_MAX):
         seen = scan(text, kinds)
         work = max(work, seen.work_chars)
         if not seen.findings:
-            return Cleaned(text, count, work)
-        first = first or seen.findings[0].kind
+            return Cleaned(text, first, count, work)
+        first = first or seen.findings
         count += len(seen.findings)
         pieces: list[str] = []
         position = 0
@@ -220,4 +227,5 @@ def clean(text: str, kinds: Sequence[str]) -> Cleaned:
             pieces += (text[position:start], marker(kind))
             position = end
         text = "".join((*pieces, text[position:]))
-    return Cleaned(marker(first), count, max(work, scan(marker(first), kinds).work_chars))
+    whole = marker(first[0].kind)
+    return Cleaned(whole, first, count, max(work, len(whole)))

@@ -112,8 +112,7 @@ class _Walk:
         if not cleaned.replaced:
             return text
         self.count += cleaned.replaced
-        found = scan(plain, self.kinds).findings
-        self.detections.extend(Detection(kind, path, start, end) for kind, start, end in found)
+        self.detections.extend(Detection(kind, path, start, end) for kind, start, end in cleaned.findings)
         return cleaned.text
 
     def _number(self, number: Any, path: str, *, is_secret: bool) -> Any:
