@@ -1,0 +1,205 @@
+"""`agentguard policy`: exit statuses, output in every format, and the way from a template to a passing test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from agentguard.cli import main
+from tests.support.policies import STARTERS, document
+
+WRONG = document("D | tool.before | args.n > 10 && cost.usd_tody > 1.0 | dney")
+
+
+def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Run one command: status, standard output, standard error."""
+    with pytest.raises(SystemExit) as ended:
+        main(["policy", *words])
+    captured = capfd.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    """A document with two mistakes."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text(WRONG)
+    return path
+
+
+def test_the_starters_are_fine(capfd: pytest.CaptureFixture[str]) -> None:
+    """Strictly, too; and their cases pass."""
+    status, out, err = run(capfd, "check", "--strict", str(STARTERS))
+    assert (status, "7 policies, 31 rules" in err) == (0, True)
+    assert ": note: " in out
+    status, out, _ = run(capfd, "test", str(STARTERS))
+    assert status == 0
+    assert out.rstrip().endswith("cases passed")
+
+
+def test_a_mistake_is_shown_as_a_compiler_would(capfd: pytest.CaptureFixture[str], wrong: Path) -> None:
+    """Place, text, excerpt, caret, hint; exit status 2, nothing on standard output."""
+    status, out, err = run(capfd, "check", str(wrong))
+    assert (status, out) == (2, "")
+    assert f"{wrong}:9:27: error: unknown name `cost.usd_tody`" in err
+    assert f"{wrong}:10:11: error: unknown effect `dney`" in err
+    assert "    hint: did you mean `deny`?" in err
+    excerpt, caret = err.split("\n")[1:3]
+    assert excerpt[caret.index("^") :].startswith("cost.usd_tody")
+    assert "2 errors: nothing was loaded" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["check", "test", "show", "eval"])
+def test_every_command_refuses_what_does_not_load(
+    capfd: pytest.CaptureFixture[str], wrong: Path, command: str, tmp_path: Path
+) -> None:
+    """Exit status 2."""
+    call = tmp_path / "call.json"
+    call.write_text('{"tool": {"name": "x"}}')
+    more = ["-i", str(call)] if command == "eval" else []
+    assert run(capfd, command, *more, str(wrong))[0] == 2
+
+
+def test_other_formats_hold_the_same(capfd: pytest.CaptureFixture[str], wrong: Path) -> None:
+    """JSON, SARIF, JUnit and annotations go to standard output."""
+    status, out, _ = run(capfd, "check", "--format", "json", str(wrong))
+    assert status == 2
+    assert [(n["line"], n["code"]) for n in json.loads(out)][1] == (10, "unknown-effect")
+    _, out, _ = run(capfd, "check", "--format", "sarif", str(wrong))
+    assert len(json.loads(out)["runs"][0]["results"]) == 2
+    _, out, _ = run(capfd, "check", "--format", "junit", str(wrong))
+    assert ET.fromstring(out).get("failures") == "2"
+    _, out, _ = run(capfd, "check", "--format", "github", str(wrong))
+    assert out.startswith("::error file=")
+
+
+def test_findings_count_only_when_strict(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """An untested rule is a warning."""
+    path = tmp_path / "p.yaml"
+    path.write_text(document("D | tool.before | args.n > 10 | deny"))
+    status, out, _ = run(capfd, "check", str(path))
+    assert (status, "warning: rule `D` has no test" in out) == (0, True)
+    assert run(capfd, "check", "--strict", str(path))[0] == 1
+    assert run(capfd, "test", str(path))[0] == 1
+
+
+def test_a_failing_case_is_a_finding(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With what was expected and what was got."""
+    for name in ("spending.yaml", "spending.test.yaml"):
+        (tmp_path / name).write_text(
+            (STARTERS / name).read_text().replace("cap_usd: 500.0", "cap_usd: 5000.0")
+        )
+    status, out, _ = run(capfd, "test", str(tmp_path))
+    assert status == 1
+    assert "FAIL spending-cases: above the cap nobody can" in out
+    assert "expected deny, got require_approval" in out
+    status, out, _ = run(capfd, "test", "--format", "junit", str(tmp_path))
+    assert int(ET.fromstring(out).get("failures") or 0) >= 1
+    status, out, _ = run(capfd, "test", "--format", "json", str(tmp_path))
+    assert json.loads(out)["passed"] is False
+    assert run(capfd, "test", "--format", "github", str(tmp_path))[1].startswith("::error")
+
+
+def test_one_call_is_answered(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With reason, values, and what was assumed; --fail makes a denial count."""
+    call = tmp_path / "call.json"
+    call.write_text(
+        json.dumps({"point": "tool.before", "tool": {"name": "refund"}, "args": {"amount_usd": 900.0}})
+    )
+    status, out, _ = run(capfd, "eval", "-i", str(call), str(STARTERS / "spending.yaml"))
+    assert status == 0
+    assert out.startswith("deny at tool.before, by SPD-002 (spending)")
+    assert "args.amount_usd 900.00 > vars.cap_usd (500)" in out
+    assert "assumed: run.repeats = 0" in out
+    status, out, _ = run(
+        capfd, "eval", "--fail", "--format", "json", "-i", str(call), str(STARTERS / "spending.yaml")
+    )
+    assert status == 1
+    assert json.loads(out)["rule"] == "SPD-002"
+    call.write_text("{")
+    status, out, err = run(capfd, "eval", "-i", str(call), str(STARTERS / "spending.yaml"))
+    assert (status, "the call is not JSON" in err) == (2, True)
+
+
+def test_rules_that_are_not_enforced_say_so(capfd: pytest.CaptureFixture[str]) -> None:
+    """Wherever they are shown."""
+    status, out, _ = run(capfd, "show", str(STARTERS / "drift.yaml"))
+    assert status == 0
+    assert "DRF-003" in out
+    assert "NOT ENFORCED (shadow)" in out
+    _, out, _ = run(capfd, "show", "--format", "json", str(STARTERS / "drift.yaml"))
+    assert json.loads(out)["policies"][0]["rules"][2]["mode"] == "shadow"
+
+
+def test_the_schema_lists_facts_and_describes_documents(capfd: pytest.CaptureFixture[str]) -> None:
+    """As a table, as JSON, as JSON Schema."""
+    assert "cost.usd_today" in run(capfd, "schema")[1]
+    facts = json.loads(run(capfd, "schema", "--format", "json")[1])
+    assert {"args", "tool.name"} <= {row["fact"] for row in facts}
+    schema = json.loads(run(capfd, "schema", "--format", "json-schema")[1])
+    assert len(schema["oneOf"]) == 4
+
+
+def test_from_a_template_to_a_passing_test(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """List, copy, check without naming a path, and nothing is ever overwritten."""
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run(capfd, "init")
+    assert (status, "read-only" in out, "spending" in out) == (0, True, True)
+    assert run(capfd, "init", "--template", "spending")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "policies").iterdir()) == [
+        "spending.test.yaml",
+        "spending.yaml",
+    ]
+    assert run(capfd, "check", "--strict")[0] == 0
+    assert run(capfd, "test")[0] == 0
+    status, _, err = run(capfd, "init", "--template", "spending")
+    assert (status, "is there already" in err) == (2, True)
+    status, _, err = run(capfd, "init", "--template", "spendin")
+    assert (status, "did you mean `spending`?" in err) == (2, True)
+
+
+def test_nothing_to_check_is_an_error(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No folder, an empty folder, a folder that is not there: exit status 2."""
+    monkeypatch.chdir(tmp_path)
+    assert run(capfd, "check")[0] == 2
+    (tmp_path / "policies").mkdir()
+    assert run(capfd, "check")[0] == 2
+    status, _, err = run(capfd, "check", str(tmp_path / "nowhere"))
+    assert (status, "cannot be read: No such file or directory" in err) == (2, True)
+
+
+def test_escapes_of_a_terminal_are_shown_and_not_sent(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In names, titles and messages alike."""
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        document("D | tool.before | args.n > 10 | deny").replace("About D", '"a\\e[31mb\\u202Ec"')
+    )
+    for command in ("show", "check"):
+        _, out, err = run(capfd, command, str(path))
+        assert "\x1b" not in out + err
+        assert "\u202e" not in out + err
+
+
+def test_the_whole_command_without_a_traceback(tmp_path: Path) -> None:
+    """As a process of its own: a binary file."""
+    (tmp_path / "x.yaml").write_bytes(bytes(range(256)))
+    done = subprocess.run(
+        [sys.executable, "-m", "agentguard", "policy", "check", str(tmp_path)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(STARTERS.parent)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
