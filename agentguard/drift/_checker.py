@@ -22,7 +22,7 @@ from agentguard.drift._profile import Profile, compare_profiles, read_profile
 from agentguard.drift._reference import REFERENCE_BLOB, WINDOW_S, Reference
 from agentguard.drift._season import DAY_S
 from agentguard.drift._source import FeatureStore, read_summary
-from agentguard.drift._summary import Summary, between, coarsen
+from agentguard.drift._summary import Summary, coarsen
 from agentguard.drift._tier import Alarm, TierModel, TierState, begin, run
 from agentguard.drift._typed import Floors
 from agentguard.drift._verdicts import alarm_verdict, from_json, to_json
@@ -31,6 +31,7 @@ from agentguard.values import Clock, DriftStatus, InternalErrorHook, Verdict
 
 STATE_BLOB, VERDICT_BLOB = "drift-state", "drift-verdict"
 STATE_VERSION = 1
+_STRIDE_MAX = 24 * 7 * 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,17 +255,29 @@ class Checker:
         closed = (now - int(self._config.watermark_s * 1e9)) // (WINDOW_S * 10**9)
         before = watch.incident.window
         summary: Summary | None = None
-        while watch.incident.window + 1 < closed:
-            first = watch.incident.window + 1
-            until = min(closed, first + self._config.slice_windows_max)
-            summary = self._step(reference, watch, first, until)
+        first, length = before + 1, self._config.slice_windows_max
+        while first < closed:
+            until = min(closed, first + length)
+            found = self._step(reference, watch, first, until)
+            # Long silence is crossed in longer and longer strides, up to a limit.
+            length = self._config.slice_windows_max if found is not None else min(2 * length, _STRIDE_MAX)
+            summary = summary if found is None else found
+            first = until
         watch.late += self._late(watch, summary, before) if before + 1 < closed else 0
         if watch.incident.window != before:
             blob.write(_dump_watch(watch, reference))
         return self._verdict(reference, watch, now)
 
-    def _step(self, reference: Reference, watch: _Watch, first: int, until: int) -> Summary:
-        """Take in the windows [first, until)."""
+    def _step(self, reference: Reference, watch: _Watch, first: int, end: int) -> Summary | None:
+        """
+        Take in the windows up to the last one before *end* in which anything was called.
+
+        Silence is no evidence, and a clock that jumped ahead must not close windows that are still to
+        come: empty windows at the end stay open until something follows them.
+
+        Returns:
+            What was read; None where nothing was called from *first* on.
+        """
         assert reference.incident is not None
         assert watch.incident is not None
         config, hours = self._config, DAY_S // WINDOW_S
@@ -275,13 +288,14 @@ class Checker:
         summary = read_summary(
             self._store,
             since_unix_ns=start * WINDOW_S * 10**9,
-            until_unix_ns=until * WINDOW_S * 10**9,
+            until_unix_ns=end * WINDOW_S * 10**9,
             window_s=WINDOW_S,
             agent=reference.agent,
         )
-        alarms = run(
-            reference.incident, watch.incident, between(summary, first, until), until=until, key=reference.key
-        )
+        if not len(summary.keys) or int(summary.windows[-1]) < first:
+            return None
+        until = int(summary.windows[-1]) + 1
+        alarms = run(reference.incident, watch.incident, summary, until=until, key=reference.key)
         if reference.drift is not None and watch.drift is not None:
             days = coarsen(summary, DAY_S)
             alarms += run(reference.drift, watch.drift, days, until=until // hours, key=reference.key)

@@ -182,6 +182,53 @@ def test_late_calls_are_counted_and_never_judged(month: MemoryStore) -> None:
     assert "11 calls came too late" in checker.check_once().sentence
 
 
+def test_a_clock_that_jumps_ahead_loses_nothing(month: MemoryStore) -> None:
+    """Ten years ahead and back: no window is closed that had no call yet, and the watch goes on."""
+    border = (MONDAY_S + 28 * DAY_S) * NS
+    drift.save_reference(month, drift.fit_reference(month, until_unix_ns=border, since_unix_ns=MONDAY_S * NS))
+    everything, month.blocks = month.blocks, month.blocks[: 30 * 24]
+    clock = FrozenClock(unix_ns=border + 3650 * DAY_S * NS)
+    checker = drift.Checker(month, clock=clock, publish=lambda _: None)
+    assert checker.check_once().status is not DriftStatus.DRIFT
+    month.blocks = everything
+    clock.set_unix_ns(border + 12 * DAY_S * NS)
+    assert checker.check_once().status is DriftStatus.DRIFT
+
+
+def test_features_that_never_change_and_then_do() -> None:
+    """A week of constant latency and no error carries a watch; another constant is an alarm."""
+    store = MemoryStore()
+    hours = np.repeat(np.arange(10 * 24), 20)
+    end = (MONDAY_S + hours * HOUR_S + 1800) * NS
+    duration = np.where(hours < 9 * 24, 400, 500) * 10**6
+    store.add(start_unix_ns=end - duration, duration_ns=duration)
+    border = (MONDAY_S + 8 * DAY_S) * NS
+    reference = drift.fit_reference(store, since_unix_ns=MONDAY_S * NS, until_unix_ns=border)
+    assert reference.incident is not None
+    drift.save_reference(store, reference)
+    clock = FrozenClock(unix_ns=border + DAY_S * NS)
+    checker = drift.Checker(store, clock=clock, publish=lambda _: None)
+    assert checker.check_once().status is DriftStatus.STABLE
+    clock.advance(DAY_S)
+    verdict = checker.check_once()
+    assert verdict.status is DriftStatus.DRIFT
+    assert verdict.drifted[0].startswith("model.response_latency_ms")
+
+
+def test_silence_is_no_evidence(month: MemoryStore) -> None:
+    """Days without a call leave verdict and evidence as they were."""
+    border = (MONDAY_S + 28 * DAY_S) * NS
+    drift.save_reference(month, drift.fit_reference(month, until_unix_ns=border, since_unix_ns=MONDAY_S * NS))
+    month.blocks = month.blocks[: 29 * 24]
+    clock = FrozenClock(unix_ns=border + DAY_S * NS + 600 * NS)
+    checker = drift.Checker(month, clock=clock, publish=lambda _: None)
+    checker.check_once()
+    state = month.blobs["drift-state"].data
+    clock.advance(5 * DAY_S)
+    assert checker.check_once().status is not DriftStatus.DRIFT
+    assert month.blobs["drift-state"].data == state
+
+
 def test_another_process_at_work_is_not_disturbed(month: MemoryStore) -> None:
     """While another process holds the state, its last verdict is published."""
     drift.save_reference(month, drift.fit_reference(month, until_unix_ns=(MONDAY_S + 28 * DAY_S) * NS))
