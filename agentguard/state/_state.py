@@ -191,6 +191,8 @@ class MachineState(_Shared):
 
     def close(self) -> None:
         """Share all sums and let go of everything; errors are told to the hook."""
+        if self._is_closed:
+            return
         self._is_closed = True
         self._work.set()
         thread = self._thread

@@ -244,6 +244,8 @@ class SqliteCells:
             connection = sqlite3.connect(
                 path, timeout=LOCK_WAIT_S_MAX, isolation_level=None, check_same_thread=False
             )
+            # No column holds text that is read back; what somebody made text is bytes that do not open.
+            connection.text_factory = bytes
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("PRAGMA secure_delete = ON")
