@@ -15,13 +15,13 @@ from agentguard.errors import PolicyDocumentError, PolicyEvaluationError
 from agentguard.policy.conditions import tree as t
 from agentguard.policy.conditions.checker import Checker
 from agentguard.policy.conditions.control import export
-from agentguard.policy.conditions.faults import Fault
+from agentguard.policy.conditions.faults import Fault, TooManyProblems
 from agentguard.policy.conditions.functions import FunctionSpec
 from agentguard.policy.conditions.generate import Generator
 from agentguard.policy.conditions.limits import LITERAL_CHARS_MAX, LITERAL_ITEMS_MAX, NESTING_MAX
 from agentguard.policy.conditions.operations import Budget
 from agentguard.policy.conditions.parser import parse
-from agentguard.policy.conditions.problems import Problems, TooManyProblems
+from agentguard.policy.conditions.problems import Problems
 from agentguard.policy.conditions.scope import Scope, type_of_constant
 from agentguard.policy.conditions.types import BOOL, DYN, INT, STRING, Type, goes_with, parse_type
 from agentguard.policy.conditions.values import INT_MAX, INT_MIN

@@ -1,12 +1,21 @@
-"""The one exception inside a running condition; it never leaves this package."""
+"""What moves inside this package as exceptions; none of it ever leaves it."""
 
 from __future__ import annotations
 
 
-class Fault(Exception):  # noqa: N818 - CEL's error value; the error for callers is PolicyEvaluationError
-    """
-    A part of a condition has no value.
+class _Signal(Exception):  # noqa: N818 - control flow, not an error for callers
+    """Base of both."""
 
-    `&&` and `||` absorb it where the other side decides, as CEL has it. The
-    text names kinds of values, never values.
+
+class Fault(_Signal):
     """
+    A part of a condition has no value: CEL's error, as a value on its way.
+
+    `&&` and `||` absorb it where the other side decides, as CEL has it. What is
+    left of it becomes a `PolicyEvaluationError`. The text names kinds of values,
+    never values.
+    """
+
+
+class TooManyProblems(_Signal):
+    """The limit of problems is reached: reading stops, what was found is reported."""

@@ -11,13 +11,10 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from agentguard.errors import PolicyDocumentError, PolicyProblem
+from agentguard.policy.conditions.faults import TooManyProblems
 from agentguard.policy.conditions.limits import PROBLEMS_MAX
 
 _EXCERPT_CHARS_MAX = 160
-
-
-class TooManyProblems(Exception):  # noqa: N818 - it ends the reading, the problems are the error
-    """The limit of problems is reached: reading stops, what was found is reported."""
 
 
 class Problems:
