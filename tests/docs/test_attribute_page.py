@@ -15,7 +15,7 @@ from agentguard.values.metric_names import METRICS
 
 def constants() -> dict[str, str]:
     """All names that the module of names defines, without events and plain values."""
-    not_attributes = ("EVENT_", "OUTCOME_", "ERROR_OTHER", "LABEL_PREFIX")
+    not_attributes = ("EVENT_", "OUTCOME_", "ERROR_OTHER", "LABEL_PREFIX", "USAGE_PREFIX")
     return {
         name: value
         for name, value in vars(attributes).items()
