@@ -11,6 +11,7 @@ from agentguard.capture.context import Parent, context_with, current_span, find_
 from agentguard.capture.cost import PRICES_AS_OF, Price, PriceTable, parse_prices
 from agentguard.capture.environment import CaptureEnvironment, SpanLimits
 from agentguard.capture.failures import class_name, error_type, is_cancellation
+from agentguard.capture.foreign import ForeignSpanProcessor
 from agentguard.capture.ids import RandomIds
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
 from agentguard.capture.span import Span
@@ -25,6 +26,7 @@ __all__ = [
     "CaptureEnvironment",
     "CaptureMode",
     "ContentCapture",
+    "ForeignSpanProcessor",
     "HttpHooks",
     "Parent",
     "Price",

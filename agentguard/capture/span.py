@@ -117,9 +117,8 @@ class Span(RecordingSpan):
             self._owner = None
             # What was reported inside counts, so that nested reports of one response are added once.
             contribution = self._totals or self._billed or (usage and totals_of(usage))
-            if contribution is not None and owner.is_recording():
-                with totals_lock():
-                    owner._totals = add_totals(owner._totals, contribution)
+            if contribution is not None:
+                owner.add_inner_usage(contribution)
 
     def _finish(self, mirror: trace.Span, end_time: int | None) -> None:
         """Give the span of the application's provider what this one holds, and end it."""
@@ -242,6 +241,12 @@ class Span(RecordingSpan):
             self._environment.on_internal_error("capture.record_usage", error)
             return False
         return True
+
+    def add_inner_usage(self, usage: UsageTotals) -> None:
+        """Add what a call inside this one used to the totals; ignored once this one has ended."""
+        if self._duration_ns < 0:
+            with totals_lock():
+                self._totals = add_totals(self._totals, usage)
 
     def record_retry(
         self,

@@ -118,6 +118,7 @@ _SPECS: tuple[AttributeSpec, ...] = (
     AttributeSpec(names.USAGE_TOTAL_OUTPUT_TOKENS, "int", "agent and others around model calls", "Output tokens of all calls inside."),
     AttributeSpec(names.USAGE_BILLED_INPUT_TOKENS, "int", _MODEL, "Input tokens over all attempts that answered, where there were several."),
     AttributeSpec(names.USAGE_BILLED_OUTPUT_TOKENS, "int", _MODEL, "Output tokens over all attempts that answered."),
+    AttributeSpec(names.USAGE_COUNTED_BY, "string", "spans of other libraries", "The model call of ours around this span, which has its tokens."),
     AttributeSpec(names.COST_USD, "double", _MODEL, "Cost of the call in US dollars, where the price is known."),
     AttributeSpec(names.COST_TOTAL_USD, "double", "agent and others around model calls", "Cost of all calls inside with a known price."),
     AttributeSpec(names.TOOL_EFFECT, "string", "tool", "none, read or write, as declared."),

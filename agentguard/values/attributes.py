@@ -119,6 +119,7 @@ USAGE_TOTAL_INPUT_TOKENS: Final = "agentguard.usage.total.input_tokens"
 USAGE_TOTAL_OUTPUT_TOKENS: Final = "agentguard.usage.total.output_tokens"
 USAGE_BILLED_INPUT_TOKENS: Final = "agentguard.usage.billed.input_tokens"
 USAGE_BILLED_OUTPUT_TOKENS: Final = "agentguard.usage.billed.output_tokens"
+USAGE_COUNTED_BY: Final = "agentguard.usage.counted_by"
 COST_USD: Final = "agentguard.cost.usd"
 COST_TOTAL_USD: Final = "agentguard.cost.total_usd"
 TOOL_EFFECT: Final = "agentguard.tool.effect"
@@ -147,6 +148,21 @@ POLICY_REASON_CODE: Final = "agentguard.policy.reason_code"
 POLICY_LATENCY_US: Final = "agentguard.policy.latency_us"
 LABEL_PREFIX: Final = "agentguard.label."
 """A label of the run becomes an attribute with this prefix."""
+
+FOREIGN_PREFIXES: Final = ("gen_ai.", "mcp.")
+"""What tells the spans of other libraries that concern us."""
+
+FOREIGN_KEPT_PREFIXES: Final = (
+    "gen_ai.usage.",
+    "mcp.method.",
+    "mcp.protocol.",
+    "network.",
+    "rpc.",
+    "jsonrpc.",
+)
+"""Names and numbers on such spans that can hold no content, beyond those of the table."""
+
+USAGE_PREFIX: Final = "gen_ai.usage."
 
 # Events ---------------------------------------------------------------------
 
