@@ -35,6 +35,7 @@ from agentguard.runtime.calls import GuardedCall, begin
 from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
 from agentguard.runtime.declaration import Declaration
+from agentguard.runtime.exits import ChildExits
 from agentguard.runtime.health import Health
 from agentguard.runtime.opening import open_store
 from agentguard.runtime.services import Services
@@ -105,6 +106,7 @@ class Runtime(Services):
         self._lock = threading.Lock()
         self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
         self.background = Background(self)
+        self._child_exits = ChildExits(lambda: self.flush(config.flush_timeout_s))
         self._say_what_is_in_force()
 
     def _environment(self, sink: Callable[[SpanSource], object], prices: PriceTable) -> CaptureEnvironment:
