@@ -123,16 +123,12 @@ class _Run:
                     if isinstance(error, AuditError)
                     else (f"journal {path.stem}: its header does not belong to the key of this store")
                 )
-                self.findings.add(
-                    Finding(
-                        Question.INTEGRITY,
-                        "header",
-                        path.stem,
-                        0,
-                        text,
-                        is_bad=not _is_unborn(path, self.ledger),
-                    )
-                )
+                if _is_unborn(path, self.ledger):
+                    text = f"journal {path.stem} was begun and never used: a crash left it"
+                    finding = Finding(Question.UNANCHORED_TAIL, "unborn", path.stem, 0, text, is_bad=False)
+                else:
+                    finding = Finding(Question.INTEGRITY, "header", path.stem, 0, text)
+                self.findings.add(finding)
             return None
 
     def _find_continued(self, paths: list[Path]) -> None:
