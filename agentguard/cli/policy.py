@@ -76,7 +76,7 @@ def check(place: Place, paths: tuple[Path, ...], strict: bool, output_format: st
     _print_notices(notices, output_format, is_err=False)
     warnings = sum(1 for notice in notices if notice.level != "note")
     if output_format == "text":
-        note(f"{_summary(bundle)}: fine" + (f", {_count(warnings, 'warning')}" if warnings else ""))
+        note(f"{_summary(bundle)}: " + (_count(warnings, "warning") if warnings else "fine"))
     return FINDINGS if strict and warnings else FINE
 
 

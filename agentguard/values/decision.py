@@ -198,8 +198,7 @@ class DecisionRecord(NamedTuple):
 
 WAYS_OUT: Mapping[DenialKind, str] = {
     DenialKind.FORBIDDEN: (
-        "Do not retry, split, or use another tool for it. "
-        "You may: tell the user, continue without it."
+        "Do not retry, split, or use another tool for it. You may: tell the user, continue without it."
     ),
     DenialKind.NEEDS_APPROVAL: (
         "Do not retry, split, or use another tool for it. "

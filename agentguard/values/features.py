@@ -29,7 +29,9 @@ class FeatureSpec(NamedTuple):
 _SPECS: tuple[FeatureSpec, ...] = (
     FeatureSpec("start_unix_ns", "int64", "continuous", "ns", "Wall-clock start."),
     FeatureSpec("duration_ns", "int64", "continuous", "ns", "Monotonic duration."),
-    FeatureSpec("time_to_first_chunk_ns", "int64", "continuous", "ns", "Streams only; -1 where not a stream."),
+    FeatureSpec(
+        "time_to_first_chunk_ns", "int64", "continuous", "ns", "Streams only; -1 where not a stream."
+    ),
     FeatureSpec("input_tokens", "int64", "continuous", "tokens", "-1 where unknown."),
     FeatureSpec("output_tokens", "int64", "continuous", "tokens", "-1 where unknown."),
     FeatureSpec("cost_usd", "float64", "continuous", "USD", "NaN where unknown."),

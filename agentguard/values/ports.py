@@ -59,7 +59,7 @@ class KeyProvider(Protocol):
 
     @property
     def name(self) -> str:
-        """file, passphrase, environment …"""
+        """Name of the provider: file, passphrase, environment."""
         ...
 
     def key(self, salt: bytes) -> bytes:

@@ -8,9 +8,12 @@ Nothing here reads a clock or a file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-AttributeValue: TypeAlias = str | bool | int | float | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]
+AttributeValue: TypeAlias = (
+    str | bool | int | float | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]
+)
 """What OpenTelemetry allows as the value of an attribute."""
 
 Attributes: TypeAlias = Mapping[str, AttributeValue]
@@ -86,14 +89,14 @@ class OutcomeRecord(NamedTuple):
     predicted_label: str | None
     true_label: str | None
     score: float | None
-    attributes: Attributes = {}
+    attributes: Attributes = MappingProxyType({})
 
 
 class GapRecord(NamedTuple):
     """What was lost on purpose, with the reason and the count: no loss is silent."""
 
     reason: str
-    count: int
+    count: int  # type: ignore[assignment] # the tuple's own method of this name is not used
     first_unix_ns: int
     last_unix_ns: int
 

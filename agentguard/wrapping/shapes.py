@@ -401,7 +401,7 @@ class _GuardedObject:
         return repr(object.__getattribute__(self, "__wrapped__"))
 
     @property
-    def __class__(self) -> type:  # type: ignore[override]
+    def __class__(self) -> type:
         return type(object.__getattribute__(self, "__wrapped__"))
 
     @__class__.setter

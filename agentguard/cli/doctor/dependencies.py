@@ -58,7 +58,7 @@ def installed() -> list[Distribution]:
             name=name,
             version=distribution.version,
             age_days=_age_days(distribution, now_s),
-            licence=described.get("License-Expression") or "",
+            licence=described["License-Expression"] if "License-Expression" in described else "",
         )
     return [found[name] for name in sorted(found)]
 
@@ -200,7 +200,7 @@ def cyclonedx(distributions: Iterable[Distribution], *, version: str) -> dict[st
     Source: CycloneDX 1.6, ECMA-424.
     """
     components = []
-    vulnerabilities = []
+    vulnerabilities: list[dict[str, object]] = []
     for distribution in distributions:
         reference = f"pkg:pypi/{normal(distribution.name)}@{distribution.version}"
         component: dict[str, object] = {
