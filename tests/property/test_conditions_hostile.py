@@ -38,7 +38,7 @@ _WORDS = (
     "true", "null", ".exists(v, ", ".all(v, v", ".map(", "has(", "size(", ".matches('", "(a+)+$", "duration('1h')", "timestamp(", "\\", "\n",
     "//", ";", "@", "é", "\u202e", "\x00", "`", "for", "\ud800", "${n}", "__class__", "lambda", "import os", "__import__('os')",
 )  # fmt: skip
-SECONDS_MAX = 2.0
+SECONDS_MAX = 5.0
 
 
 def _only_documented(source: str) -> None:

@@ -117,10 +117,10 @@ class Condition:
             agentguard.errors.PolicyEvaluationError: `spent > 50`: the fact `spent` has no value
         """
         value = self.function(facts)
-        if type(value) not in (list, tuple, dict) or not t.is_raw(self.tree):
+        if type(value) not in (list, tuple, dict):
             return value
         try:
-            return export(value, Budget(0))
+            return export(value, Budget(0), is_raw=t.is_raw(self.tree))
         except Exception as error:
             raise self._error(error) from None
 

@@ -126,16 +126,19 @@ def build_map(*parts: object) -> dict[Any, Any]:
     return built
 
 
-def export(value: object, budget: Budget, depth: int = 0) -> Any:
-    """A copy of a result that is plain all the way down."""
-    value = anything(value)
+def export(value: object, budget: Budget, *, is_raw: bool, depth: int = 0) -> Any:
+    """A copy of a result; what may come from facts is checked all the way down."""
+    if is_raw:
+        value = anything(value)
     if type(value) is list or type(value) is tuple:
         charge(len(value), depth, budget)
-        return [export(item, budget, depth + 1) for item in value]
+        return [export(item, budget, is_raw=is_raw, depth=depth + 1) for item in value]
     if type(value) is dict:
         charge(len(value), depth, budget)
         return {
-            export(key, budget, depth + 1): export(item, budget, depth + 1)
+            export(key, budget, is_raw=is_raw, depth=depth + 1): export(
+                item, budget, is_raw=is_raw, depth=depth + 1
+            )
             for key, item in list(value.items())
         }
     return value

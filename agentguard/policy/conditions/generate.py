@@ -135,7 +135,7 @@ class Generator(Builder):
             posonlyargs=[], args=[ast.arg(_FACTS)], kwonlyargs=[], kw_defaults=[], defaults=[]
         )
         definition = ast.FunctionDef("condition", arguments, statements, [])
-        if hasattr(definition, "type_params"):  # Python 3.12 asks for the field
+        if "type_params" in ast.FunctionDef._fields:  # Python 3.12 asks for the field
             definition.type_params = []
         module = ast.Module([definition], [])
         place(definition)

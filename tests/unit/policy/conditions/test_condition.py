@@ -156,6 +156,10 @@ def test_results_of_every_type() -> None:
     assert found is not inner
     with pytest.raises(PolicyEvaluationError, match="not finite"):
         Condition.compile("args", SCHEMA).evaluate({"args": {"x": [float("inf")]}})
+    literal = Condition.compile("['a']", SCHEMA)
+    literal.evaluate({}).append("b")  # type: ignore[attr-defined] # it is a list
+    assert literal.evaluate({}) == ["a"]
+    assert Condition.compile("[1.0 / 0.0]", SCHEMA).evaluate({}) == [float("inf")]
 
 
 def test_one_condition_in_many_threads() -> None:
