@@ -58,7 +58,7 @@ def installed() -> list[Distribution]:
             name=name,
             version=distribution.version,
             age_days=_age_days(distribution, now_s),
-            licence=described["License-Expression"] if "License-Expression" in described else "",
+            licence=next(iter(described.get_all("License-Expression") or ()), ""),
         )
     return [found[name] for name in sorted(found)]
 
