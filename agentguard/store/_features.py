@@ -98,18 +98,21 @@ class _Fingerprints:
     """Fingerprints of sets of attribute names and types; a bounded cache."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], str] = {}
+        self._known: dict[tuple[str, ...], tuple[list[type], str]] = {}
+        """For each tuple of names the types that came with it last."""
 
     def of(self, attributes: Mapping[str, Any]) -> str:
-        shape = (*attributes, *map(type, attributes.values()))
-        found = self._known.get(shape)
-        if found is None:
-            pairs = sorted(f"{k}:{_OTEL_TYPES.get(type(v), 'array')}" for k, v in attributes.items())
-            text = "\n".join(pairs).encode("utf-8", "backslashreplace")
-            found = hashlib.blake2b(text, digest_size=8).hexdigest()
-            if len(self._known) >= _CACHE_ENTRIES_MAX:
-                self._known.clear()
-            self._known[shape] = found
+        names_of = tuple(attributes)
+        types = list(map(type, attributes.values()))
+        last = self._known.get(names_of)
+        if last is not None and last[0] == types:
+            return last[1]
+        pairs = sorted(f"{k}:{_OTEL_TYPES.get(type(v), 'array')}" for k, v in attributes.items())
+        text = "\n".join(pairs).encode("utf-8", "backslashreplace")
+        found = hashlib.blake2b(text, digest_size=8).hexdigest()
+        if len(self._known) >= _CACHE_ENTRIES_MAX:
+            self._known.clear()
+        self._known[names_of] = (types, found)
         return found
 
 
@@ -127,33 +130,35 @@ def _count(value: object, missing: int = MISSING) -> int:
 
 def _text(value: object) -> str:
     """A name that fits a dictionary; empty where there is none."""
+    if value is None:
+        return ""
     return value[:_DICT_TEXT_CHARS_MAX] if isinstance(value, str) else ""
 
 
 def numbers_of(record: SpanRecord) -> tuple[int, int, int, int, int, float, int, int, int]:
     """Derive the number columns of one span, in the order of the catalogue."""
-    get = record.attributes.get
+    attributes = record.attributes
+    get = attributes.get
     first_chunk_s = get(names.TIME_TO_FIRST_CHUNK_S)
-    input_tokens = _count(get(names.INPUT_TOKENS))
-    output_tokens = _count(get(names.OUTPUT_TOKENS))
+    input_tokens, output_tokens = get(names.INPUT_TOKENS), get(names.OUTPUT_TOKENS)
     cost = get(names.COST_USD)
-    if cost is None and get(names.COST_CURRENCY, "USD") == "USD":
-        cost = get(names.COST_AMOUNT)
+    if cost is None and names.COST_AMOUNT in attributes and get(names.COST_CURRENCY, "USD") == "USD":
+        cost = attributes[names.COST_AMOUNT]
     retries = get(names.HTTP_RESEND_COUNT)
     if retries is None:
-        retries = _count(get(names.ATTEMPTS), 1) - 1
-    is_missing = (
-        bool(get(names.USAGE_MISSING)) or input_tokens == output_tokens == MISSING
-    ) and record.kind == "model"
+        retries = _count(get(names.ATTEMPTS, 1), 1) - 1
+    inputs = MISSING if input_tokens is None else _count(input_tokens)
+    outputs = MISSING if output_tokens is None else _count(output_tokens)
+    is_missing = record.kind == "model" and (inputs == outputs == MISSING or bool(get(names.USAGE_MISSING)))
     return (
         _count(record.start_unix_ns, 0),
         _count(record.duration_ns, 0),
         _count(first_chunk_s * 1e9) if isinstance(first_chunk_s, int | float) else MISSING,
-        input_tokens,
-        output_tokens,
+        inputs,
+        outputs,
         float(cost) if isinstance(cost, int | float) else _NAN,
         max(_count(retries, 0), 0),
-        1 if record.status == "error" or names.ERROR_TYPE in record.attributes else 0,
+        1 if record.status == "error" or names.ERROR_TYPE in attributes else 0,
         1 if is_missing else 0,
     )
 
@@ -164,17 +169,17 @@ def texts_of(record: SpanRecord) -> tuple[str, ...]:
     get = attributes.get
     reasons = get(names.RESPONSE_FINISH_REASONS)
     if isinstance(reasons, list | tuple):
-        reasons = reasons[0] if reasons else ""
-    return (
-        _text(record.kind),
-        _text(get(names.AGENT_NAME)),
-        _text(get(names.TOOL_NAME)),
-        _text(get(names.RESPONSE_MODEL) or get(names.REQUEST_MODEL)),
-        _text(get(names.PROMPT_VERSION)),
-        _text(reasons),
-        _text(get(names.ERROR_TYPE)),
-        _fingerprint(attributes),
+        reasons = reasons[0] if reasons else None
+    found = (
+        record.kind,
+        get(names.AGENT_NAME),
+        get(names.TOOL_NAME),
+        get(names.RESPONSE_MODEL) or get(names.REQUEST_MODEL),
+        get(names.PROMPT_VERSION),
+        reasons,
+        get(names.ERROR_TYPE),
     )
+    return (*map(_text, found), _fingerprint(attributes))
 
 
 def encode_features(records: Sequence[SpanRecord], first_sequence: int) -> bytes:

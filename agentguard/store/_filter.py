@@ -28,6 +28,7 @@ class RowFilter:
         self.until = _LAST if until_unix_ns is None else until_unix_ns
         self.has_times = since_unix_ns is not None or until_unix_ns is not None
         self.trace_id = trace_id.lower() if trace_id is not None else None
+        self.has_whole_trace_id = self.trace_id is not None and len(self.trace_id) == 32
         self._call_id = call_id.lower() if call_id is not None else None
         self._agent = agent
         self._texts = [

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.seal import Keystore
@@ -19,8 +19,18 @@ from agentguard.store._cache import FooterCache
 from agentguard.store._damage import Damage, DamageReport
 from agentguard.store._features import FeatureBlock, decode_features
 from agentguard.store._filter import RowFilter
-from agentguard.store._footer import Place
 from agentguard.store._layout import Kind, parse_segment_name
+from agentguard.store._reading import (
+    Cursor,
+    Positioned,
+    RowBatch,
+    SegmentInfo,
+    Sequences,
+    by_start,
+    may_hold,
+    push,
+    rows_to_keep,
+)
 from agentguard.store._rows import (
     START,
     Row,
@@ -32,38 +42,6 @@ from agentguard.store._rows import (
 )
 from agentguard.store._segment import Frame, SegmentFile
 from agentguard.values import GapRecord, OutcomeRecord, SpanRecord
-
-Cursor: TypeAlias = Mapping[str, tuple[int, int]]
-"""For each writer: number of the segment, and of the last record that was taken."""
-
-
-class Positioned(NamedTuple):
-    """A span with its place in the store."""
-
-    cursor: tuple[str, int, int]
-    """Writer, segment number, sequence number."""
-    span: SpanRecord
-    resource: Mapping[str, str]
-
-
-class SegmentInfo(NamedTuple):
-    """One segment file, without its content."""
-
-    writer: str
-    n: int
-    is_sealed: bool
-    spans: int
-    start_range_unix_ns: tuple[int, int]
-    """Earliest and latest start of its spans; (0, 0) where there are none."""
-    size_bytes: int
-
-
-class _RowBatch(NamedTuple):
-    """The rows of one frame that no earlier frame had."""
-
-    first_sequence: int
-    rows: list[Row]
-    shapes: Sequence[Sequence[str]]
 
 
 class Query:
@@ -142,11 +120,11 @@ class Query:
 
     def _spans(self, wanted: RowFilter) -> Iterator[SpanRecord]:
         """Spans in the order of the files."""
-        for segment, next_sequence in self._segments():
+        for segment, next_sequence in self._segments(wanted):
             for batch in self._batches(segment, next_sequence, wanted):
                 yield from self._records(segment, batch, wanted)
 
-    def _records(self, segment: SegmentFile, batch: _RowBatch, wanted: RowFilter) -> Iterator[SpanRecord]:
+    def _records(self, segment: SegmentFile, batch: RowBatch, wanted: RowFilter) -> Iterator[SpanRecord]:
         """Make records of the rows that are wanted."""
         try:
             for row in wanted.select(batch.rows, batch.shapes):
@@ -155,8 +133,8 @@ class Query:
             self.damage.add(Damage("undecodable", segment.path.name, batch.first_sequence, 0, str(error)))
 
     def _batches(
-        self, segment: SegmentFile, next_sequence: _Sequences, wanted: RowFilter | None = None
-    ) -> Iterator[_RowBatch]:
+        self, segment: SegmentFile, next_sequence: Sequences, wanted: RowFilter | None = None
+    ) -> Iterator[RowBatch]:
         """Rows of one file, frame by frame, without those that were given before."""
         for frame in self._span_frames(segment, wanted):
             try:
@@ -167,7 +145,7 @@ class Query:
             rows = next_sequence.fresh(Kind.SPANS, decoded.first_sequence, decoded.rows)
             if rows:
                 first = decoded.first_sequence + len(decoded.rows) - len(rows)
-                yield _RowBatch(first, rows, decoded.shapes)
+                yield RowBatch(first, rows, decoded.shapes)
 
     def _span_frames(self, segment: SegmentFile, wanted: RowFilter | None) -> Iterator[Frame]:
         """Open the frames of spans; in a sealed file only those that may hold what is wanted."""
@@ -179,7 +157,7 @@ class Query:
             places = [
                 places[chunk] for chunk in sorted(footer.chunks_of(wanted.trace_id)) if chunk < len(places)
             ]
-        return segment.frames_at([place for place in places if _may_hold(place, wanted)])
+        return segment.frames_at([place for place in places if may_hold(place, wanted)])
 
     def _sorted_spans(self, wanted: RowFilter, limit: int) -> Iterator[SpanRecord]:
         """
@@ -202,9 +180,9 @@ class Query:
                 if identity not in given:
                     given.add(identity)
                     yield span
-                _push(heap, rest, number, writer)
+                push(heap, rest, number, writer)
             if path is not None:
-                _push(heap, self._sorted_segment(path, wanted, limit), opened, path.name[:16])
+                push(heap, self._sorted_segment(path, wanted, limit), opened, path.name[:16])
                 opened += 1
 
     def _sorted_segment(
@@ -216,7 +194,7 @@ class Query:
             return
         found: list[tuple[int, str, Row, Sequence[Sequence[str]]]] = []
         with with_file as segment:
-            for batch in self._batches(segment, _Sequences(), wanted):
+            for batch in self._batches(segment, Sequences(), wanted):
                 try:
                     found += [
                         (row[START], "", row, batch.shapes) for row in wanted.select(batch.rows, batch.shapes)
@@ -224,8 +202,8 @@ class Query:
                 except (LookupError, TypeError) as error:
                     self.damage.add(Damage("undecodable", path.name, batch.first_sequence, 0, str(error)))
                 if limit and len(found) > 4 * limit + 1024:
-                    found = heapq.nlargest(limit, found, key=_by_start)
-        found.sort(key=_by_start, reverse=True)
+                    found = heapq.nlargest(limit, found, key=by_start)
+        found.sort(key=by_start, reverse=True)
         for start, _, row, shapes in found:
             try:
                 record = span_record(row, shapes)
@@ -330,7 +308,7 @@ class Query:
                 frames = segment.frames({Kind.FEATURES})
             else:
                 frames = segment.frames_at(
-                    [p for p in footer.places if p.kind == Kind.FEATURES and _may_hold(p, wanted)]
+                    [p for p in footer.places if p.kind == Kind.FEATURES and may_hold(p, wanted)]
                 )
             for frame in frames:
                 try:
@@ -339,7 +317,7 @@ class Query:
                     segment.note_undecodable(frame, error)
                     continue
                 skipped = next_sequence.skip(Kind.FEATURES, block.first_sequence, block.rows)
-                keep = _rows_to_keep(block, wanted, skipped)
+                keep = rows_to_keep(block, wanted, skipped)
                 if keep is not None:
                     block = block.select(keep)
                 if block.rows:
@@ -400,12 +378,14 @@ class Query:
 
     # Files -------------------------------------------------------------------------
 
-    def _segments(self) -> Iterator[tuple[SegmentFile, _Sequences]]:
-        """Open the files one after the other, each writer's in order."""
-        writer, sequences = b"", _Sequences()
+    def _segments(self, wanted: RowFilter | None = None) -> Iterator[tuple[SegmentFile, Sequences]]:
+        """Open the files one after the other, each writer's in order; not those that hold nothing wanted."""
+        writer, sequences = b"", Sequences()
         for path, of_writer in self._files():
             if of_writer != writer:
-                writer, sequences = of_writer, _Sequences()
+                writer, sequences = of_writer, Sequences()
+            if wanted is not None and self._is_useless(path, wanted):
+                continue
             opened = self._open(path)
             if opened is not None:
                 with opened as segment:
@@ -424,6 +404,15 @@ class Query:
             self.damage.add(Damage("misnamed", path.name, 0, 0, f"its header says {twin.name}"))
         return segment
 
+    def _is_useless(self, path: Path, wanted: RowFilter) -> bool:
+        """Whether a footer that was read before says that a file holds nothing wanted."""
+        footer = self._cache.peek(path)
+        if footer is None or footer.damage:
+            return False
+        if wanted.has_times and not wanted.overlaps(*footer.start_range_unix_ns):
+            return True
+        return wanted.has_whole_trace_id and next(footer.chunks_of(wanted.trace_id or ""), None) is None
+
     def _holds(self, path: Path, name: str) -> bool:
         """Whether the file at *path* is the segment *name*."""
         found = SegmentFile.open(path, self._keystore, lambda _: None)
@@ -441,49 +430,3 @@ class Query:
         parsed = [(parse_segment_name(name), name) for name in names]
         ordered = sorted((key, name) for key, name in parsed if key is not None)
         return [(self._folder / name, key[0]) for key, name in ordered]
-
-
-class _Sequences:
-    """Which records of one writer were given already."""
-
-    def __init__(self) -> None:
-        self._next: dict[int, int] = {}
-
-    def skip(self, kind: int, first: int, count: int) -> int:
-        """How many records at the beginning were given before; the rest counts as given now."""
-        following = self._next.get(kind, 0)
-        self._next[kind] = max(following, first + count)
-        return min(max(following - first, 0), count)
-
-    def fresh(self, kind: int, first: int, rows: list[Any]) -> list[Any]:
-        """The rows that were not given before."""
-        skipped = self.skip(kind, first, len(rows))
-        return rows[skipped:] if skipped else rows
-
-
-def _push(heap: list[Any], rest: Iterator[tuple[int, str, SpanRecord]], number: int, writer: str) -> None:
-    """Put the next span of a segment on the heap."""
-    following = next(rest, None)
-    if following is not None:
-        start, span_id, span = following
-        heapq.heappush(heap, (-start, span_id, number, rest, writer, span))
-
-
-def _by_start(found: tuple[int, str, Row, Any]) -> int:
-    return found[0]
-
-
-def _may_hold(place: Place, wanted: RowFilter) -> bool:
-    """Whether a chunk may hold spans that start within the wanted times."""
-    return wanted.overlaps(place.start_min_unix_ns, place.start_max_unix_ns)
-
-
-def _rows_to_keep(block: FeatureBlock, wanted: RowFilter, skipped: int) -> Sequence[int] | None:
-    """Which rows of a block are wanted; `None` for all."""
-    column = block.columns.get("start_unix_ns") if wanted.has_times else None
-    if column is None:
-        return range(skipped, block.rows) if skipped else None
-    starts = column.values
-    if not skipped and block.rows and wanted.contains(min(starts), max(starts)):
-        return None
-    return [i for i in range(skipped, block.rows) if wanted.contains(starts[i], starts[i])]

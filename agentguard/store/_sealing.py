@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.seal import Keystore, SealKey
 from agentguard.store import _codec
 from agentguard.store._damage import Damage
 from agentguard.store._disk import Disk, try_lock
-from agentguard.store._features import encode_features
+from agentguard.store._features import FeatureBlock, decode_features, encode_features
 from agentguard.store._footer import Footer, Place, tag_arrays, trace_tag
 from agentguard.store._layout import Header, Kind, State, pack_frame, pack_trailer, parse_segment_name
 from agentguard.store._live import Body, make_body, new_header
@@ -38,7 +39,7 @@ from agentguard.values import Clock, SpanRecord
 
 CHUNK_SPANS = 128
 QUARANTINE = "quarantine"
-_DATA_KINDS = frozenset({Kind.SPANS, Kind.OUTCOMES, Kind.GAPS, Kind.RESOURCE})
+_DATA_KINDS = frozenset({Kind.SPANS, Kind.FEATURES, Kind.OUTCOMES, Kind.GAPS, Kind.RESOURCE})
 
 
 class _SealedFile:
@@ -196,51 +197,101 @@ class _Chunks:
                 self.flush()
                 self._shapes = shapes  # Rows that follow refer to the same numbers.
 
+    def add_whole(self, frame: SpanRows, plain: bytes, features: bytes) -> None:
+        """Take the rows of one live frame with its feature block; as they are where they make a chunk."""
+        if not 0.75 * self._size <= len(frame.rows) <= self._size:
+            self.add(frame)
+            return
+        self.flush()
+        self._write(frame.first_sequence, frame.rows, plain, features)
+
     def flush(self) -> None:
         """Write the rows at hand as one chunk."""
         rows, self._rows = self._rows, []
         records, self._records = self._records, []
         if rows:
             shapes = [list(shape) for shape in self._shapes]
-            starts = [row[START] for row in rows]
-            span_range = (min(starts), max(starts))
-            self.tags += [(trace_tag(row[TRACE]), self.chunks) for row in rows]
-            plain = encode_rows(SpanRows(self._first, shapes, rows))
-            body = make_body(Kind.SPANS, plain, records=len(rows), level=_codec.SEALED_LEVEL)
-            self._sealed.add(body, first_sequence=self._first, rows=len(rows), start_range=span_range)
-            features = make_body(
-                Kind.FEATURES, encode_features(records, self._first), level=_codec.SEALED_LEVEL
-            )
-            self.features.append((features, self._first, len(rows), span_range))
-            self.chunks += 1
-            self.spans += len(rows)
+            features = encode_features(records, self._first)
+            self._write(self._first, rows, encode_rows(SpanRows(self._first, shapes, rows)), features)
         self._first = self._next
         self._shapes = {}
+
+    def _write(self, first: int, rows: list[Row], plain: bytes, features: bytes) -> None:
+        """Write one chunk, and keep its features for the end of the file."""
+        starts = [row[START] for row in rows]
+        start_range = (min(starts), max(starts))
+        self.tags += [(trace_tag(row[TRACE]), self.chunks) for row in rows]
+        body = make_body(Kind.SPANS, plain, records=len(rows), level=_codec.SEALED_LEVEL)
+        self._sealed.add(body, first_sequence=first, rows=len(rows), start_range=start_range)
+        self.add_features(features, first, len(rows), start_range)
+        self.chunks += 1
+        self.spans += len(rows)
+
+    def add_features(self, plain: bytes, first: int, rows: int, start_range: tuple[int, int]) -> None:
+        """Keep a feature block for the end of the file."""
+        body = make_body(Kind.FEATURES, plain, level=_codec.SEALED_LEVEL)
+        self.features.append((body, first, rows, start_range))
 
 
 def _copy(live: SegmentFile, sealed: _SealedFile, damage: list[Damage], now_unix_ns: int) -> Footer:
     """Copy all that a live file holds: spans in chunks, then the rest, then the features together."""
     chunks = _Chunks(sealed)
     others: list[tuple[Frame, int]] = []
+    waiting: _Waiting | None = None
     for frame in live.frames(_DATA_KINDS):
         try:
+            if frame.kind == Kind.FEATURES:
+                block = decode_features(frame.plain, frozenset({"start_unix_ns"}))
+                if waiting is not None and waiting.has(block):
+                    chunks.add_whole(waiting.rows, waiting.frame.plain, frame.plain)
+                    waiting = None
+                elif block.rows:
+                    # Its spans are damaged; their numbers are not, and are kept.
+                    starts = block.columns["start_unix_ns"].values
+                    start_range = (min(starts), max(starts))
+                    chunks.add_features(frame.plain, block.first_sequence, block.rows, start_range)
+                continue
+            _add_waiting(live, chunks, waiting)
+            waiting = None
             if frame.kind == Kind.SPANS:
-                chunks.add(decode_spans(frame.plain))
+                waiting = _Waiting(frame, decode_spans(frame.plain))
             else:
                 others.append((frame, _rows_of(frame)))
-        except SegmentCorruptError as error:
+        except (SegmentCorruptError, KeyError) as error:
             live.note_undecodable(frame, error)
+    _add_waiting(live, chunks, waiting)
     chunks.flush()
     outcomes = 0
-    for frame, rows in others:
-        sealed.add(make_body(Kind(frame.kind), frame.plain, level=_codec.SEALED_LEVEL), rows=rows)
-        outcomes += rows if frame.kind == Kind.OUTCOMES else 0
+    for frame, count in others:
+        sealed.add(make_body(Kind(frame.kind), frame.plain, level=_codec.SEALED_LEVEL), rows=count)
+        outcomes += count if frame.kind == Kind.OUTCOMES else 0
     # Feature blocks stand together, so that a scan over them reads one piece of the file.
     for body, first, rows, start_range in chunks.features:
         sealed.add(body, first_sequence=first, rows=rows, start_range=start_range)
     tags, numbers = tag_arrays(chunks.tags)
     counts = Counter(place.kind for place in damage)
     return Footer(tuple(sealed.places), tags, numbers, chunks.spans, outcomes, dict(counts), now_unix_ns)
+
+
+class _Waiting(NamedTuple):
+    """Spans whose feature block is expected next."""
+
+    frame: Frame
+    rows: SpanRows
+
+    def has(self, block: FeatureBlock) -> bool:
+        """Whether the block is that of these spans."""
+        return (block.first_sequence, block.rows) == (self.rows.first_sequence, len(self.rows.rows))
+
+
+def _add_waiting(live: SegmentFile, chunks: _Chunks, waiting: _Waiting | None) -> None:
+    """Take spans whose feature block did not come: it is derived anew."""
+    if waiting is None:
+        return
+    try:
+        chunks.add(waiting.rows)
+    except SegmentCorruptError as error:
+        live.note_undecodable(waiting.frame, error)
 
 
 def _rows_of(frame: Frame) -> int:

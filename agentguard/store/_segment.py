@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from agentguard.errors import KeyUnavailableError, SealError, SegmentCorruptError, TamperedError
-from agentguard.seal import Keystore, open_regular
+from agentguard.seal import Keystore, SealKey, open_regular
 from agentguard.store import _codec
 from agentguard.store._damage import Damage
 from agentguard.store._disk import try_lock, unlock
@@ -58,19 +58,32 @@ class Frame(NamedTuple):
 class SegmentFile:
     """One open segment. Use it as a context manager."""
 
-    def __init__(self, fd: int, path: Path, header: Header, keystore: Keystore, report: ReportDamage) -> None:
+    def __init__(
+        self,
+        fd: int,
+        path: Path,
+        header: Header,
+        keystore: Keystore,
+        report: ReportDamage,
+        known_key: SealKey | None = None,
+    ) -> None:
         self._fd = fd
         self._report = report
         self.path = path
         self.header = header
         self._bound = header.bound
-        self._key = header.seal_key(keystore.root_of(header.generation))
-        self._key.check(header.commitment)
+        if known_key is None or known_key.commitment != header.commitment:
+            # A commitment is made of everything that the key is: another file has another one.
+            known_key = header.seal_key(keystore.root_of(header.generation))
+            known_key.check(header.commitment)
+        self.key = known_key
         self._footer: Footer | None = None
         self._is_footer_read = False
 
     @classmethod
-    def open(cls, path: Path, keystore: Keystore, report: ReportDamage) -> SegmentFile | None:
+    def open(
+        cls, path: Path, keystore: Keystore, report: ReportDamage, known_key: SealKey | None = None
+    ) -> SegmentFile | None:
         """Open a segment; `None` where it cannot be read at all, and that is reported."""
 
         def refuse(kind: str, detail: str) -> None:
@@ -98,7 +111,7 @@ class SegmentFile:
             elif header.store_id != keystore.store_id:
                 refuse("foreign", "the file belongs to another store")
             else:
-                return cls(fd, path, header, keystore, report)
+                return cls(fd, path, header, keystore, report, known_key)
         except KeyUnavailableError:
             refuse("no-key", "the generation of keys that sealed it is gone")
         except TamperedError:
@@ -216,7 +229,7 @@ class SegmentFile:
     def _authenticate(self, data: bytes, offset: int, head: FrameHead, file_offset: int) -> bytes | None:
         """Decrypt one whole frame."""
         try:
-            return open_frame(self._key, self._bound, data, offset, head)
+            return open_frame(self.key, self._bound, data, offset, head)
         except TamperedError:
             self._note(
                 "tampered", file_offset, FRAME_HEAD_BYTES + head.length,

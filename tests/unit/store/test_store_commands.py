@@ -1,0 +1,147 @@
+"""The commands that read the store, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agentguard.cli import main
+from agentguard.seal import create_key_file
+from agentguard.store import Store
+from tests.support.clock import FrozenClock
+from tests.support.spans import make_span
+from tests.support.stores import fill
+
+EVIL = "refund\x1b[31m\u202e\nsecond line"
+
+
+class Runner:
+    """Runs commands on one store."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._where = ["--store", str(folder / "store"), "--key", f"file:{folder / 'key'}"]
+        self._capsys = capsys
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([*self._where, *words])
+        captured = self._capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A store with three traces; the last span has an evil name."""
+    provider = create_key_file(tmp_path / "key")
+    store = Store.create(tmp_path / "store", provider=provider, clock=FrozenClock())
+    spans = [make_span(i) for i in range(29)]
+    spans.append(
+        make_span(29, name=EVIL, kind="tool", status="error", attributes={"error.type": "ValueError"})
+    )
+    fill(store, spans, is_sealed=True)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Runner:
+    """Run a command."""
+    return Runner(folder, capsys)
+
+
+def test_spans(run: Runner) -> None:
+    """A table, the latest last, with control characters made visible; or documents."""
+    status, out, _ = run("spans")
+    assert status == 0
+    lines = out.splitlines()
+    assert len(lines) == 31
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert r"refund\x1b[31m" in lines[-1]
+    status, out, _ = run("spans", "--kind", "tool", "--format", "json")
+    assert [row["name"] for row in json.loads(out)] == [EVIL]
+    status, out, _ = run("spans", "--format", "jsonl", "--limit", "0")
+    assert len(out.splitlines()) == 30
+    status, out, err = run("spans", "--limit", "3")
+    assert len(out.splitlines()) == 4
+    assert "--limit 0" in err
+    status, out, _ = run("spans", "--agent", "sales", "--status", "ok", "--format", "jsonl")
+    assert {json.loads(line)["attributes"]["gen_ai.agent.name"] for line in out.splitlines()} == {"sales"}
+    status, out, err = run("spans", "--since", "1h")
+    assert (status, out) == (0, "")
+    assert "no spans" in err
+
+
+def test_trace(run: Runner) -> None:
+    """A tree, found by the beginning of the trace's id or of a call's id."""
+    trace_id = make_span(25).trace_id
+    status, out, _ = run("trace", trace_id)
+    assert status == 0
+    assert len(out.splitlines()) == 11
+    assert out.count("└─") == 2
+    assert run("trace", make_span(25).span_id)[1] == out
+    status, out, _ = run("trace", trace_id, "--format", "jsonl")
+    assert len(out.splitlines()) == 10
+    status, _, err = run("trace", trace_id[:20])
+    assert status == 2
+    assert "begins 3 traces" in err
+    status, _, err = run("trace", "ffff")
+    assert status == 2
+    assert "expected the id of a recorded trace" in err
+
+
+def test_stats(run: Runner) -> None:
+    """One line for each agent, tool and model."""
+    status, out, _ = run("stats", "--format", "json")
+    assert status == 0
+    rows = json.loads(out)
+    assert [(row["kind"], row["calls"], row["errors"]) for row in rows] == [("model", 29, 2), ("tool", 1, 1)]
+    assert run("stats")[1].splitlines()[0].split()[:3] == ["kind", "name", "calls"]
+
+
+def test_sql(run: Runner) -> None:
+    """Rows of a query; what does more than read ends with status 2 and no traceback."""
+    status, out, _ = run("sql", "select kind, count(*) as n from spans group by kind", "--format", "jsonl")
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"kind": "model", "n": 29},
+        {"kind": "tool", "n": 1},
+    ]
+    status, out, err = run("sql", "attach 'x' as y")
+    assert (status, out) == (2, "")
+    assert "expected one SELECT" in err
+    assert "Traceback" not in err
+
+
+def test_store_info_and_verify(run: Runner, folder: Path) -> None:
+    """An intact store says so; damage and tampering end with status 1 and name the place."""
+    status, out, _ = run("store", "info", "--format", "json")
+    assert status == 0
+    assert json.loads(out)["spans"] == 30
+    status, out, _ = run("store", "verify")
+    assert status == 0
+    assert out.startswith("intact: 30 spans")
+    (path,) = (folder / "store" / "seg").glob("*.ags")
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    status, out, _ = run("store", "verify", "--format", "json")
+    assert status == 1
+    document = json.loads(out)
+    assert document["verdict"] == "damaged"
+    assert document["places"][0]["segment"] == path.name
+    status, _, err = run("spans")
+    assert "damaged" in err
+
+
+def test_without_a_store_or_with_a_wrong_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One clear line and a hint, status 2."""
+    create_key_file(tmp_path / "key")
+    status, out, err = Runner(tmp_path, capsys)("spans")
+    assert (status, out) == (2, "")
+    assert "expected a store folder" in err
+    assert "hint" in err
+    Store.create(tmp_path / "store", provider=create_key_file(tmp_path / "other"), clock=FrozenClock())
+    status, _, err = Runner(tmp_path, capsys)("stats")
+    assert status == 2
+    assert "opens none" in err
