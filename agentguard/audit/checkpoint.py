@@ -198,7 +198,9 @@ def is_signed(note: bytes, key: VerifyKey, store_id: bytes) -> bool:
             decoded = _decode(line.removeprefix(prefix).decode("ascii"), 68)
         except ValueError:
             return False
-        return decoded[:4] == _key_id(name, key) and key.verify(decoded[4:], body + b"\n")
+        # One name may stand over several keys, one for each generation of the store's root.
+        if decoded[:4] == _key_id(name, key):
+            return key.verify(decoded[4:], body + b"\n")
     return False
 
 

@@ -20,8 +20,8 @@ MAGIC = b"AGDECJ1\n"
 FRAME_MAGIC = b"AGDF"
 FORMAT_VERSION = 1
 
-HEADER = struct.Struct(">8sHH16s8sI24s32sI")
-"""magic, version, flags, store id, writer, n, salt, key commitment, CRC-32 of all before."""
+HEADER = struct.Struct(">8sHHI16s8sI24s32sI")
+"""magic, version, flags, generation of the root key, store id, writer, n, salt, key commitment, CRC-32 of all before."""
 PREFIX = struct.Struct(">4sIQQ32s32sI")
 """magic, length of the sealed body, index, ledger sequence, previous leaf, body digest, CRC-32."""
 TRAILER = struct.Struct(">32sI")
@@ -57,7 +57,8 @@ class Header(NamedTuple):
     journal: JournalId
     salt: bytes
     commitment: bytes
-    version: int
+    generation: int = 1
+    """Of the root key that the journal's keys are derived from."""
 
 
 class Frame(NamedTuple):
@@ -97,7 +98,7 @@ def pack_header(header: Header) -> bytes:
 
     Args:
         header:
-            Its version is ignored: this code writes `FORMAT_VERSION`.
+            What to write; the version is `FORMAT_VERSION`.
 
     Returns:
         `HEADER.size` bytes.
@@ -107,6 +108,7 @@ def pack_header(header: Header) -> bytes:
         MAGIC,
         FORMAT_VERSION,
         0,
+        header.generation,
         journal.store_id,
         journal.writer,
         journal.n,
@@ -133,14 +135,14 @@ def parse_header(data: bytes) -> Header:
     """
     if len(data) < HEADER.size:
         raise HeaderDamagedError(f"header has {len(data)} bytes, expected {HEADER.size}")
-    magic, version, flags, store_id, writer, n, salt, commitment, crc = HEADER.unpack_from(data)
+    magic, version, flags, generation, store_id, writer, n, salt, commitment, crc = HEADER.unpack_from(data)
     if magic != MAGIC:
         raise HeaderDamagedError("the file does not begin as a decision journal does")
     if zlib.crc32(data[: HEADER.size - 4]) != crc:
         raise HeaderDamagedError("the checksum of the header is wrong")
     if version != FORMAT_VERSION or flags != 0:
         raise HeaderDamagedError(f"format version {version}.{flags}, this program reads {FORMAT_VERSION}.0")
-    return Header(JournalId(store_id, writer, n), salt, commitment, version)
+    return Header(JournalId(store_id, writer, n), salt, commitment, generation)
 
 
 def parse_name(name: str, store_id: bytes) -> JournalId | None:

@@ -7,10 +7,13 @@ be able to sign, and who checks a signature needs no key that reads.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+from collections.abc import Iterator
 
 from agentguard.audit.format import JournalId
+from agentguard.errors import KeyUnavailableError
 from agentguard.seal import Keystore, SealKey, SigningKey, VerifyKey, open_box, seal_box
 
 _SEAL_LABEL = b"agentguard/v1/dec"
@@ -21,31 +24,49 @@ _MAC_PURPOSE = "decision-log-mac"
 class AuditKeys:
     """What a writer or verifier of one store needs; never printed."""
 
-    __slots__ = ("_root", "signing_key", "store_id", "verify_key")
+    __slots__ = ("_keystore", "generation", "signing_key", "store_id", "verify_keys")
 
     def __init__(self, keystore: Keystore) -> None:
-        self._root = keystore.root
+        self._keystore = keystore
         self.store_id = keystore.store_id
-        self.signing_key = SigningKey(self._root.derive(_SIGN_LABEL, self.store_id))
-        self.verify_key: VerifyKey = self.signing_key.verify_key
+        self.generation = keystore.generation
+        """Of the root key that is written with now."""
+        self.signing_key = self._signing_key(self.generation)
+        self.verify_keys: tuple[VerifyKey, ...] = tuple(self._verify_keys())
+        """Public keys of all generations that the store still has, the newest first."""
 
-    def journal_key(self, journal: JournalId, salt: bytes) -> SealKey:
-        """Derive the key of one journal; its commitment stands in the journal's header."""
+    def journal_key(self, journal: JournalId, salt: bytes, generation: int) -> SealKey:
+        """
+        Derive the key of one journal; its commitment stands in the journal's header.
+
+        Raises:
+            KeyUnavailableError: The store has no such generation any more.
+        """
         context = journal.store_id + journal.writer + journal.n.to_bytes(4, "big") + salt
-        return SealKey(self._root, _SEAL_LABEL, context)
+        return SealKey(self._keystore.root_of(generation), _SEAL_LABEL, context)
 
     def seal_mac_key(self, key: bytes, journal: JournalId) -> bytes:
         """Seal the first MAC key of a journal; nothing else keeps it."""
-        return seal_box(self._root, key, purpose=_MAC_PURPOSE, context=_mac_context(journal))
+        root = self._keystore.root_of(self.generation)
+        return seal_box(root, key, purpose=_MAC_PURPOSE, context=_mac_context(journal))
 
-    def open_mac_key(self, box: bytes, journal: JournalId) -> bytes:
+    def open_mac_key(self, box: bytes, journal: JournalId, generation: int) -> bytes:
         """
         Open what `seal_mac_key` sealed.
 
         Raises:
             TamperedError: It is altered, or belongs to another journal.
         """
-        return open_box(self._root, box, purpose=_MAC_PURPOSE, context=_mac_context(journal))
+        root = self._keystore.root_of(generation)
+        return open_box(root, box, purpose=_MAC_PURPOSE, context=_mac_context(journal))
+
+    def _signing_key(self, generation: int) -> SigningKey:
+        return SigningKey(self._keystore.root_of(generation).derive(_SIGN_LABEL, self.store_id))
+
+    def _verify_keys(self) -> Iterator[VerifyKey]:
+        for generation in range(self.generation, 0, -1):
+            with contextlib.suppress(KeyUnavailableError):
+                yield self._signing_key(generation).verify_key
 
 
 class MacChain:

@@ -119,7 +119,7 @@ class _Check:
             checkpoint = parse(note)
             if checkpoint.origin != origin_of(self.keys.store_id, checkpoint.journal):
                 raise NoteError("it is of another store")
-            if not is_signed(note, self.keys.verify_key, self.keys.store_id):
+            if not any(is_signed(note, key, self.keys.store_id) for key in self.keys.verify_keys):
                 raise NoteError("its signature is wrong")
             if checkpoint.journal == SUMMARY and summary_root(checkpoint.heads) != checkpoint.root:
                 raise NoteError("its root is not that of its heads")

@@ -114,7 +114,7 @@ def load_journal(path: Path, keys: AuditKeys) -> JournalBytes:
         raise AuditError(f"journal {path.stem}: it belongs to another store")
     if header.journal != layout.parse_name(path.stem, keys.store_id):
         raise AuditError(f"journal {path.stem}: inside it is journal {header.journal.name}")
-    key = keys.journal_key(header.journal, header.salt)
+    key = keys.journal_key(header.journal, header.salt, header.generation)
     key.check(header.commitment)
     return JournalBytes(header, data, key, is_live=is_live)
 
@@ -182,7 +182,7 @@ def continued_journal(opening: StoredEvent) -> tuple[str, int] | None:
     return (name, records) if isinstance(name, str) and isinstance(records, int) else None
 
 
-def opening_mac_key(opening: StoredEvent, keys: AuditKeys, journal: layout.JournalId) -> bytes:
+def opening_mac_key(opening: StoredEvent, keys: AuditKeys, header: layout.Header) -> bytes:
     """
     Open the first MAC key of a journal.
 
@@ -194,7 +194,8 @@ def opening_mac_key(opening: StoredEvent, keys: AuditKeys, journal: layout.Journ
         for slot in slots:
             if isinstance(slot, dict) and slot.get("for") == "root" and isinstance(slot.get("box"), str):
                 with contextlib.suppress(ValueError):
-                    return keys.open_mac_key(base64.b64decode(slot["box"], validate=True), journal)
+                    box = base64.b64decode(slot["box"], validate=True)
+                    return keys.open_mac_key(box, header.journal, header.generation)
     raise TamperedError("decision log: the opening record holds no MAC key for the root key")
 
 

@@ -110,7 +110,7 @@ class _Run:
             records=self.records,
             checkpoints=self.ledger.count,
             decisions=self.decisions,
-            verifier_key=verifier_key_text(self.keys.store_id, self.keys.verify_key),
+            verifier_key=verifier_key_text(self.keys.store_id, self.keys.verify_keys[0]),
         )
 
     def _load(self, path: Path, *, is_quiet: bool = False) -> JournalBytes | None:
@@ -346,7 +346,7 @@ class _JournalCheck:
                 )
                 return
             try:
-                self.macs = MacChain(opening_mac_key(entry, self.run.keys, self.journal.journal))
+                self.macs = MacChain(opening_mac_key(entry, self.run.keys, self.journal.header))
             except TamperedError:
                 self._add(
                     Question.INTEGRITY,

@@ -72,10 +72,10 @@ class JournalFile:
         self._random_bytes = random_bytes
         self._previous = layout.ZERO_LEAF
         salt = random_bytes(SALT_BYTES)
-        self._key = keys.journal_key(journal, salt)
+        self._key = keys.journal_key(journal, salt, keys.generation)
         first_mac_key = random_bytes(32)
         self._macs = MacChain(first_mac_key)
-        header = layout.Header(journal, salt, self._key.commitment, layout.FORMAT_VERSION)
+        header = layout.Header(journal, salt, self._key.commitment, keys.generation)
         box = keys.seal_mac_key(first_mac_key, journal)
         opening = {
             **opening,

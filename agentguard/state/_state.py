@@ -130,6 +130,7 @@ class MachineState(_Shared):
         self._sqlite = cells
         self._on_internal_error = on_internal_error
         self._refreshed_ns: int | None = None
+        self._is_closed: bool
         self._begin()
         _machines.add(self)
 

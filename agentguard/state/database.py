@@ -46,7 +46,10 @@ _LABEL = b"agentguard/v1/state"
 _INDEX_LABEL = b"agentguard/v1/state-index"
 _PURPOSE = "state-mark"
 _SCHEMA = """
-CREATE TABLE meta (id BLOB NOT NULL, version INTEGER NOT NULL, commitment BLOB NOT NULL, revision INTEGER NOT NULL);
+CREATE TABLE meta (
+    id BLOB NOT NULL, version INTEGER NOT NULL, generation INTEGER NOT NULL, commitment BLOB NOT NULL,
+    revision INTEGER NOT NULL
+);
 CREATE TABLE cells (
     kind TEXT NOT NULL, key BLOB NOT NULL, link BLOB NOT NULL, payload BLOB NOT NULL,
     expires INTEGER NOT NULL, revision INTEGER NOT NULL, PRIMARY KEY (kind, key)
@@ -83,7 +86,6 @@ class SqliteCells:
         """
         self._folder = folder
         self._keystore = keystore
-        self._index_root = keystore.root.derive(_INDEX_LABEL, keystore.store_id)
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._depth = 0
@@ -193,8 +195,8 @@ class SqliteCells:
             return self._create(path, mark)
         connection = self._connect(path)
         try:
-            ((state_id, version, commitment),) = self._rows(
-                "SELECT id, version, commitment FROM meta", (), connection
+            ((state_id, version, generation, commitment),) = self._rows(
+                "SELECT id, version, generation, commitment FROM meta", (), connection
             )
         except (ValueError, StoreError) as error:
             connection.close()
@@ -202,10 +204,10 @@ class SqliteCells:
         if version != SCHEMA_VERSION:
             connection.close()
             raise StoreError(f"{path}: version {version}, this program reads {SCHEMA_VERSION}")
-        self._key = SealKey(self._keystore.root, _LABEL, self._keystore.store_id + state_id)
         try:
+            self._derive(state_id, generation)
             self._key.check(commitment)
-        except TamperedError as error:
+        except (TamperedError, KeyUnavailableError) as error:
             connection.close()
             raise KeyUnavailableError(f"{path}: made with another key, or for another store") from error
         if marked is not None and marked != state_id and not accept_reset:
@@ -224,12 +226,13 @@ class SqliteCells:
         except OSError as error:
             raise StoreError(f"{path}: cannot be made ({error.strerror})") from error
         state_id = os.urandom(16)
-        self._key = SealKey(self._keystore.root, _LABEL, self._keystore.store_id + state_id)
+        self._derive(state_id, self._keystore.generation)
         connection = self._connect(path)
         try:
             connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
             connection.execute(
-                "INSERT INTO meta VALUES (?, ?, ?, 0)", (state_id, SCHEMA_VERSION, self._key.commitment)
+                "INSERT INTO meta VALUES (?, ?, ?, ?, 0)",
+                (state_id, SCHEMA_VERSION, self._keystore.generation, self._key.commitment),
             )
             connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -237,6 +240,12 @@ class SqliteCells:
             raise StoreError(f"{path}: cannot be made ({error})") from error
         self._write_mark(mark, state_id)
         return connection
+
+    def _derive(self, state_id: bytes, generation: int) -> None:
+        """Derive the keys of one database; it keeps the generation that it was made with."""
+        root = self._keystore.root_of(generation)
+        self._key = SealKey(root, _LABEL, self._keystore.store_id + state_id)
+        self._index_root = root.derive(_INDEX_LABEL, self._keystore.store_id)
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         try:
@@ -355,11 +364,15 @@ class SqliteCells:
     def _read_mark(self, mark: Path) -> bytes | None:
         try:
             box = read_file(mark, bytes_max=4096)
-            return open_box(self._keystore.root, box, purpose=_PURPOSE, context=self._keystore.store_id)
         except FileNotFoundError:
             return None
         except (OSError, SealError) as error:
-            raise StoreError(f"{mark}: damaged, or of another store") from error
+            raise StoreError(f"{mark}: cannot be read") from error
+        for generation in range(self._keystore.generation, 0, -1):
+            with contextlib.suppress(TamperedError, KeyUnavailableError):
+                root = self._keystore.root_of(generation)
+                return open_box(root, box, purpose=_PURPOSE, context=self._keystore.store_id)
+        raise StoreError(f"{mark}: damaged, or of another store")
 
     def _write_mark(self, mark: Path, state_id: bytes) -> None:
         box = seal_box(self._keystore.root, state_id, purpose=_PURPOSE, context=self._keystore.store_id)

@@ -383,6 +383,15 @@ def test_a_checkpoint_in_the_middle_of_a_batch(log: Log, monkeypatch: pytest.Mon
     assert verify(*log).is_good
 
 
+def test_a_new_generation_of_keys(log: Log) -> None:
+    """After a rotation new journals use the new root; old journals and old checkpoints still verify."""
+    write_log(*log, range(3))
+    log[1].add_generation()
+    write_log(*log, range(3, 6))
+    assert sorted(ids(log)) == [f"{number:016x}" for number in range(6)]
+    assert verify(*log).is_good
+
+
 def test_the_door() -> None:
     """The journal offers what the port asks for."""
     for name in ("append", "flush", "close", "append_async", "append_event"):

@@ -135,6 +135,19 @@ def test_rubbish_instead_of_a_database(open_machine: Open, place: Place) -> None
             open_machine()
 
 
+def test_a_new_generation_of_keys(open_machine: Open, place: Place) -> None:
+    """State that was made before a rotation goes on with the keys it was made with."""
+    state = open_machine()
+    state.spend.add(1.0, 1)
+    state.close()
+    place[1].add_generation()
+    state = open_machine()
+    assert state.spend.usd_today() == 1.0
+    state.spend.add(1.0, 1)
+    state.close()
+    assert open_machine().spend.usd_today() == 2.0
+
+
 def test_a_newer_version(open_machine: Open, place: Place) -> None:
     """A database of a newer version is refused by its number."""
     open_machine().close()
