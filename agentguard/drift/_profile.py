@@ -7,6 +7,7 @@ whatever the number of calls, so it can be kept as a reference.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import numpy as np
 
 from agentguard.drift._assemble import Correction, Judged, judge_feature, settle
 from agentguard.drift._comparison import Comparison
+from agentguard.drift._dependence import dependence
 from agentguard.drift._sample import Bools, Ints
 from agentguard.drift._sides import Side
 from agentguard.drift._source import (
@@ -26,7 +28,8 @@ from agentguard.drift._source import (
     rows_of,
     summarise_rows,
 )
-from agentguard.drift._summary import KINDS, Summary, merge, sample_from, series_code, total
+from agentguard.drift._streams import possible_streams, scale_of, score_windows
+from agentguard.drift._summary import KINDS, MEASURES, Summary, merge, sample_from, series_code, total
 from agentguard.drift._typed import Floors
 
 CATEGORIES = ("tool", "model", "prompt_version", "finish_reason", "error_type", "schema")
@@ -36,8 +39,12 @@ CATEGORY_NAMES_MAX = 1_000
 """Distinct names kept of one category; rarer ones beyond that are counted as one."""
 
 _BATCH_ROWS = 65_536
-_WHOLE_S = 10**9
-"""One window that holds everything."""
+BLOCKS = 48
+"""Equal parts that a profile is cut into, to see how much alike neighbouring calls are."""
+_BLOCKS_MIN = 12
+DEPENDENCE_MAX = 10.0
+"""At most so many neighbouring calls are taken as one. What goes beyond that is a rhythm more often than
+chance, and one stretch of time cannot tell the two apart: compare like with like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class Profile:
     """By series, then bin."""
     categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By kind and column, such as model.finish_reason, then name."""
+    dependence: Mapping[int, float] = field(default_factory=dict)
+    """By series: calls that carry as much evidence as one independent call, at least 1."""
 
 
 def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int, agent: str = "") -> Profile:
@@ -69,6 +78,7 @@ def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int,
     """
     waiting: list[Rows] = []
     parts: list[Summary] = []
+    block_s = max(1, (until_unix_ns - since_unix_ns) // (BLOCKS * 10**9))
     categories: dict[str, Counter[str]] = {}
     n = 0
     blocks = store.query().features(
@@ -88,17 +98,47 @@ def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int,
         _count(block.columns, inside, kept.kind, categories)
         waiting.append(kept)
         if sum(len(one.kind) for one in waiting) >= _BATCH_ROWS:
-            parts = [merge([*parts, summarise_rows(joined(waiting), _WHOLE_S)], _WHOLE_S)]
+            parts = [merge([*parts, summarise_rows(joined(waiting), block_s)], block_s)]
             waiting = []
     if waiting:
-        parts = [merge([*parts, summarise_rows(joined(waiting), _WHOLE_S)], _WHOLE_S)]
+        parts = [merge([*parts, summarise_rows(joined(waiting), block_s)], block_s)]
+    histograms = histograms_of(parts[0]) if parts else {}
     return Profile(
         since_unix_ns,
         until_unix_ns,
         n,
-        histograms_of(parts[0]) if parts else {},
+        histograms,
         {name: dict(counts.most_common(CATEGORY_NAMES_MAX)) for name, counts in sorted(categories.items())},
+        dependences(parts[0], histograms) if parts else {},
     )
+
+
+def dependences(summary: Summary, histograms: Mapping[int, Mapping[int, int]]) -> dict[int, float]:
+    """
+    Estimate, for each series, how many calls carry as much evidence as one independent call.
+
+    The variance of the blocks' mean scores is compared with what independent calls would give; what
+    lingers from block to block comes on top. It is 1 unless the ratio is beyond two standard errors.
+    """
+    first, last = int(summary.windows[0]), int(summary.windows[-1])
+    found: dict[int, float] = {}
+    for stream in possible_streams():
+        histogram = histograms.get(stream.code)
+        if not histogram or stream.score == "tail":
+            continue
+        scored = score_windows(
+            summary, stream, scale_of(stream, histogram), first=first, n_windows=last - first + 1
+        )
+        known = np.isfinite(scored.scores)
+        n_blocks = int(known.sum())
+        if n_blocks < _BLOCKS_MIN or scored.spread <= 0:
+            continue
+        means, rows = scored.scores[known], scored.rows[known].astype(np.float64)
+        gaps = means - float(means @ rows) / float(rows.sum())
+        ratio = float(rows @ gaps**2) / (n_blocks - 1) / scored.spread
+        if ratio > 1.0 + 2.0 * math.sqrt(2.0 / (n_blocks - 1)):
+            found[stream.code] = min(ratio * dependence(means), DEPENDENCE_MAX)
+    return found
 
 
 def histograms_of(summary: Summary) -> dict[int, dict[int, int]]:
@@ -160,8 +200,14 @@ def compare_profiles(
         judged += _judge_kind(kind, reference, current, limits)
     for name in sorted({*reference.categories, *current.categories}):
         judged += _judge_category(name, reference, current, limits)
+    notes = tuple(
+        f"{KINDS[code // len(MEASURES)]} {MEASURES[code % len(MEASURES)]}: neighbouring calls of the reference"
+        f" are alike; about {factor:.0f} count as one."
+        for code, factor in sorted(reference.dependence.items())
+    )
     return Comparison(
         features=settle(judged, alpha=alpha, correction=correction),
+        notes=notes,
         alpha=alpha,
         correction=correction,
         n_reference=reference.n_calls,
@@ -179,7 +225,7 @@ def _judge_kind(kind: str, reference: Profile, current: Profile, floors: Floors)
         ("retry_count", "count"),
         ("error_rate", "share"),
     ):
-        sides = [side_from(profile.histograms, kind, name) for profile in (reference, current)]
+        sides = [side_from(profile, kind, name) for profile in (reference, current)]
         if not any(side.n_rows for side in sides):
             continue
         found = judge_feature(f"{kind}.{name}", type_, *sides, floors=floors, confidence=0.95)  # type: ignore[arg-type]
@@ -196,15 +242,16 @@ _MEASURE_OF = {
 }
 
 
-def side_from(histograms: Mapping[int, Mapping[int, int]], kind: str, name: str) -> Side:
+def side_from(profile: Profile, kind: str, name: str) -> Side:
     """Return one feature of one kind of call as a side of a comparison."""
     measure, scale = _MEASURE_OF[name]
+    histograms, factor = profile.histograms, profile.dependence.get(series_code(kind, measure), 1.0)
     histogram = histograms.get(series_code(kind, measure), {})
     sample = sample_from(histogram, measure, scale=scale)
     missing = 0
     if measure == "tokens":
         missing = histograms.get(series_code(kind, "usage_missing"), {}).get(1, 0)
-    return Side(sample.n + missing, n_missing=missing, sample=sample)
+    return Side(sample.n + missing, n_missing=missing, sample=sample, dependence=factor)
 
 
 def _judge_category(name: str, reference: Profile, current: Profile, floors: Floors) -> list[Judged]:

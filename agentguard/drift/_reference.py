@@ -78,6 +78,7 @@ class Reference:
                     str(k): {str(b): c for b, c in h.items()} for k, h in self.profile.histograms.items()
                 },
                 "categories": self.profile.categories,
+                "dependence": {str(k): v for k, v in self.profile.dependence.items()},
                 "promise_per_year": self.promise_per_year,
                 "key": self.key.hex(),
                 "incident": None if self.incident is None else model_to(self.incident),
@@ -107,6 +108,7 @@ class Reference:
                 plain["n_calls"],
                 {int(k): {int(b): c for b, c in h.items()} for k, h in plain["histograms"].items()},
                 plain["categories"],
+                {int(k): float(v) for k, v in plain["dependence"].items()},
             )
             return cls(
                 plain["reference_id"],

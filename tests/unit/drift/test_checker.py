@@ -288,3 +288,18 @@ def test_timeline_cuts_time_into_parts() -> None:
     assert latency.calls == (60, 60, 0, 0)
     assert 300 < latency.values[0] < 500
     assert np.isnan(latency.values[3])
+
+
+def test_a_lingering_load_is_not_taken_for_drift() -> None:
+    """Quiet Mondays compared with quiet Mondays: latency seldom alarms, doubled latency always does."""
+    day, alarms, finds = DAY_S * NS, 0, 0
+    start = MONDAY_S * NS
+    spans = {"reference": (start, start + day), "window": (start + 7 * day, start + 8 * day)}
+    for seed in range(8):
+        for change in (None, Change(7 * 24, latency=2.0)):
+            store = MemoryStore()
+            fill(store, simulate(seed, days=8, change=change), start_s=MONDAY_S, seed=seed)
+            found = "model.response_latency_ms" in drift.check(store, **spans).drifted
+            alarms, finds = alarms + (found and change is None), finds + (found and change is not None)
+    assert alarms <= 1
+    assert finds == 8
