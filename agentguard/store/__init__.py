@@ -13,6 +13,7 @@ from agentguard.store._disk import Disk
 from agentguard.store._features import Column, FeatureBlock
 from agentguard.store._query import Query
 from agentguard.store._reading import Cursor, Positioned, SegmentInfo
+from agentguard.store._retention import Removed
 from agentguard.store._sql import SqlResult
 from agentguard.store._stats import CallStats, stats_of
 from agentguard.store._store import Store, StoreInfo
@@ -29,6 +30,7 @@ __all__ = [
     "FeatureBlock",
     "Positioned",
     "Query",
+    "Removed",
     "SealedBlob",
     "SegmentInfo",
     "SegmentWriter",

@@ -359,21 +359,24 @@ class Query:
         found = []
         for segment, sequences in self._segments():
             footer = segment.footer
+            spans, starts, following = 0, (0, 0), 0
             if footer is not None:
                 spans, starts = footer.spans, footer.start_range_unix_ns
+                following = max((p.first_sequence + p.rows for p in footer.span_places), default=0)
             else:
-                spans, starts = 0, (0, 0)
                 for batch in self._batches(segment, sequences):
                     times = [row[START] for row in batch.rows]
                     known = starts if spans else (times[0], times[0])
                     starts = (min(known[0], *times), max(known[1], *times))
                     spans += len(times)
-            header = segment.header
+                    following = batch.first_sequence + len(times)
+            header, name = segment.header, segment.path.name
             found.append(
                 SegmentInfo(
-                    header.writer.hex(), header.n, segment.is_sealed, spans, starts, segment.size_bytes
+                    header.writer.hex(), header.n, segment.is_sealed, spans, starts, segment.size_bytes,
+                    following, name,
                 )
-            )
+            )  # fmt: skip
         return found
 
     # Files -------------------------------------------------------------------------

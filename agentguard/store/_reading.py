@@ -35,6 +35,10 @@ class SegmentInfo(NamedTuple):
     start_range_unix_ns: tuple[int, int]
     """Earliest and latest start of its spans; (0, 0) where there are none."""
     size_bytes: int
+    next_sequence: int
+    """One more than the number of its last span; 0 where there are none."""
+    name: str
+    """Of the file."""
 
 
 class RowBatch(NamedTuple):

@@ -14,6 +14,7 @@ from agentguard.store._config import WriterConfig
 from agentguard.store._damage import DamageReport
 from agentguard.store._disk import Disk
 from agentguard.store._query import Query
+from agentguard.store._retention import Removed, remove_old
 from agentguard.store._sealing import Sealer
 from agentguard.store._sql import SqlResult, run_sql
 from agentguard.store._writer import SegmentWriter
@@ -164,6 +165,34 @@ class Store:
             return Sealer(self.segments, self.keystore, self.clock, self._disk).seal_all()
         except OSError as error:
             raise StoreError(f"{self.segments}: cannot be sealed: {error.strerror or error}") from error
+
+    def remove_old(
+        self,
+        *,
+        age_s_max: float | None = None,
+        size_bytes_max: int | None = None,
+        exported: Mapping[str, tuple[int, int]] | None = None,
+    ) -> Removed:
+        """
+        Remove sealed segments that are too old, and the oldest ones beyond a size.
+
+        Args:
+            age_s_max:
+                A segment goes once its latest span started longer ago; `None` keeps all.
+
+            size_bytes_max:
+                What all segments may take; `None` for no bound.
+
+            exported:
+                An export's cursor; spans behind it are counted as not exported.
+
+        Raises:
+            StoreError: A file could not be removed.
+        """
+        return remove_old(
+            self.query(), self.segments, now_unix_ns=self.clock.unix_ns(), age_s_max=age_s_max,
+            size_bytes_max=size_bytes_max, exported=exported, disk=self._disk,
+        )  # fmt: skip
 
     def info(self) -> StoreInfo:
         """Count what the store holds; opens every footer, and every frame of live segments."""

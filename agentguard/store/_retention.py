@@ -1,0 +1,95 @@
+"""
+Retention: removing the oldest segments, by age and by size.
+
+Whole segments only, oldest first, and never a live one. Removing needs no room,
+so it works on a full disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from agentguard.errors import StoreError
+from agentguard.store._disk import Disk
+from agentguard.store._query import Query
+
+
+class Removed(NamedTuple):
+    """What retention removed."""
+
+    segments: int
+    spans: int
+    size_bytes: int
+    unexported_spans: int
+    """Of these, spans that some export had not taken yet."""
+
+
+def remove_old(
+    query: Query,
+    folder: Path,
+    *,
+    now_unix_ns: int,
+    age_s_max: float | None,
+    size_bytes_max: int | None,
+    exported: Mapping[str, tuple[int, int]] | None,
+    disk: Disk,
+) -> Removed:
+    """
+    Remove sealed segments that are too old, and the oldest ones beyond the size.
+
+    Args:
+        query:
+            Says what each segment holds.
+
+        folder:
+            Where the segments are.
+
+        now_unix_ns:
+            The time, from the clock of the store.
+
+        age_s_max:
+            A segment goes once its latest span started longer ago; `None` keeps all.
+
+        size_bytes_max:
+            What all segments may take; `None` for no bound.
+
+        exported:
+            For each writer the place up to which an export has taken spans; what
+            lies behind it is counted as not exported. `None` where nothing is exported.
+
+        disk:
+            What removes the files.
+
+    Raises:
+        StoreError: A file could not be removed.
+    """
+    segments = sorted(query.segments(), key=lambda segment: (segment.start_range_unix_ns[1], segment.n))
+    total = sum(segment.size_bytes for segment in segments)
+    oldest_unix_ns = None if age_s_max is None else now_unix_ns - int(age_s_max * 1e9)
+    removed = Removed(0, 0, 0, 0)
+    for segment in segments:
+        is_too_old = oldest_unix_ns is not None and segment.start_range_unix_ns[1] < oldest_unix_ns
+        is_too_much = size_bytes_max is not None and total > size_bytes_max
+        if not segment.is_sealed or not (is_too_old or is_too_much):
+            continue
+        taken = (exported or {}).get(segment.writer, (-1, -1))[1]
+        unexported = max(segment.next_sequence - 1 - taken, 0) if exported is not None else 0
+        try:
+            disk.unlink(folder / segment.name)
+        except OSError as error:
+            raise StoreError(f"{segment.name}: cannot be removed: {error.strerror or error}") from error
+        total -= segment.size_bytes
+        removed = Removed(
+            removed.segments + 1,
+            removed.spans + segment.spans,
+            removed.size_bytes + segment.size_bytes,
+            removed.unexported_spans + min(unexported, segment.spans),
+        )
+    if removed.segments:
+        try:
+            disk.sync_folder(folder)
+        except OSError as error:
+            raise StoreError(f"{folder}: cannot be brought to disk: {error.strerror or error}") from error
+    return removed
