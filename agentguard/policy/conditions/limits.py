@@ -53,5 +53,5 @@ PATTERN_CACHE_MAX = 200_000
 """Weight of the remembered steps of one automaton, 20 a step and 1 a state in it: about 8 MB.
 A full memory is emptied, the answer is the same."""
 
-PATTERN_WORK_MAX = 1_000_000
+PATTERN_WORK_MAX = 300_000
 """States that one search may look at for the first time; remembered steps are free."""
