@@ -86,7 +86,6 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
         if runtime is None or runtime.is_closed:
             return None
         from agentguard.capture import Span, context_with, find_parent
-        from agentguard.runtime.mirror import mirror_span
         from agentguard.values import attributes as names
 
         row = names.operation_spec(self._kind)
@@ -96,7 +95,7 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
         attributes.update(self._attributes or {})
         name = names.span_name(row.operation, self._name) if row.subject else self._name
         parent = find_parent()
-        mirror = mirror_span(runtime.config.otel, name, row.otel_kind, None)
+        mirror = runtime.mirror.begin(name, row.otel_kind, None)
         self._span = made = Span(
             runtime.environment,
             name,

@@ -16,12 +16,11 @@ from typing import Any
 
 from opentelemetry.context import create_key, get_current
 
-from agentguard.capture import Span, context_with, find_parent, narrower
+from agentguard.capture import Span, StreamUsage, context_with, find_parent, narrower
 from agentguard.errors import ApprovalPending, CallDenied
 from agentguard.runtime.deciding import ask_people, decide, note, put_on_record, undecidable, undecided
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.known import KnownCall
-from agentguard.runtime.mirror import mirror_span
 from agentguard.runtime.plain import plain
 from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
@@ -48,7 +47,7 @@ class GuardedCall(KnownCall):
     Made by `begin`; ended exactly once by `finish`, `fail` or `abandon`.
     """
 
-    __slots__ = ("admission", "content", "context")
+    __slots__ = ("admission", "content", "context", "stream")
 
     def __init__(
         self, services: Services, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -84,10 +83,11 @@ class GuardedCall(KnownCall):
         if self.model and self.model != spec.model:
             attributes[names.REQUEST_MODEL] = self.model
             name = names.span_name(spec.operation, self.model)
-        mirror = mirror_span(services.config.otel, name, spec.otel_kind, context)
+        mirror = services.mirror.begin(name, spec.otel_kind, context)
         parent = find_parent(context)
         mode = services.capture if spec.capture is None else narrower(services.capture, spec.capture)
         self.content = services.content[mode]
+        self.stream: StreamUsage | None = None
         self.span = Span(
             services.silent if mode == "none" else services.environment,
             name,
@@ -208,9 +208,15 @@ class GuardedCall(KnownCall):
         engine = self.services.engine
         return engine is not None and engine.acts_after(self.spec.after, self.spec.name)
 
-    def chunk(self, item: Any) -> None:  # noqa: ARG002 - the shape of `ActiveCall`
-        """Note the first item of a generator."""
-        self.span.first_chunk()
+    def chunk(self, item: Any) -> None:
+        """Look at one item of a generator: the first with content, and the tokens of a model's stream."""
+        if self.spec.governed_as != "model":
+            self.span.first_chunk()
+            return
+        if self.stream is None:
+            self.stream = StreamUsage()
+        if self.stream.chunk(item):
+            self.span.first_chunk()
 
     def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:
         """Judge all items of a held generator and its return value at once."""
@@ -248,6 +254,8 @@ class GuardedCall(KnownCall):
                 self.span.record_usage(self.spec.usage(result))
             elif self.spec.governed_as == "model":
                 self.span.record_usage(result)
+                if self.stream is not None:
+                    self.span.record_usage(self.stream.usage())
         except Exception as error:
             self.services.health("capture.usage", error)
 
@@ -275,7 +283,8 @@ class GuardedCall(KnownCall):
             from agentguard.redaction import redact
 
             try:
-                result, found = redact(result, decision.redact)
+                # An object that cannot be searched is withheld: it may hold what the rule takes out.
+                result, found = redact(result, decision.redact, opaque="refuse")
             except Exception as error:
                 self._refuse(record, f"redaction of the result: {type(error).__name__}", error)
             self.span.set_attribute(names.CONTENT_REDACTIONS, found)
@@ -299,9 +308,9 @@ class GuardedCall(KnownCall):
     def _capture_content(self) -> None:
         """Keep arguments and result, as far as the mode allows."""
         kind = self.spec.kind
-        self.span.set_attributes(self.content.attributes(kind, self.arguments, is_input=True))
+        self.span.set_content(self.content.attributes(kind, self.arguments, is_input=True))
         if self.is_ended and not self.error_type:
-            self.span.set_attributes(self.content.attributes(kind, self.result, is_input=False))
+            self.span.set_content(self.content.attributes(kind, self.result, is_input=False))
 
     def _end(self, *, is_error: bool = False) -> None:
         """End the span, count, and record the outcome. Nothing here reaches the caller."""
@@ -310,7 +319,7 @@ class GuardedCall(KnownCall):
             if self.content.is_on:
                 self._capture_content()
             span.end()
-            usage = span.usage
+            usage = span.counted_usage
             tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
             cost_usd = usage.cost_usd or 0.0 if usage is not None else 0.0
             self.run.count_end(is_error=is_error, tokens=tokens, cost_usd=cost_usd, retries=span.retries)

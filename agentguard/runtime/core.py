@@ -23,6 +23,7 @@ from agentguard.capture import (
     ContentCapture,
     PriceTable,
     RandomIds,
+    Span,
     SpanLimits,
     narrower,
     otel_upper_bound,
@@ -37,11 +38,12 @@ from agentguard.runtime.config import Config
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.exits import ChildExits
 from agentguard.runtime.health import Health
+from agentguard.runtime.mirror import Mirror
 from agentguard.runtime.opening import open_store
 from agentguard.runtime.services import Services
 from agentguard.state import Approvers, MachineState
 from agentguard.store import Store, WriterConfig
-from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord, SpanSource
+from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord, SpanSource, Usage
 from agentguard.version import __version__
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ class Runtime(Services):
         prices = _prices(config)
         self.environment = self._environment(self.sink.append, prices)
         self.silent = self._environment(_not_kept, prices)
+        self.mirror = Mirror(self.environment, is_on=config.otel == "auto", on_usage=self._count_native)
         self.is_closed = False
         self._lock = threading.Lock()
         self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
@@ -123,6 +126,11 @@ class Runtime(Services):
             captures_messages=self.capture == "full",
             price_usd=prices.price_usd,
         )
+
+    def _count_native(self, _owner: Span | None, usage: Usage) -> None:
+        """Add to the day's spending what only a native span of an SDK has counted."""
+        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        self.state.spend.add(usd=usage.cost_usd or 0.0, tokens=tokens)
 
     # One call
 

@@ -9,6 +9,7 @@ from agentguard.audit import DecisionJournal
 from agentguard.capture import CaptureEnvironment, CaptureMode, ContentCapture, RandomIds
 from agentguard.runtime.config import Config
 from agentguard.runtime.health import Health
+from agentguard.runtime.mirror import Mirror
 from agentguard.state import Approvers, MachineState
 from agentguard.store import Store
 from agentguard.values import Clock, SpanSink, Verdict
@@ -37,6 +38,7 @@ class Services:
     silent: CaptureEnvironment
     """For callables with `capture="none"`: spans hold the trace together and are not kept."""
     content: Mapping[CaptureMode, ContentCapture]
+    mirror: Mirror
     store: Store
     sink: SpanSink
     journal: DecisionJournal

@@ -486,7 +486,8 @@ def test_span_block_and_outcome(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("capture", "has_text", "has_mail"), [("metadata", False, False), ("redacted", True, False), ("full", True, True)]
+    ("capture", "has_text", "has_mail"),
+    [("metadata", False, False), ("redacted", True, False), ("full", True, True)],
 )
 def test_content_is_kept_as_far_as_asked(start: Start, capture: str, has_text: bool, has_mail: bool) -> None:
     """Off by default; redacted before it is queued; as it is only where that is said."""
@@ -526,3 +527,27 @@ def test_switch_of_opentelemetry_is_an_upper_bound(start: Start, monkeypatch: py
     runtime = start(capture="full")
     refund("needle")
     assert "needle" not in repr(spans(runtime))
+
+
+def test_generator_of_chunks_has_tokens_and_time_to_first_chunk(start: Start) -> None:
+    """A model function that yields the chunks of an SDK is counted as the stream itself would be."""
+    runtime = start()
+
+    @agentguard.model(model="gpt-5", provider="openai")
+    def stream() -> Iterator[dict[str, Any]]:
+        yield {"choices": [{"delta": {"role": "assistant"}}]}
+        yield {"choices": [{"delta": {"content": "hello"}}], "model": "gpt-5", "id": "r1"}
+        yield {
+            "choices": [],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 2},
+            "model": "gpt-5",
+            "id": "r1",
+        }
+
+    assert len(list(stream())) == 3
+    [span] = spans(runtime)
+    assert (span.attributes["gen_ai.usage.input_tokens"], span.attributes["gen_ai.usage.output_tokens"]) == (
+        7,
+        2,
+    )
+    assert isinstance(span.attributes["gen_ai.response.time_to_first_chunk"], float)

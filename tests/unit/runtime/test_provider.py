@@ -75,3 +75,33 @@ def test_without_a_provider_ours_is_current(start: Start) -> None:
     runtime = start()
     inner = work()
     assert spans(runtime)[0].span_id == inner
+
+
+def test_native_spans_of_an_sdk_are_taken_in_and_counted_once(
+    start: Start, provider: tuple[TracerProvider, InMemorySpanExporter]
+) -> None:
+    """A model span that an SDK makes inside ours is stored, and its tokens stand on ours only."""
+    runtime = start()
+    tracer = provider[0].get_tracer("com.example.sdk")
+
+    @agentguard.model(model="m", provider="example")
+    def ask() -> str:
+        with tracer.start_as_current_span(
+            "chat m",
+            attributes={
+                "gen_ai.operation.name": "chat",
+                "gen_ai.usage.input_tokens": 10,
+                "gen_ai.usage.output_tokens": 5,
+                "gen_ai.response.model": "m",
+            },
+        ):
+            return "answer"
+
+    with tracer.start_as_current_span("GET /", attributes={"http.request.method": "GET"}):
+        ask()
+    by_scope = {span.scope: span for span in spans(runtime)}
+    assert set(by_scope) == {"agentguard", "com.example.sdk"}
+    ours, native = by_scope["agentguard"], by_scope["com.example.sdk"]
+    assert ours.attributes["gen_ai.usage.input_tokens"] == 10
+    assert "gen_ai.usage.input_tokens" not in native.attributes
+    assert native.parent_span_id == ours.span_id
