@@ -19,6 +19,7 @@ PARTS_MAX = 12
 """Comparisons that one explanation shows."""
 
 _LIST_ITEMS_MAX = 20
+_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<", "in": "not in"}
 _TEXT_CHARACTERS_MAX = 200
 
 
@@ -115,6 +116,11 @@ class _Words:
                 return [part for part in parts if part not in names] or names
             held = [term for term in tree.terms if self._truth(term) is not False]
             return [part for term in held or tree.terms for part in self.parts(term)]
+        if isinstance(tree, t.Not) and isinstance(tree.operand, t.Comparison):
+            inner = tree.operand
+            return [
+                f"{self._side(inner.left)} {_OPPOSITE[inner.operator]} {self._side(inner.right, is_limit=True)}"
+            ]
         if isinstance(tree, t.Comparison):
             return [f"{self._side(tree.left)} {tree.operator} {self._side(tree.right, is_limit=True)}"]
         return [self._slice(tree)]

@@ -33,6 +33,9 @@ DOCUMENT_BYTES_MAX = 1 << 20
 NODES_MAX = 200_000
 """Keys, values and collections of one file."""
 
+LINE_CHARACTERS_MAX = 20_000
+"""Characters of one line: longer ones are for no reader, and slow to scan."""
+
 DEPTH_MAX = 24
 """Collections within collections."""
 
@@ -189,6 +192,16 @@ def parse(source: Source, text: str, problems: Problems) -> list[Node]:
             hint="remove it: it can make a rule read otherwise than it is",
         )  # fmt: skip
         return []
+    for number, line_text in enumerate(source.lines, 1):
+        if len(line_text) > LINE_CHARACTERS_MAX:
+            problems.add(
+                source,
+                number,
+                1,
+                f"a line of more than {LINE_CHARACTERS_MAX} characters",
+                code="file-too-large",
+            )
+            return []
     try:
         return _Builder(source, problems).build(text)
     except _RefusedError:

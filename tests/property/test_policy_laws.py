@@ -59,7 +59,7 @@ CALLS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=70)
 @given(documents("p"), documents("q"), CALLS)
 def test_adding_a_document_never_allows_more(first: str, second: str, facts: Mapping[str, object]) -> None:
     """
@@ -74,7 +74,7 @@ def test_adding_a_document_never_allows_more(first: str, second: str, facts: Map
             assert RANK[together.effect] <= RANK[single.effect]
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(documents("p"), documents("q"), CALLS)
 def test_the_order_of_documents_changes_nothing(first: str, second: str, facts: Mapping[str, object]) -> None:
     """Effect, redactions and whether it would be stricter are the same both ways."""
@@ -89,7 +89,7 @@ def test_the_order_of_documents_changes_nothing(first: str, second: str, facts: 
     assert sorted(one.matched) == sorted(two.matched)
 
 
-@settings(max_examples=150)
+@settings(max_examples=70)
 @given(documents("p"), CALLS)
 def test_the_index_leaves_out_only_what_could_not_match(text: str, facts: dict[str, object]) -> None:
     """The matches are those of every condition, asked one by one."""
@@ -98,7 +98,7 @@ def test_the_index_leaves_out_only_what_could_not_match(text: str, facts: dict[s
     assert [rule.rule_id for rule in decision.matched] == _asked_one_by_one(loaded, facts)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(documents("p"), CALLS)
 def test_what_cannot_be_evaluated_is_never_allowed(text: str, facts: dict[str, object]) -> None:
     """An enforced rule with an error, whatever its effect but warn, denies."""
@@ -111,7 +111,7 @@ def test_what_cannot_be_evaluated_is_never_allowed(text: str, facts: dict[str, o
         assert decision.effect is Effect.DENY
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(documents("p"), st.lists(CALLS, min_size=2, max_size=6))
 def test_an_engine_remembers_nothing_of_a_call(text: str, calls: list[dict[str, object]]) -> None:
     """A used engine answers as a new one."""

@@ -110,7 +110,7 @@ _WORDS = {
 }
 
 
-def field_typos() -> Iterator[Mistake]:
+def field_typos(each: int) -> Iterator[Mistake]:
     """Every field name of every starter, misspelt."""
     for path, text in starters().items():
         seen: set[str] = set()
@@ -120,13 +120,13 @@ def field_typos() -> Iterator[Mistake]:
             if word in seen or (word == "agent" and "unmatched: {" in body[: found.start()][-14:]):
                 continue
             seen.add(word)
-            for number, typo in enumerate(typos(word)[:2]):
+            for number, typo in enumerate(typos(word)[:each]):
                 wrong = text[: found.start()] + typo + text[found.end() :]
                 line = text.count("\n", 0, found.start()) + 1
                 yield Mistake(f"{path}: field {word} as {typo} ({number})", wrong.encode(), "", line)
 
 
-def word_typos() -> Iterator[Mistake]:
+def word_typos(each: int) -> Iterator[Mistake]:
     """Every word of a closed set, misspelt."""
     for path, text in starters().items():
         for phrase, code in _WORDS.items():
@@ -135,7 +135,7 @@ def word_typos() -> Iterator[Mistake]:
                 continue
             key, word = phrase.split(": ")
             line = text.count("\n", 0, at.start()) + 1
-            for typo in typos(word)[:2]:
+            for typo in typos(word)[:each]:
                 wrong = f"{text[: at.start()]}{key}: {typo}{text[at.end() :]}"
                 yield Mistake(f"{path}: {phrase} as {typo}", wrong.encode(), code, line)
 
@@ -259,6 +259,7 @@ def broken_files() -> Iterator[Mistake]:
     yield Mistake("deep list", b"a: " + b"[" * 500 + b"]" * 500, "too-deep", 1)
     yield Mistake("deep map", ("\n".join(" " * i + "a:" for i in range(200))).encode(), "too-deep", 0)
     yield Mistake("too large", b"# " + b"x" * (1 << 20), "file-too-large", 0)
+    yield Mistake("a very long line", b"!" * 900_000, "file-too-large", 1)
     yield Mistake("a list as a key", b"? [a, b]\n: c\n", "yaml-key", 1)
     yield Mistake("binary", bytes(range(256)) * 4, "", 0)
     yield Mistake("ELF", b"\x7fELF\x02\x01\x01" + bytes(64), "", 0)
@@ -331,6 +332,12 @@ def broken_files() -> Iterator[Mistake]:
             yield Mistake(f"cut after line {count}", cut.encode(), "", 0)
 
 
-def mistakes() -> list[Mistake]:
-    """All of them."""
-    return [*field_typos(), *word_typos(), *condition_typos(), *wrong_types(), *broken_files()]
+def mistakes(typos_each: int = 1) -> list[Mistake]:
+    """All of them; each word misspelt in so many ways, at most four."""
+    return [
+        *field_typos(typos_each),
+        *word_typos(typos_each),
+        *condition_typos(),
+        *wrong_types(),
+        *broken_files(),
+    ]

@@ -306,3 +306,12 @@ def test_ten_thousand_names_are_bounded() -> None:
     for number in range(9_000):
         assert asked.decide("tool.before", call(f"t{number}")).is_allowed is (number != 9)
     assert not asked.decide("tool.before", call("t9")).is_allowed
+
+
+def test_the_reason_turns_a_negation_round() -> None:
+    """`!(a in b)` is shown as what held: a not in b."""
+    asked = engine("R | tool.before | !(env.name in ['dev', 'test']) && !(args.n > 3) | deny")
+    decision = asked.decide("tool.before", call(env__name="", args={"n": 1}))
+    assert (
+        decision.reason.endswith(": args.n 1 <= 3") or "env.name '' not in ['dev', 'test']" in decision.reason
+    )

@@ -25,6 +25,18 @@ def test_there_are_hundreds_of_them() -> None:
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_a_mistake_is_refused_in_words(mistake: Mistake) -> None:
     """One exception with a place, an excerpt and a code; nothing else is raised, and little else is said."""
+    check(mistake)
+
+
+@pytest.mark.long
+def test_more_ways_to_misspell_a_word() -> None:
+    """The same for every word in four ways."""
+    for mistake in mistakes(typos_each=4):
+        check(mistake)
+
+
+def check(mistake: Mistake) -> None:
+    """Load, and look at the error."""
     with pytest.raises(PolicyDocumentError) as caught:
         load_texts({"wrong.yaml": mistake.data})
     problems = caught.value.problems
