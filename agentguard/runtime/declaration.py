@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    # Only the type: this file is loaded by `import agentguard`.
-    from agentguard.runtime.spec import CallSpec
+from typing import Any, Literal, TypeAlias
 
 ToolEffect: TypeAlias = Literal["none", "read", "write"]
 
@@ -21,4 +17,5 @@ class Declaration:
         self.function = function
         self.options = options
         """Keyword arguments of `spec.make_spec`."""
-        self.spec: CallSpec | None = None
+        self.spec: object | None = None
+        """The `spec.CallSpec`, once the first call was governed; `spec.spec_of` gives it."""

@@ -55,7 +55,7 @@ class CallSpec:
 def spec_of(declaration: Declaration) -> CallSpec:
     """Give the spec of a decorated callable, worked out at its first call."""
     spec = declaration.spec
-    if spec is None:
+    if not isinstance(spec, CallSpec):
         spec = declaration.spec = make_spec(declaration.function, **declaration.options)
     return spec
 
