@@ -88,7 +88,7 @@ def otlp(
     did not take a span.
     """
     from agentguard.export import OtlpExporter, otlp_config
-    from agentguard.runtime.clock import SystemClock
+    from agentguard.runtime import SystemClock
 
     configured = place.config
     config = otlp_config(
@@ -220,7 +220,7 @@ def _record(store: Store, kind: str, details: dict[str, object]) -> None:
         AuditError: It cannot be noted; then nothing leaves.
     """
     from agentguard.audit import DecisionJournal
-    from agentguard.runtime.clock import SystemClock
+    from agentguard.runtime import SystemClock
 
     journal = DecisionJournal.open(
         store.folder, keystore=store.keystore, clock=SystemClock(), on_internal_error=_Teller()

@@ -21,8 +21,9 @@ from agentguard.errors import AgentGuardError, ExportError
 from agentguard.export._config import OtlpConfig
 from agentguard.export._delivery import Delivery, ExportCounters
 from agentguard.export._lease import Lease
+from agentguard.export._protocols import open_transport
 from agentguard.export._source import Cursor, Source, decode_cursor, encode_cursor
-from agentguard.export._transport import Transport, open_transport
+from agentguard.export._transport import Transport
 from agentguard.values import Clock, InternalErrorHook
 
 if TYPE_CHECKING:

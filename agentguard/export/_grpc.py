@@ -21,10 +21,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-import agentguard
 from agentguard.export._config import OtlpConfig
 from agentguard.export._encode import Item, encode_request
 from agentguard.export._transport import Answer, Ending
+from agentguard.version import __version__
 
 _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _ANSWER_BYTES_MAX = 65_536
@@ -50,7 +50,7 @@ class GrpcTransport:
         parts = urlsplit(config.endpoint)
         options = [
             ("grpc.max_receive_message_length", _ANSWER_BYTES_MAX),
-            ("grpc.primary_user_agent", f"agentguard/{agentguard.__version__}"),
+            ("grpc.primary_user_agent", f"agentguard/{__version__}"),
             # The delivery waits as long as it wants to; the channel shall not add its own minute.
             ("grpc.max_reconnect_backoff_ms", 2000),
             ("grpc.enable_retries", 0),

@@ -17,11 +17,11 @@ import requests
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-import agentguard
 from agentguard.export._config import OtlpConfig, is_loopback
 from agentguard.export._encode import Item, encode_request
 from agentguard.export._transport import Answer, Ending
 from agentguard.values import Clock
+from agentguard.version import __version__
 
 _ANSWER_BYTES_MAX = 65_536
 _CONNECT_S_MAX = 5.0
@@ -52,7 +52,7 @@ class HttpTransport:
         self._session.headers.update(
             {
                 "Content-Type": "application/x-protobuf",
-                "User-Agent": f"agentguard/{agentguard.__version__}",
+                "User-Agent": f"agentguard/{__version__}",
                 "Accept-Encoding": "identity",
                 **dict(config.headers),
             }

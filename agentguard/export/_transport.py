@@ -11,11 +11,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from agentguard.export._config import OtlpConfig
-
 if TYPE_CHECKING:
     from agentguard.export._encode import Item
-    from agentguard.values import Clock
 
 
 class Ending(Enum):
@@ -55,16 +52,3 @@ class Transport(Protocol):
     def close(self) -> None:
         """Let go of connections."""
         ...
-
-
-def open_transport(config: OtlpConfig, *, clock: Clock) -> Transport:
-    """Make the transport of a destination."""
-    # Imported here: each of them loads a library that the other one, and a program that exports nothing,
-    # does not need.
-    if config.protocol == "grpc":
-        from agentguard.export._grpc import GrpcTransport
-
-        return GrpcTransport(config)
-    from agentguard.export._http import HttpTransport
-
-    return HttpTransport(config, clock=clock)

@@ -111,7 +111,7 @@ import sys, time
 from pathlib import Path
 from dataclasses import replace
 from agentguard.export import OtlpExporter, otlp_config
-from agentguard.runtime.clock import SystemClock
+from agentguard.runtime import SystemClock
 from agentguard.seal import FileKey
 from agentguard.store import Store, WriterConfig
 from tests.integrations.otlp.test_rotel import RESOURCE, write
