@@ -179,6 +179,40 @@ def fit(
 
 
 @drift.command()
+@click.option(
+    "--years", type=float, default=2.0, show_default=True, help="How long; about two seconds a year."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same days.")
+@format_option()
+@click.pass_obj
+def rehearse(place: Place, years: float, seed: int, output_format: str) -> int:
+    """
+    Measure the promise on your own data.
+
+    Days of the stored reference are drawn at random and run through the watch: every alarm is a
+    false one. Exit status: 1 where there are more than promised, 2 where nothing can be measured, else 0.
+    """
+    from agentguard.drift import load_reference
+    from agentguard.drift import rehearse as measure
+
+    store = place.open_store()
+    try:
+        reference = load_reference(store)
+        if reference is None:
+            raise DriftInputError("drift rehearse: no reference is stored").hint(
+                "learn one: agentguard drift fit"
+            )
+        result = measure(store, reference, years=years, seed=seed)
+    except DriftError as error:
+        fail(error)
+    if output_format == "text":
+        click.echo(str(result))
+    else:
+        _emit_one(result._asdict(), output_format)
+    return FINDINGS if max(result.incidents, result.drifts) > result.promise_per_year * result.years else FINE
+
+
+@drift.command()
 @click.option("--reference", type=_Span(), help="A good time, as FROM..TO; by default the stored reference.")
 @click.option("--window", type=_Span(), help="The time in question, as FROM..TO; by default the last hour.")
 @click.option(

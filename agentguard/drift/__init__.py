@@ -13,6 +13,7 @@ from agentguard.drift._comparison import Comparison, FeatureComparison
 from agentguard.drift._labels import LabelledQuality, Metric, labelled_quality, rolling_quality
 from agentguard.drift._quiet import QuietDays, simulate_quiet_days
 from agentguard.drift._reference import Reference, fit_reference, load_reference, save_reference
+from agentguard.drift._rehearse import Rehearsal, rehearse
 from agentguard.drift._timeline import Series, timeline
 from agentguard.drift._typed import Floors
 
@@ -28,6 +29,7 @@ __all__ = [
     "Metric",
     "QuietDays",
     "Reference",
+    "Rehearsal",
     "Series",
     "alarm_history",
     "backtest",
@@ -37,6 +39,7 @@ __all__ = [
     "labelled_quality",
     "last_verdict",
     "load_reference",
+    "rehearse",
     "rolling_quality",
     "save_reference",
     "simulate_quiet_days",

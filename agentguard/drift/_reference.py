@@ -108,7 +108,7 @@ class Reference:
                 plain["n_calls"],
                 {int(k): {int(b): c for b, c in h.items()} for k, h in plain["histograms"].items()},
                 plain["categories"],
-                {int(k): float(v) for k, v in plain["dependence"].items()},
+                {int(k): float(v) for k, v in plain.get("dependence", {}).items()},
             )
             return cls(
                 plain["reference_id"],

@@ -303,3 +303,20 @@ def test_a_lingering_load_is_not_taken_for_drift() -> None:
             alarms, finds = alarms + (found and change is None), finds + (found and change is not None)
     assert alarms <= 1
     assert finds == 8
+
+
+def test_the_promise_is_rehearsed_on_ones_own_days(month: MemoryStore) -> None:
+    """Half a year of days drawn from the reference gives at most one alarm of each kind, the same each time."""
+    reference = drift.fit_reference(month, until_unix_ns=(MONDAY_S + 28 * DAY_S) * NS)
+    result = drift.rehearse(month, reference, years=0.5)
+    assert result == drift.rehearse(month, reference, years=0.5)
+    assert result.incidents <= 1
+    assert result.drifts <= 1
+    assert "0.5 years of days" in str(result)
+    with pytest.raises(DriftInputError, match="years is 0"):
+        drift.rehearse(month, reference, years=0)
+    with pytest.raises(BaselineTooSmallError, match="no longer in the store"):
+        drift.rehearse(MemoryStore(), reference)
+    short = drift.fit_reference(month, until_unix_ns=(MONDAY_S + DAY_S) * NS)
+    with pytest.raises(BaselineTooSmallError, match="less than the 7 days"):
+        drift.rehearse(month, short)

@@ -1,0 +1,113 @@
+"""The promise measured on one's own data: the reference's days, dealt out anew, run through the watch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from agentguard.drift._reference import Reference
+from agentguard.drift._sample import Floats, Ints
+from agentguard.drift._season import DAY_S
+from agentguard.drift._source import FeatureStore, read_summary
+from agentguard.drift._summary import Summary, coarsen
+from agentguard.drift._tier import TierModel, begin, score_all, step
+from agentguard.errors import BaselineTooSmallError, DriftInputError
+
+YEARS_MAX = 20.0
+"""Longest rehearsal."""
+
+
+class Rehearsal(NamedTuple):
+    """How often the watch would have alarmed on days of its own reference."""
+
+    years: float
+    promise_per_year: float
+    incidents: int
+    drifts: int
+    is_drift_armed: bool
+
+    def __str__(self) -> str:
+        """One line for people."""
+        daily = f" and {self.drifts} drift alarm{'s' * (self.drifts != 1)}" if self.is_drift_armed else ""
+        return (
+            f"{self.years:g} years of days drawn from the reference: {self.incidents}"
+            f" incident{'s' * (self.incidents != 1)}{daily}; promised are at most {self.promise_per_year:g} a year of"
+            " each"
+        )
+
+
+def rehearse(store: FeatureStore, reference: Reference, *, years: float = 1.0, seed: int = 0) -> Rehearsal:
+    """
+    Draw whole days of the reference at random, weekdays for weekdays, and count the alarms.
+
+    What happens inside a day stays as it was; nothing changed between the days, so every alarm is false. The
+    days are the very ones that the watch was fitted on, so the figure is on the kind side.
+
+    Args:
+        store:
+            Where the calls of the reference still are.
+        reference:
+            A fitted reference with at least the hourly tier.
+        years:
+            How long; takes about two seconds a year. More than 0, at most `YEARS_MAX`.
+        seed:
+            The same seed draws the same days.
+
+    Raises:
+        BaselineTooSmallError: The reference is not armed, or its calls are gone.
+        DriftInputError: *years* is out of range.
+    """
+    if not 0 < years <= YEARS_MAX:
+        raise DriftInputError(f"years is {years:g}, expected more than 0 and at most {YEARS_MAX:g}")
+    if reference.incident is None:
+        raise BaselineTooSmallError(f"rehearsal: {reference.sentence}")
+    first_day = -(-reference.since_unix_ns // (DAY_S * 10**9))
+    end_day = reference.until_unix_ns // (DAY_S * 10**9)
+    summary = read_summary(
+        store,
+        since_unix_ns=first_day * DAY_S * 10**9,
+        until_unix_ns=end_day * DAY_S * 10**9,
+        window_s=reference.incident.window_s,
+        agent=reference.agent,
+    )
+    if end_day - first_day < 7 or not len(summary.keys):
+        raise BaselineTooSmallError("rehearsal: the calls of the reference are no longer in the store")
+    days = _drawn_days(first_day, end_day, round(years * 365), np.random.default_rng(seed))
+    incidents = _alarms(reference.incident, summary, days, first_day, end_day, reference.key)
+    drifts = 0
+    if reference.drift is not None:
+        drifts = _alarms(reference.drift, coarsen(summary, DAY_S), days, first_day, end_day, reference.key)
+    return Rehearsal(years, reference.promise_per_year, incidents, drifts, reference.drift is not None)
+
+
+def _drawn_days(first_day: int, end_day: int, n_days: int, rng: np.random.Generator) -> Ints:
+    """Return a day of the reference for each day after it, of the same part of the week."""
+    known = np.arange(first_day, end_day)
+    is_weekend = (known + 3) % 7 >= 5
+    future = (np.arange(end_day, end_day + n_days) + 3) % 7 >= 5
+    drawn: Ints = np.empty(n_days, dtype=np.int64)
+    for kind in (False, True):
+        pool = known[is_weekend == kind]
+        drawn[future == kind] = rng.choice(pool if len(pool) else known, int((future == kind).sum()))
+    return drawn
+
+
+def _alarms(model: TierModel, summary: Summary, days: Ints, first_day: int, end_day: int, key: bytes) -> int:
+    """Run one tier over the drawn days and count its alarms."""
+    a_day = DAY_S // model.window_s
+    n_windows = (end_day - first_day) * a_day
+    scores, rows = score_all(model, summary, first=first_day * a_day, n_windows=n_windows)
+    state = begin(model, end_day * a_day - 1)
+    count = 0
+    for day in (days - first_day).tolist():
+        for window in range(day * a_day, (day + 1) * a_day):
+            alarm = step(model, state, _row(scores, window), _row(rows, window), key)
+            count += alarm is not None
+    return count
+
+
+def _row(table: Floats | Ints, window: int) -> Floats:
+    """Return one window of all streams."""
+    row: Floats = table[window].astype(np.float64)
+    return row
