@@ -89,8 +89,8 @@ class Problems:
                 path=self._path,
                 line=line,
                 column=column,
-                text=text,
-                hint=hint,
+                text=_printable(text),
+                hint=_printable(hint),
                 excerpt=_excerpt(shown_line, caret),
                 code=code,
             )
@@ -147,6 +147,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return ""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else ""
+
+
+def _printable(text: str) -> str:
+    """One line, whatever of the source is quoted in it."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def _excerpt(line: str, caret: int) -> str:
