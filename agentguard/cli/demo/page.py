@@ -97,7 +97,7 @@ class Page:
         self._paragraph(head, indent=3)
         width = max(len(command) for command, _ in commands)
         for command, meaning in commands:
-            self._line(f"   {command:<{width}}   {meaning}".rstrip(), "cyan")
+            self._line(f"   {command:<{width}}   {meaning}".rstrip()[: self._width], "cyan")
 
     def sentence(self, text: str) -> None:
         """Print one paragraph after a blank line."""

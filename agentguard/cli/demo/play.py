@@ -22,7 +22,7 @@ from agentguard.cli.demo.stage import Stage, open_stage
 
 _OWN_AGENT = (
     ("pip install agentguard", ""),
-    ("agentguard init", "key, encrypted store, starter policies; then decorate"),
+    ("agentguard init", "makes key, store, starter policies; then decorate"),
     ("agentguard doctor", "says what is set up and what is not"),
 )
 
