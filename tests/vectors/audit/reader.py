@@ -1,0 +1,113 @@
+"""
+A second reader of decision journals, written from docs/reference/decision-log-format.md alone.
+
+Standard library and `cryptography` only; shares no code with the package.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import struct
+import zlib
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+
+class Failure(Exception):
+    """The journal is not whole; the first argument is the class of the failure."""
+
+
+def expand(root: bytes, label: bytes, context: bytes, length: int) -> bytes:
+    info = bytes([len(label)]) + label + context
+    return HKDFExpand(algorithm=SHA256(), length=length, info=info).derive(root)
+
+
+def root_of(leaves: list[bytes]) -> bytes:
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    return hashlib.sha256(b"\x01" + root_of(leaves[:split]) + root_of(leaves[split:])).digest()
+
+
+def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]], bytes]:
+    """Give the records and the root over their leaves, or raise a Failure."""
+    if (
+        len(data) < 104
+        or data[:8] != b"AGDECJ1\n"
+        or zlib.crc32(data[:100]) != int.from_bytes(data[100:104], "big")
+    ):
+        raise Failure("header failure")
+    version, zero, _, its_store, writer, n, salt, commitment = struct.unpack(">HHI16s8sI24s32s", data[8:100])
+    if version != 1 or zero or its_store != store_id:
+        raise Failure("header failure")
+    place = store_id + writer + struct.pack(">I", n)
+    material = expand(root, b"agentguard/v1/dec", place + salt, 64)
+    if not hmac.compare_digest(material[32:], commitment):
+        raise Failure("no key")
+    aead = AESGCM(material[:32])
+    records: list[dict[str, Any]] = []
+    leaves: list[bytes] = []
+    mac_key = b""
+    offset, previous = 104, bytes(32)
+    while offset < len(data):
+        head = data[offset : offset + 92]
+        if len(head) < 92:
+            raise Failure("truncated")
+        if head[:4] != b"AGDF" or zlib.crc32(head[:88]) != int.from_bytes(head[88:], "big"):
+            raise Failure("damaged")
+        length, index, sequence = struct.unpack(">IQQ", head[4:24])
+        named, digest = head[24:56], head[56:88]
+        end = offset + 92 + length + 36
+        if end > len(data):
+            raise Failure("truncated")
+        sealed, mac = data[offset + 92 : end - 36], data[end - 36 : end - 4]
+        if zlib.crc32(sealed + mac) != int.from_bytes(data[end - 4 : end], "big"):
+            raise Failure("damaged")
+        leaf_header = b"AGDL" + struct.pack(">H", 1) + place + struct.pack(">QQ", index, sequence) + named
+        try:
+            body = aead.decrypt(sealed[:12], sealed[12:], leaf_header + digest)
+        except InvalidTag:
+            raise Failure("tampered") from None
+        if hashlib.sha256(body).digest() != digest or index != len(leaves) or named != previous:
+            raise Failure("tampered")
+        try:
+            record = json.loads(body[16:])
+            if record["v"] != 1:
+                raise Failure("decode failure")
+        except (ValueError, KeyError, TypeError):
+            raise Failure("decode failure") from None
+        if index == 0:
+            mac_key = first_mac_key(record, root, place)
+        if not hmac.compare_digest(hmac.digest(mac_key, head + sealed, "sha256"), mac):
+            raise Failure("tampered")
+        mac_key = hashlib.sha256(mac_key).digest()
+        previous = hashlib.sha256(b"\x00" + leaf_header + digest).digest()
+        leaves.append(previous)
+        records.append(record)
+        offset = end
+    return records, root_of(leaves)
+
+
+def first_mac_key(record: dict[str, Any], root: bytes, place: bytes) -> bytes:
+    box = base64.b64decode(
+        next(slot["box"] for slot in record["details"]["mac_key"] if slot["for"] == "root")
+    )
+    salt, commitment = box[4:28], box[28:60]
+    material = expand(root, b"agentguard/v1/box", salt + b"decision-log-mac", 64)
+    if box[:4] != b"AGB1" or not hmac.compare_digest(material[32:], commitment):
+        raise Failure("tampered")
+    try:
+        return AESGCM(material[:32]).decrypt(box[60:72], box[72:], box[:60] + place)
+    except InvalidTag:
+        raise Failure("tampered") from None
