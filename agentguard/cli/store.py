@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -26,7 +27,7 @@ from agentguard.values import SpanRecord
 from agentguard.values import attributes as names
 
 if TYPE_CHECKING:
-    from agentguard.store import DamageReport
+    from agentguard.store import DamageReport, Store
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -85,22 +86,39 @@ def spans(
     agentguard spans --since 1h --status error
     agentguard spans --kind tool --format jsonl --limit 0
     """  # noqa: D301 - \b is for click: it keeps the lines
-    query = place.open_store().query()
-    latest = query.spans(
-        since_unix_ns=since, kind=kind, agent=agent, status=status, trace_id=trace_id,
-        limit=limit, newest_first=True,
-    )  # fmt: skip
-    if output_format == "jsonl" and not limit and not follow:
-        # All of a large store: as it comes, in flat memory.
-        latest = query.spans(since_unix_ns=since, kind=kind, agent=agent, status=status, trace_id=trace_id)
-        emit((_document(span) for span in latest), columns=(), output_format="jsonl")
-        return _report_damage(query.damage)
-    shown = list(latest)[::-1]
+    wanted = _Wanted(since, kind, agent, status, trace_id)
+    opened = place.open_store()
     if follow:
-        _follow(place, shown, output_format, kind=kind, agent=agent, status=status, trace_id=trace_id)
+        _follow(opened, wanted, output_format, limit)
         return FINE
-    _emit_spans(shown, output_format, limit)
+    query = opened.query()
+    if output_format == "jsonl" and not limit:
+        # All of a large store: as it comes, in flat memory.
+        every = query.spans(**wanted._asdict())
+        emit((_document(span) for span in every), columns=(), output_format="jsonl")
+    else:
+        latest = query.spans(**wanted._asdict(), limit=limit, newest_first=True)
+        _emit_spans(list(latest)[::-1], output_format, limit)
     return _report_damage(query.damage)
+
+
+class _Wanted(NamedTuple):
+    """The conditions of `spans`; `None` is none."""
+
+    since_unix_ns: int | None
+    kind: str | None
+    agent: str | None
+    status: str | None
+    trace_id: str | None
+
+    def holds(self, span: SpanRecord) -> bool:
+        """Whether a span that was just written is wanted."""
+        return (
+            (self.kind is None or span.kind == self.kind)
+            and (self.agent is None or span.attributes.get(names.AGENT_NAME) == self.agent)
+            and (self.status is None or span.status == self.status)
+            and (self.trace_id is None or span.trace_id.startswith(self.trace_id.lower()))
+        )
 
 
 def _emit_spans(shown: list[SpanRecord], output_format: str, limit: int) -> None:
@@ -117,36 +135,27 @@ def _emit_spans(shown: list[SpanRecord], output_format: str, limit: int) -> None
         note(f"the latest {limit}; --limit 0 shows all")
 
 
-def _follow(
-    place: Place,
-    shown: list[SpanRecord],
-    output_format: str,
-    *,
-    kind: str | None,
-    agent: str | None,
-    status: str | None,
-    trace_id: str | None,
-) -> None:
+def _follow(opened: Store, wanted: _Wanted, output_format: str, limit: int) -> None:
     """Print what is there, and then whatever is written, until interrupted."""
-    store = place.open_store()
-    cursor: dict[str, tuple[int, int]] = {}
-    for position in store.query().positions():
-        writer, n, sequence = position.cursor
-        cursor[writer] = (n, sequence)
+    # The place is taken before the listing: a span that is written in between is
+    # in both, and is told by its id.
+    cursor = {
+        segment.writer: (segment.n, segment.next_sequence - 1)
+        for segment in opened.query().segments()
+        if segment.next_sequence
+    }
+    shown = list(opened.query().spans(**wanted._asdict(), limit=limit, newest_first=True))[::-1]
     for span in shown:
         _print_line(span, output_format)
+    known = {span.span_id for span in shown}
     while True:
-        for position in store.query().positions(cursor):
+        for position in opened.query().positions(cursor):
             writer, n, sequence = position.cursor
             cursor[writer] = (n, sequence)
-            span = position.span
-            if (
-                (kind is None or span.kind == kind)
-                and (agent is None or span.attributes.get(names.AGENT_NAME) == agent)
-                and (status is None or span.status == status)
-                and (trace_id is None or span.trace_id.startswith(trace_id.lower()))
-            ):
-                _print_line(span, output_format)
+            if wanted.holds(position.span) and position.span.span_id not in known:
+                _print_line(position.span, output_format)
+        known.clear()
+        sys.stdout.flush()
         time.sleep(_FOLLOW_INTERVAL_S)
 
 
@@ -423,7 +432,7 @@ def _duration(ns: int) -> str:
         return f"{int(seconds // 60)}m{seconds % 60:04.1f}s"
     if seconds >= 1:
         return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e3:.1f} ms" if ns >= 100_000 else f"{seconds * 1e6:.0f} µs"
 
 
 def _tokens(span: SpanRecord) -> str:

@@ -145,3 +145,36 @@ def test_without_a_store_or_with_a_wrong_key(tmp_path: Path, capsys: pytest.Capt
     status, _, err = Runner(tmp_path, capsys)("stats")
     assert status == 2
     assert "opens none" in err
+
+
+def test_follow_shows_what_is_written_later(folder: Path) -> None:
+    """`--follow` goes on with new spans of another process, each once, until it is interrupted."""
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    from agentguard.seal import FileKey
+
+    command = [
+        sys.executable, "-c", "from agentguard.cli import main; main()", "--store", str(folder / "store"),
+        "--key", f"file:{folder / 'key'}", "spans", "--follow", "--limit", "2", "--format", "jsonl",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        first = [json.loads(process.stdout.readline())["span_id"] for _ in range(2)]
+        assert first == [make_span(28).span_id, make_span(29).span_id]
+        time.sleep(0.2)
+        store = Store.open(folder / "store", provider=FileKey(folder / "key"), clock=FrozenClock())
+        fill(store, [make_span(100), make_span(101)], is_sealed=True)
+        assert [json.loads(process.stdout.readline())["span_id"] for _ in range(2)] == [
+            make_span(100).span_id,
+            make_span(101).span_id,
+        ]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
