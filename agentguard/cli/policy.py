@@ -325,10 +325,8 @@ def _print_notices(notices: Sequence[Notice], output_format: str, *, is_err: boo
     else:
         for notice in notices:
             level = click.style(notice.level, fg=_COLORS[notice.level])
-            click.echo(
-                f"{_safe(f'{notice.path}:{notice.line}:{notice.column}')}: {level}: {_safe(notice.text)}",
-                err=is_err,
-            )
+            place = f"{notice.path}:{notice.line}:{notice.column}" if notice.line else notice.path
+            click.echo(f"{_safe(place)}: {level}: {_safe(notice.text)}", err=is_err)
             for line in notice.excerpt.splitlines():
                 click.echo(f"    {_safe(line)}", err=is_err)
             if notice.hint:

@@ -186,7 +186,7 @@ class Engine:
                 answer = function(facts)
             except PolicyEvaluationError as error:
                 faults = faults or []
-                faults.append(Fault(str(error), asked))
+                faults.append(Fault(_said(error, asked, plan.point, facts), asked))
                 continue
             except Exception as error:
                 # A fact that is computed when asked may fail in any way; its words may hold user data.
@@ -211,3 +211,18 @@ class Engine:
         if decision.effect is Effect.ALLOW and decision.values is None and len(plan.answers) < ANSWERS_MAX:
             plan.answers[key] = decision
         return decision
+
+
+def _said(error: PolicyEvaluationError, asked: Asked, point: Point, facts: Mapping[str, object]) -> str:
+    """What a condition says of its failure, without its own text, and which arguments it missed."""
+    text = str(error)
+    if text.startswith("`"):
+        # The rule is named beside it, so its source need not be.
+        text = text.partition("`: ")[2] or text
+    try:
+        args = facts["args"]
+    except Exception:
+        return text
+    keys = asked.rule.conditions[point].arg_keys
+    missing = sorted(key for key in keys if key not in args) if isinstance(args, Mapping) else []
+    return f"{text} (args has no {', '.join(f'`{key}`' for key in missing)})" if missing else text

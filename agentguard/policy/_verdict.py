@@ -71,9 +71,9 @@ def conclude(
     enforced = [asked for asked in every if asked.rule.mode is Mode.ENFORCE]
     answer = _enforced(bundle, plan, enforced, faults, facts)
     would_be = _would_be(bundle, plan, every, faults)
-    acting = [asked for asked in every if asked.rule.effect in (Effect.DENY, Effect.REQUIRE_APPROVAL)]
     restricts = would_be is not None and _RANK[would_be] < _RANK[answer.effect]
-    explains = acting if answer.effect is not Effect.ALLOW or restricts else []
+    acting = enforced if answer.effect is not Effect.ALLOW else every if restricts else []
+    explains = [asked for asked in acting if asked.rule.effect in (Effect.DENY, Effect.REQUIRE_APPROVAL)]
     reason = answer.reason
     if restricts and answer.effect is Effect.ALLOW:
         reason = _join([reason, _not_enforced(bundle, plan, every, facts)])

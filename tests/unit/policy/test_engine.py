@@ -308,6 +308,15 @@ def test_ten_thousand_names_are_bounded() -> None:
     assert not asked.decide("tool.before", call("t9")).is_allowed
 
 
+def test_values_are_those_of_the_rules_that_act() -> None:
+    """A shadow rule beside an enforced denial adds nothing."""
+    asked = engine(
+        "R | tool.before | args.n > 3 | deny", "S | tool.before | run.repeats < 3 | deny | mode: shadow"
+    )
+    assert asked.decide("tool.before", call(args={"n": 4})).values == {"args.n": 4}
+    assert asked.decide("tool.before", call(args={"n": 1})).values == {"run.repeats": 0}
+
+
 def test_the_reason_turns_a_negation_round() -> None:
     """`!(a in b)` is shown as what held: a not in b."""
     asked = engine("R | tool.before | !(env.name in ['dev', 'test']) && !(args.n > 3) | deny")
