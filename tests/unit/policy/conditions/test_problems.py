@@ -139,3 +139,9 @@ def test_unknown_argument_names_the_near_one() -> None:
     for source in ("args.amont > 5.0", "args['amont'] > 5.0", "has(args.amont)"):
         (problem,) = problems(source, arguments={"amount": "double"})
         assert problem.hint == "did you mean `amount`?"
+
+
+def test_a_broken_escape_at_a_line_end_is_told_in_one_line() -> None:
+    """What is quoted of the source never breaks the message."""
+    for problem in problems("''" + "'a\\\nb''" + "' == tool.name"):
+        assert "\n" not in problem.text
