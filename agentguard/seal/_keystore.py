@@ -14,7 +14,7 @@ version):
     2   number of generations
     2   reserved, 0
     16  id of the store
-    160 for each slot: id (4), kind (1: 0 key provider), length of the provider's
+    156 for each slot: id (4), kind (1: 0 key provider), length of the provider's
         name (1), reserved (2), name (24, zero padded), salt (16), Argon2id cost:
         memory in KiB, iterations, lanes (4 each, 0 where none), commitment (32),
         nonce (12), wrapped master key (48), reserved (4)

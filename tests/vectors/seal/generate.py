@@ -1,0 +1,109 @@
+"""
+Write the vectors of STORE files and boxes, and check that the second reader agrees.
+
+Run `python -m tests.vectors.seal.generate`; all bytes are fixed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from agentguard.seal import RootKey, create_keystore, seal_box
+from tests.support.stores import KnownKey
+from tests.vectors.seal import reader
+
+FOLDER = Path(__file__).parent
+ROOT = bytes(range(32))
+KEK = bytes([7]) * 32
+PURPOSE, CONTEXT = "approval", b"row 1"
+
+
+class FixedRandom:
+    """Bytes that look random and are the same in every run."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, length: int) -> bytes:
+        self._count += 1
+        return hashlib.shake_128(b"seal" + struct.pack("<I", self._count)).digest(length)
+
+
+def vectors() -> Iterator[tuple[str, str, str, bytes]]:
+    """Name, format, expected verdict, bytes."""
+    box = seal_box(RootKey(ROOT), b"plain text", purpose=PURPOSE, context=CONTEXT, random_bytes=FixedRandom())
+    yield "box", "box", "success", box
+    yield "box-cut", "box", "header failure", box[:80]
+    yield "box-magic", "box", "header failure", b"AGB2" + box[4:]
+    yield "box-salt", "box", "tampered", box[:10] + bytes([box[10] ^ 1]) + box[11:]
+    yield "box-text", "box", "tampered", box[:-1] + bytes([box[-1] ^ 1])
+    yield (
+        "box-purpose",
+        "box",
+        "tampered",
+        seal_box(RootKey(ROOT), b"x", purpose="other", context=CONTEXT, random_bytes=FixedRandom()),
+    )
+    yield (
+        "box-context",
+        "box",
+        "tampered",
+        seal_box(RootKey(ROOT), b"x", purpose=PURPOSE, context=b"row 2", random_bytes=FixedRandom()),
+    )
+    with tempfile.TemporaryDirectory() as base:
+        chance = FixedRandom()
+        keystore = create_keystore(Path(base) / "store", KnownKey(), random_bytes=chance)
+        keystore.add_slot(KnownKey(9), random_bytes=chance)
+        keystore.add_generation(random_bytes=chance)
+        store = (Path(base) / "store" / "STORE").read_bytes()
+        create_keystore(Path(base) / "other", KnownKey(8), random_bytes=chance)
+        other = (Path(base) / "other" / "STORE").read_bytes()
+
+    def rechecked(place: int) -> bytes:
+        data = bytearray(store)
+        data[place] ^= 1
+        data[-4:] = struct.pack("<I", zlib.crc32(data[:-4]))
+        return bytes(data)
+
+    yield "store", "store", "success", store
+    yield "store-other-key", "store", "no key", other
+    yield "store-flipped", "store", "damaged", store[:40] + bytes([store[40] ^ 1]) + store[41:]
+    yield "store-cut", "store", "truncated", store[:50]
+    yield "store-version", "store", "header failure", rechecked(8)
+    yield "store-wrap-forged", "store", "tampered", rechecked(32 + 110)
+    yield "store-second-slot-forged", "store", "tampered", rechecked(32 + 156 + 110)
+    yield "store-generation-forged", "store", "tampered", rechecked(32 + 312 + 20)
+    yield "store-mac-forged", "store", "tampered", rechecked(len(store) - 20)
+
+
+def load(path: Path) -> tuple[dict[str, str], bytes]:
+    """Read one vector."""
+    head, _, body = path.read_text().partition("\n\n")
+    return dict(line.split(": ", 1) for line in head.splitlines()), base64.b64decode(body)
+
+
+def second_reading(head: dict[str, str], data: bytes) -> tuple[str, bytes]:
+    """What the second reader says."""
+    if head["format"] == "box":
+        return reader.open_box(data, ROOT, PURPOSE.encode(), CONTEXT)
+    return reader.open_store(data, KEK)
+
+
+def main() -> None:
+    """Write all vectors and check them."""
+    for name, form, expect, data in vectors():
+        head = {"expect": expect, "format": form}
+        verdict, plain = second_reading(head, data)
+        assert verdict == expect, f"{name}: got {verdict}, expected {expect}"
+        digest = hashlib.sha256(plain).hexdigest() if plain else "none"
+        text = f"expect: {expect}\nformat: {form}\npayload: {digest}\n\n{base64.encodebytes(data).decode()}"
+        (FOLDER / f"{name}.txt").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
