@@ -239,8 +239,15 @@ def _series_column(name: str, series: Any) -> Column:
     if dtype in (nw.Date, nw.Datetime, nw.Duration, nw.Time):
         return Column(name, n, problem="holds dates or durations, which are not features")
     if dtype in (nw.String, nw.Categorical, nw.Enum):
-        return Column(name, n, texts=[v if isinstance(v, str) else None for v in series.to_list()])
+        return Column(name, n, texts=[_text_or_none(v) for v in series.to_list()])
     return _objects(name, series.to_list())
+
+
+def _text_or_none(value: object) -> str | None:
+    """Return an entry of a text column as text, None where it is missing."""
+    if isinstance(value, str):
+        return value
+    return None if _kind_of(value)[0] == "missing" else str(value)
 
 
 def _read_file(path: Path, *, what: str, wanted: tuple[str, ...]) -> Table:

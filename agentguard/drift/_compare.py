@@ -250,7 +250,8 @@ def _one(
     current = side_of(after, type_)
     if reference.dependence > 1.0:
         notes.append(
-            f"{name}: neighbouring rows of the reference are alike; about {reference.dependence:.0f} rows count as one."
+            f"{name}: neighbouring rows of the reference are alike; about {reference.dependence:.0f} rows count as one"
+            " (rows are taken to be in the order of time; if they are not: assume_independent_rows=True)."
         )
     for which, side in (("reference", reference), ("current", current)):
         if side.n_unusable:

@@ -47,7 +47,9 @@ def dependence(numbers: Floats) -> float:
     if n < 20:
         return 1.0
     _, places, counts = np.unique(rows, return_inverse=True, return_counts=True)
-    if len(counts) < 2:
+    # A column that only rises or only falls was sorted: its order is not that of time.
+    steps = np.diff(rows)
+    if len(counts) < 2 or not (steps < 0).any() or not (steps > 0).any():
         return 1.0
     ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[places]
     centred = ranks - ranks.mean()

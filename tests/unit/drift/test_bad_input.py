@@ -172,3 +172,22 @@ def test_names_from_strangers_are_escaped() -> None:
     """A column name with a terminal escape does nothing in the printed table."""
     name = "x\x1b[31m"
     assert "\x1b" not in str(drift.compare({name: GOOD["x"]}, {name: GOOD["x"]}))
+
+
+def test_categoricals_of_numbers_are_categories() -> None:
+    """A categorical column keeps its categories, whatever they are made of."""
+    frame = pd.DataFrame({"m": pd.Categorical([1, 2, None] * 20)})
+    row = drift.compare(frame, frame)["m"]
+    assert row.type == "category"
+    assert row.n_current == 40
+    enum = pl.DataFrame({"m": ["a", "b"] * 20}, schema={"m": pl.Enum(["a", "b"])})
+    assert drift.compare(enum, enum)["m"].type == "category"
+
+
+def test_a_sorted_column_is_not_taken_as_time() -> None:
+    """A table sorted by the feature is compared row by row."""
+    rng = np.random.default_rng(0)
+    a, b = np.sort(rng.normal(size=400)), np.sort(rng.normal(size=300) + 0.6)
+    result = drift.compare({"x": a}, {"x": b})
+    assert result["x"].verdict == "drift"
+    assert not result.notes
