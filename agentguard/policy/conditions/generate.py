@@ -136,7 +136,7 @@ class Generator(Builder):
         )
         definition = ast.FunctionDef("condition", arguments, statements, [])
         if "type_params" in ast.FunctionDef._fields:  # Python 3.12 asks for the field
-            definition.type_params = []
+            definition.type_params = []  # type: ignore[attr-defined, unused-ignore]
         module = ast.Module([definition], [])
         place(definition)
         code = compile(module, _INNER_FILE, "exec", dont_inherit=True, optimize=2)

@@ -152,15 +152,15 @@ class Pattern:
         state = self._first
         work = PATTERN_WORK_MAX
         for char in text:
-            step = state.get(char)
-            if step is None:
-                step, cost = self._step(state, char)
+            try:
+                state = state[char]
+            except KeyError:
+                state, cost = self._step(state, char)
                 work -= cost
                 if work < 0:
-                    raise Fault("a pattern takes too long on this text")
-            if step is _FOUND:
+                    raise Fault("a pattern takes too long on this text") from None
+            if state is _FOUND:
                 return True
-            state = step
         return _MATCH in self._automaton.reach(state.places, state.before, _END)
 
     def _step(self, state: _State, char: str) -> tuple[_State, int]:
