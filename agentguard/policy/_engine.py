@@ -18,7 +18,7 @@ from agentguard.policy._plan import Asked, Plan, Shelf, shelve
 from agentguard.policy._verdict import Fault, conclude
 from agentguard.values import Decision, Effect, Mode, Point
 
-PLANS_MAX = 8_192
+PLANS_MAX = 2_048
 """Kinds of questions whose plan is remembered; then the memory starts anew."""
 
 ANSWERS_MAX = 256
