@@ -38,12 +38,14 @@ _MATCH: Final = -1
 class _State(dict[str, "_State"]):
     """A set of places in the automaton, and the steps from it that are known."""
 
-    __slots__ = ("before", "places")
+    __slots__ = ("before", "holds_at_end", "places")
 
     def __init__(self, places: frozenset[int], before: str) -> None:
         super().__init__()
         self.places = places
         self.before = before
+        self.holds_at_end: bool | None = None
+        """Whether the text may end here with a match; None: not looked at yet."""
 
 
 _FOUND: Final = _State(frozenset(), "")
@@ -161,7 +163,9 @@ class Pattern:
                     raise Fault("a pattern takes too long on this text") from None
             if state is _FOUND:
                 return True
-        return _MATCH in self._automaton.reach(state.places, state.before, _END)
+        if state.holds_at_end is None:
+            state.holds_at_end = _MATCH in self._automaton.reach(state.places, state.before, _END)
+        return state.holds_at_end
 
     def _step(self, state: _State, char: str) -> tuple[_State, int]:
         automaton = self._automaton
