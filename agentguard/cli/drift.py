@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+import time
 
 import click
 
@@ -16,61 +12,27 @@ from agentguard.cli._common import (
     FINE,
     Place,
     emit,
-    emit_document,
     fail,
     format_option,
     listing_options,
     note,
 )
+from agentguard.cli._drift_text import (
+    Moment,
+    Span,
+    emit_one,
+    features_of,
+    labels_of,
+    plain_number,
+    print_comparison,
+    print_verdict,
+    spark_line,
+    utc,
+    verdict_row,
+)
 from agentguard.errors import DriftError, DriftInputError
 from agentguard.runtime import SystemClock
-from agentguard.values import DriftStatus, FeatureType, Verdict
-
-if TYPE_CHECKING:
-    from agentguard.drift import Comparison, Series
-
-_STYLES = {"drift": "red", "warning": "yellow", "stable": "green", "unknown": "bright_black"}
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_BARS = "▁▂▃▄▅▆▇█"
-
-
-class _Moment(click.ParamType[int]):
-    """A moment: some time ago (15m, 1h, 28d, 4w), `now`, or a date; as nanoseconds since 1970."""
-
-    name = "moment"
-
-    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the text, or refuse it with what was expected."""
-        if isinstance(value, int):
-            return value
-        now = SystemClock().unix_ns()
-        if value == "now":
-            return now
-        ago = re.fullmatch(r"(\d{1,9})([smhdw])", value)
-        if ago:
-            return now - int(ago[1]) * _UNITS_S[ago[2]] * 10**9
-        try:
-            when = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"got `{value}`, expected 15m, 1h, 28d ago, now, or a date (UTC)", param, ctx)
-        return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e9)
-
-
-class _Span(click.ParamType[tuple[int, int]]):
-    """Two moments with two dots between: 2d..1d, 2026-01-01..2026-01-08; without an end: up to now."""
-
-    name = "from..to"
-
-    def convert(
-        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Read both moments."""
-        if isinstance(value, tuple):
-            return value
-        begin, _, end = value.partition("..")
-        moment = _Moment()
-        return moment.convert(begin, param, ctx), moment.convert(end or "now", param, ctx)
-
+from agentguard.values import DriftStatus, Verdict
 
 _agent_option = click.option("--agent", default="", help="Only calls of this agent.")
 
@@ -86,7 +48,7 @@ def drift() -> None:
     "--points", type=click.IntRange(2, 200), default=24, show_default=True, help="Points of a sparkline."
 )
 @click.option(
-    "--over", type=_Moment(), default="24h", show_default=True, help="How far back sparklines reach."
+    "--over", type=Moment(), default="24h", show_default=True, help="How far back sparklines reach."
 )
 @click.pass_obj
 def status(place: Place, output_format: str, points: int, over: int) -> int:
@@ -102,42 +64,42 @@ def status(place: Place, output_format: str, points: int, over: int) -> int:
     series = timeline(store, since_unix_ns=over, until_unix_ns=SystemClock().unix_ns(), points=points)
     if output_format != "text":
         document = {
-            **_verdict_row(verdict),
+            **verdict_row(verdict),
             "reference": None
             if reference is None
             else {
                 "reference_id": reference.reference_id,
-                "since": _utc(reference.since_unix_ns),
-                "until": _utc(reference.until_unix_ns),
+                "since": utc(reference.since_unix_ns),
+                "until": utc(reference.until_unix_ns),
                 "calls": reference.profile.n_calls,
                 "sentence": reference.sentence,
             },
             "alarms": history,
             "series": [
-                {"name": one.name, "unit": one.unit, "values": [_plain(v) for v in one.values]}
+                {"name": one.name, "unit": one.unit, "values": [plain_number(v) for v in one.values]}
                 for one in series
             ],
         }
-        _emit_one(document, output_format)
+        emit_one(document, output_format)
     else:
-        _print_verdict(verdict)
+        print_verdict(verdict)
         if reference is None:
             note("no reference: `agentguard drift fit` learns what is normal from the calls so far")
         else:
             click.echo(f"reference {reference.reference_id}: {reference.sentence}")
         for one in series:
-            click.echo(_spark_line(one))
+            click.echo(spark_line(one))
         for alarm in history[-5:]:
             streams = escape.terminal(", ".join(alarm["streams"]))
             click.echo(
-                f"{alarm['kind']} {_utc(alarm['time_unix_ns'])}, since {_utc(alarm['change_unix_ns'])}: {streams}"
+                f"{alarm['kind']} {utc(alarm['time_unix_ns'])}, since {utc(alarm['change_unix_ns'])}: {streams}"
             )
     return FINDINGS if verdict.status is DriftStatus.DRIFT else FINE
 
 
 @drift.command()
-@click.option("--since", type=_Moment(), help="Beginning of the reference; by default the first call.")
-@click.option("--until", type=_Moment(), help="Its end; by default the last call.")
+@click.option("--since", type=Moment(), help="Beginning of the reference; by default the first call.")
+@click.option("--until", type=Moment(), help="Its end; by default the last call.")
 @click.option("--promise", type=float, default=1.0, show_default=True, help="False alarms tolerated a year.")
 @_agent_option
 @format_option()
@@ -163,11 +125,11 @@ def fit(
     if output_format == "text":
         click.echo(f"reference {reference.reference_id}: {reference.sentence}")
     else:
-        _emit_one(
+        emit_one(
             {
                 "reference_id": reference.reference_id,
-                "since": _utc(reference.since_unix_ns),
-                "until": _utc(reference.until_unix_ns),
+                "since": utc(reference.since_unix_ns),
+                "until": utc(reference.until_unix_ns),
                 "calls": reference.profile.n_calls,
                 "is_incident_armed": reference.incident is not None,
                 "is_drift_armed": reference.drift is not None,
@@ -208,13 +170,13 @@ def rehearse(place: Place, years: float, seed: int, output_format: str) -> int:
     if output_format == "text":
         click.echo(str(result))
     else:
-        _emit_one(result._asdict(), output_format)
+        emit_one(result._asdict(), output_format)
     return FINDINGS if max(result.incidents, result.drifts) > result.promise_per_year * result.years else FINE
 
 
 @drift.command()
-@click.option("--reference", type=_Span(), help="A good time, as FROM..TO; by default the stored reference.")
-@click.option("--window", type=_Span(), help="The time in question, as FROM..TO; by default the last hour.")
+@click.option("--reference", type=Span(), help="A good time, as FROM..TO; by default the stored reference.")
+@click.option("--window", type=Span(), help="The time in question, as FROM..TO; by default the last hour.")
 @click.option(
     "--alpha",
     type=float,
@@ -259,7 +221,47 @@ def check(
         )
     except DriftError as error:
         fail(error)
-    return _print_comparison(result, output_format)
+    return print_comparison(result, output_format)
+
+
+@drift.command()
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=1.0),
+    default=300.0,
+    show_default=True,
+    help="Seconds between passes.",
+)
+@click.option("--once", is_flag=True, help="One pass, then end: for cron and CI.")
+@_agent_option
+@click.pass_obj
+def run(place: Place, interval: float, once: bool, agent: str) -> int:
+    """
+    Watch the store from a process of its own, until it is stopped.
+
+    A line is printed whenever the verdict changes. With --once the exit status is 1 for drift, else 0.
+    """
+    from agentguard.drift import Checker, CheckerConfig
+
+    printed: list[tuple[str, str]] = []
+
+    def publish(verdict: Verdict) -> None:
+        key = (verdict.status.value, verdict.kind)
+        if printed[-1:] != [key]:
+            printed[:] = [key]
+            print_verdict(verdict)
+
+    checker = Checker(
+        place.open_store(), clock=SystemClock(), publish=publish, config=CheckerConfig(agent=agent)
+    )
+    while True:
+        try:
+            verdict = checker.check_once()
+        except DriftError as error:
+            fail(error)
+        if once:
+            return FINDINGS if verdict.status is DriftStatus.DRIFT else FINE
+        time.sleep(interval)
 
 
 @drift.command()
@@ -304,15 +306,15 @@ def compare(
         result = compare_tables(
             reference,
             current,
-            features=_features(features),
-            labels=_labels(labels),
+            features=features_of(features),
+            labels=labels_of(labels),
             positive=positive,
             alpha=alpha,
             correction="bh" if correction == "bh" else "holm",
         )
     except DriftError as error:
         fail(error)
-    return _print_comparison(result, output_format)
+    return print_comparison(result, output_format)
 
 
 @drift.command()
@@ -351,8 +353,8 @@ def backtest(
     rows = [
         {
             "kind": alarm.kind,
-            "time": _utc(alarm.time_unix_ns),
-            "change": _utc(alarm.change_unix_ns),
+            "time": utc(alarm.time_unix_ns),
+            "change": utc(alarm.change_unix_ns),
             "streams": ", ".join(alarm.streams),
             "effects": [round(effect, 4) for effect in alarm.effects],
         }
@@ -365,7 +367,7 @@ def backtest(
         columns=("kind", "time", "change", "streams"),
         output_format=output_format,
         limit=limit,
-        empty=f"no alarm up to {_utc(result.until_unix_ns)}",
+        empty=f"no alarm up to {utc(result.until_unix_ns)}",
     )
     return FINDINGS if rows else FINE
 
@@ -381,128 +383,5 @@ def simulate(seed: int, output_format: str) -> int:
     if output_format == "text":
         click.echo(str(quiet))
     else:
-        _emit_one(quiet._asdict(), output_format)
+        emit_one(quiet._asdict(), output_format)
     return FINE
-
-
-def _features(text: str | None) -> dict[str, FeatureType | None] | None:
-    """Read `a,b:count`; a wrong type is refused by `compare`."""
-    if text is None:
-        return None
-    pairs = (part.strip().partition(":") for part in text.split(",") if part.strip())
-    return {name: type_ or None for name, _, type_ in pairs}  # type: ignore[misc]
-
-
-def _labels(text: str | None) -> tuple[str, str] | Literal["auto"]:
-    """Read `predicted,true`."""
-    if text is None:
-        return "auto"
-    names = [part.strip() for part in text.split(",")]
-    if len(names) != 2:
-        raise click.BadParameter(f"got {len(names)} names, expected predicted,true", param_hint="--labels")
-    return (names[0], names[1])
-
-
-def _print_comparison(result: Comparison, output_format: str) -> int:
-    """Print a comparison and return the exit status."""
-    if output_format == "text":
-        click.echo(str(result))
-    elif output_format == "json":
-        emit_document(result.to_dict())
-    else:
-        emit((row.to_dict() for row in result.features), columns=(), output_format="jsonl")
-    if result.status is DriftStatus.UNKNOWN:
-        fail(DriftInputError("nothing could be compared"))
-    return FINDINGS if result.is_drift else FINE
-
-
-def _print_verdict(verdict: Verdict) -> None:
-    """Print the verdict in one line, and one line for each feature that drifted."""
-    word = click.style(verdict.status.value, fg=_STYLES[verdict.status.value], bold=True)
-    kind = f" ({verdict.kind})" if verdict.kind else ""
-    age = ""
-    if verdict.time_unix_ns:
-        age = f", {_ago((SystemClock().unix_ns() - verdict.time_unix_ns) / 1e9)}"
-    click.echo(f"{word}{kind}{age}: {escape.terminal(verdict.sentence)}")
-    for feature in verdict.features:
-        if feature.is_drift:
-            click.echo(f"  {escape.terminal(feature.sentence)}")
-
-
-def _verdict_row(verdict: Verdict) -> dict[str, object]:
-    """Return a verdict as plain data."""
-    return {
-        "status": verdict.status.value,
-        "kind": verdict.kind,
-        "time": _utc(verdict.time_unix_ns) if verdict.time_unix_ns else None,
-        "agent": verdict.agent,
-        "sentence": verdict.sentence,
-        "features": [
-            {
-                "feature": one.feature,
-                "is_drift": one.is_drift,
-                "effect": one.effect,
-                "effect_unit": one.effect_unit,
-                "p_value": one.p_value,
-                "test": one.test,
-                "n_reference": one.n_reference,
-                "n_current": one.n_current,
-                "sentence": one.sentence,
-            }
-            for one in verdict.features
-        ],
-    }
-
-
-def _emit_one(document: dict[str, object], output_format: str) -> None:
-    """Print one document as JSON, or as one line of it."""
-    if output_format == "jsonl":
-        emit([document], columns=(), output_format="jsonl")
-    else:
-        emit_document(document)
-
-
-def _spark_line(series: Series) -> str:
-    """Return one series as a line: name, bars, last value."""
-    known = [value for value in series.values if not math.isnan(value)]
-    last = known[-1] if known else math.nan
-    text = f"{100 * last:.1f} %" if series.unit == "share" else f"{last:,.4g} {series.unit}"
-    return f"{series.name:<32} {sparkline(series.values)}  {text}, {sum(series.calls):,} calls"
-
-
-def sparkline(values: Sequence[float]) -> str:
-    """
-    Draw numbers as bars, from 0 to their largest; a dot stands for no number.
-
-    Example:
-        >>> sparkline([0.0, 1.0, math.nan, 4.0])
-        '▁▂·█'
-    """
-    top = max((value for value in values if not math.isnan(value)), default=0.0)
-    if top <= 0:
-        return "".join("·" if math.isnan(value) else _BARS[0] for value in values)
-    return "".join(
-        "·"
-        if math.isnan(value)
-        else _BARS[min(len(_BARS) - 1, int(max(value, 0.0) / top * (len(_BARS) - 1)))]
-        for value in values
-    )
-
-
-def _plain(value: float) -> float | None:
-    """Return None for NaN: JSON has none."""
-    return None if math.isnan(value) else value
-
-
-def _utc(unix_ns: int) -> str:
-    """Return a moment as text."""
-    return datetime.fromtimestamp(unix_ns / 1e9, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _ago(seconds: float) -> str:
-    """Return how long ago as people say it."""
-    for size, word in ((86_400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            n = int(seconds // size)
-            return f"{n} {word}{'s' * (n > 1)} ago"
-    return "just now"

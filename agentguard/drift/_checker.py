@@ -16,21 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from agentguard.drift._codec import state_from, state_to
 from agentguard.drift._comparison import Comparison
 from agentguard.drift._profile import Profile, compare_profiles, read_profile
 from agentguard.drift._reference import REFERENCE_BLOB, WINDOW_S, Reference
 from agentguard.drift._season import DAY_S
 from agentguard.drift._source import FeatureStore, read_summary
 from agentguard.drift._summary import Summary, coarsen
-from agentguard.drift._tier import Alarm, TierModel, TierState, begin, run
+from agentguard.drift._tier import run
 from agentguard.drift._typed import Floors
 from agentguard.drift._verdicts import alarm_verdict, from_json, to_json
+from agentguard.drift._watch import Watch, dump_watch, history_entry, load_watch
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 from agentguard.values import Clock, DriftStatus, InternalErrorHook, Verdict
 
 STATE_BLOB, VERDICT_BLOB = "drift-state", "drift-verdict"
-STATE_VERSION = 1
 _STRIDE_MAX = 24 * 7 * 16
 
 
@@ -107,20 +106,6 @@ def check(
     if not profiles[1].n_calls:
         raise DriftInputError("window: no call ended in that time, expected at least 5")
     return compare_profiles(profiles[0], profiles[1], alpha=alpha, floors=floors)
-
-
-@dataclass
-class _Watch:
-    """The state of both tiers."""
-
-    reference_id: str
-    incident: TierState | None
-    drift: TierState | None
-    counted: dict[int, int]
-    """Calls counted in the last closed windows, by window."""
-    late: int
-    history: list[dict[str, Any]]
-    """Alarms, the oldest first."""
 
 
 class Checker:
@@ -250,7 +235,7 @@ class Checker:
         assert reference.incident is not None
         now = self._clock.unix_ns()
         blob = self._store.sealed_blob(STATE_BLOB)
-        watch = _load_watch(blob.read(), reference)
+        watch = load_watch(blob.read(), reference)
         assert watch.incident is not None
         closed = (now - int(self._config.watermark_s * 1e9)) // (WINDOW_S * 10**9)
         before = watch.incident.window
@@ -265,10 +250,10 @@ class Checker:
             first = until
         watch.late += self._late(watch, summary, before) if before + 1 < closed else 0
         if watch.incident.window != before:
-            blob.write(_dump_watch(watch, reference))
+            blob.write(dump_watch(watch, reference))
         return self._verdict(reference, watch, now)
 
-    def _step(self, reference: Reference, watch: _Watch, first: int, end: int) -> Summary | None:
+    def _step(self, reference: Reference, watch: Watch, first: int, end: int) -> Summary | None:
         """
         Take in the windows up to the last one before *end* in which anything was called.
 
@@ -300,11 +285,11 @@ class Checker:
             days = coarsen(summary, DAY_S)
             alarms += run(reference.drift, watch.drift, days, until=until // hours, key=reference.key)
         for alarm in alarms:
-            watch.history.append(_history_entry(reference, alarm))
+            watch.history.append(history_entry(reference, alarm))
         watch.history = watch.history[-config.history_max :]
         return summary
 
-    def _late(self, watch: _Watch, summary: Summary | None, before: int) -> int:
+    def _late(self, watch: Watch, summary: Summary | None, before: int) -> int:
         """Count calls that reached closed windows since the last pass, and remember the new counts."""
         assert watch.incident is not None
         if summary is None:
@@ -320,7 +305,7 @@ class Checker:
         }
         return late
 
-    def _verdict(self, reference: Reference, watch: _Watch, now: int) -> Verdict:
+    def _verdict(self, reference: Reference, watch: Watch, now: int) -> Verdict:
         """Say what both tiers think now; the daily one goes first."""
         for tier, model in ((watch.drift, reference.drift), (watch.incident, reference.incident)):
             if tier is None or model is None or tier.active is None:
@@ -363,74 +348,7 @@ def _calls_by_window(summary: Summary) -> dict[int, int]:
     return dict(zip(windows.tolist(), counts.tolist(), strict=True))
 
 
-def _load_watch(data: bytes | None, reference: Reference) -> _Watch:
-    """Return the stored state, or a fresh one where the reference is another than the state's."""
-    history: list[dict[str, Any]] = []
-    if data is not None:
-        try:
-            plain = json.loads(data)
-            history = list(plain["history"])
-            if plain["version"] == STATE_VERSION and plain["reference_id"] == reference.reference_id:
-                return _Watch(
-                    plain["reference_id"],
-                    None if plain["incident"] is None else state_from(plain["incident"]),
-                    None if plain["drift"] is None else state_from(plain["drift"]),
-                    {int(k): v for k, v in plain["counted"].items()},
-                    plain["late"],
-                    history,
-                )
-        except (KeyError, TypeError, ValueError):
-            raise DriftInputError("drift state: the bytes are not a state, expected one").hint(
-                "fit the reference again: agentguard drift fit"
-            ) from None
-    return _Watch(
-        reference.reference_id,
-        _fresh(reference.incident, reference),
-        _fresh(reference.drift, reference),
-        {},
-        0,
-        history,
-    )
-
-
-def _fresh(model: TierModel | None, reference: Reference) -> TierState | None:
-    """Begin a tier at the first whole window after the reference."""
-    if model is None:
-        return None
-    return begin(model, -(-reference.until_unix_ns // (model.window_s * 10**9)) - 1)
-
-
-def _dump_watch(watch: _Watch, reference: Reference) -> bytes:
-    """Return the state for keeping."""
-    return json.dumps(
-        {
-            "version": STATE_VERSION,
-            "reference_id": reference.reference_id,
-            "incident": None if watch.incident is None else state_to(watch.incident),
-            "drift": None if watch.drift is None else state_to(watch.drift),
-            "counted": watch.counted,
-            "late": watch.late,
-            "history": watch.history,
-        },
-        separators=(",", ":"),
-    ).encode()
-
-
-def _history_entry(reference: Reference, alarm: Alarm) -> dict[str, Any]:
-    """Return an alarm as it is kept."""
-    model = reference.incident if alarm.tier == "incident" else reference.drift
-    window_s = WINDOW_S if model is None else model.window_s
-    return {
-        "kind": alarm.tier,
-        "time_unix_ns": (alarm.window + 1) * window_s * 10**9,
-        "change_unix_ns": alarm.change_window * window_s * 10**9,
-        "streams": list(alarm.streams),
-        "effects": list(alarm.effects),
-        "reference_id": reference.reference_id,
-    }
-
-
-def _quiet_verdict(reference: Reference, watch: _Watch, now: int) -> Verdict:
+def _quiet_verdict(reference: Reference, watch: Watch, now: int) -> Verdict:
     """Return the verdict while no alarm is active: how near the evidence is."""
     tiers = [
         (state, model)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agentguard.cli._drift_text import sparkline
 from agentguard.cli._main import main
-from agentguard.cli.drift import sparkline
 from agentguard.seal import FileKey, create_key_file
 from agentguard.store import Store
 from agentguard.values import SpanRecord
@@ -144,6 +144,19 @@ def test_a_checker_runs_on_a_real_store(place: list[str]) -> None:
     assert seen == [verdict]
     assert verdict.status.value == "drift"
     assert drift.last_verdict(reopened(place)) == verdict
+
+
+def test_one_pass_for_cron(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`drift run --once` ends with 1 for drift, and the next status shows its verdict."""
+    assert run([*place, "drift", "run", "--once"], capsys)[0] == 0
+    assert run([*place, "drift", "fit"], capsys)[0] == 0
+    write_calls(reopened(place), ended_before_s=5, n=120, latency_ms=900, seed=2)
+    status, out, _ = run([*place, "drift", "run", "--once"], capsys)
+    assert status == 1
+    assert "incident" in out
+    status, out, _ = run([*place, "drift", "status"], capsys)
+    assert status == 1
+    assert "drift (incident)" in out
 
 
 def test_too_few_calls_are_refused(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
