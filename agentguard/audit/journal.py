@@ -23,7 +23,7 @@ from typing import Self
 from agentguard.audit.committer import FOLDER, Committer
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ticket import Event, JournalLimits, Ticket, encode
+from agentguard.audit.ticket import Event, JournalLimits, Ticket, encode, not_durable
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
 from agentguard.seal import Keystore, ensure_private_folder
@@ -406,7 +406,7 @@ class DecisionJournal:
                 self._committer.write(records, must_sync=bool(tickets) or must_sync)
             failure = None
         except (AgentGuardError, OSError) as error:
-            failure = error if isinstance(error, AuditError) else _not_durable(error)
+            failure = error if isinstance(error, AuditError) else not_durable(error)
             self._on_internal_error("audit.write", error)
             if alone:
                 self._committer.count_lost("not written", alone)
@@ -487,13 +487,6 @@ class DecisionJournal:
         """Drop what belongs to the parent: its file, its queue, its locks in whatever state."""
         self._committer.begin()
         self._begin()
-
-
-def _not_durable(error: BaseException) -> AuditError:
-    why = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
-    return AuditError(f"decision log: a record could not be brought to disk ({why})").hint(
-        "`agentguard doctor` looks at the store's disk and permissions"
-    )
 
 
 def _after_fork_in_child() -> None:

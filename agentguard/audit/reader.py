@@ -65,9 +65,14 @@ class JournalBytes:
 
 
 def journal_paths(folder: Path) -> list[Path]:
-    """List the files of `dec/` that end as journals do, by name."""
+    """
+    List the files of `dec/` that end as journals do, in the order in which they were begun.
+
+    The order is that of the ledger, as the first frame has it; it is for reading, and proves nothing.
+    """
     with contextlib.suppress(FileNotFoundError):
-        return sorted(path for path in (folder / FOLDER).iterdir() if path.name.endswith(SUFFIX))
+        paths = [path for path in (folder / FOLDER).iterdir() if path.name.endswith(SUFFIX)]
+        return sorted(paths, key=lambda path: (_begun(path), path.name))
     return []
 
 
@@ -237,6 +242,21 @@ def _limits(paths: list[Path], keys: AuditKeys) -> dict[str, int]:
                 if continued is not None:
                     limits[continued[0]] = continued[1]
     return limits
+
+
+def _begun(path: Path) -> int:
+    """Read which ledger entry was the newest when a journal was begun; 0 where that cannot be read."""
+    try:
+        fd = open_regular(path)
+    except (OSError, SealError):
+        return 0
+    try:
+        prefix = os.pread(fd, layout.PREFIX.size, layout.HEADER.size)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+    return int(layout.PREFIX.unpack(prefix)[3]) if len(prefix) == layout.PREFIX.size else 0
 
 
 def _ignore(_: str) -> None:

@@ -85,3 +85,11 @@ def encode(payload: DecisionRecord | Event) -> bytes:
     if isinstance(payload, DecisionRecord):
         return encode_decision(payload)
     return encode_event(payload.kind, payload.time_unix_ns, payload.details)
+
+
+def not_durable(error: BaseException) -> AuditError:
+    """Say that a record is not on disk, and why, without paths and payloads."""
+    why = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+    return AuditError(f"decision log: a record could not be brought to disk ({why})").hint(
+        "`agentguard doctor` looks at the store's disk and permissions"
+    )

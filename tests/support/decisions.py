@@ -59,7 +59,7 @@ def decision(
     """Make a decision that can be told from others by its number."""
     return DecisionRecord(
         decision_id=f"{number:016x}",
-        time_unix_ns=START_UNIX_NS + number % 1_000_000_000,
+        time_unix_ns=START_UNIX_NS + (number & 0xFFFF),
         point=point,
         bundle="ab" * 32,
         call_id=f"{number:016x}",
