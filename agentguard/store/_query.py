@@ -133,27 +133,38 @@ class Query:
             self.damage.add(Damage("undecodable", segment.path.name, batch.first_sequence, 0, str(error)))
 
     def _batches(
-        self, segment: SegmentFile, next_sequence: Sequences, wanted: RowFilter | None = None
+        self,
+        segment: SegmentFile,
+        next_sequence: Sequences,
+        wanted: RowFilter | None = None,
+        after_sequence: int = -1,
     ) -> Iterator[RowBatch]:
         """Rows of one file, frame by frame, without those that were given before."""
-        for frame in self._span_frames(segment, wanted):
+        for frame in self._span_frames(segment, wanted, after_sequence):
             try:
                 decoded = decode_spans(frame.plain)
             except SegmentCorruptError as error:
                 segment.note_undecodable(frame, error)
                 continue
+            if not segment.is_sealed:
+                self._cache.remember(segment, frame, decoded.first_sequence)
             rows = next_sequence.fresh(Kind.SPANS, decoded.first_sequence, decoded.rows)
             if rows:
                 first = decoded.first_sequence + len(decoded.rows) - len(rows)
                 yield RowBatch(first, rows, decoded.shapes)
 
-    def _span_frames(self, segment: SegmentFile, wanted: RowFilter | None) -> Iterator[Frame]:
-        """Open the frames of spans; in a sealed file only those that may hold what is wanted."""
+    def _span_frames(
+        self, segment: SegmentFile, wanted: RowFilter | None, after_sequence: int
+    ) -> Iterator[Frame]:
+        """Open the frames of spans; only those that may hold what is wanted, as far as that is known."""
         footer = segment.footer
-        if footer is None or wanted is None:
-            return segment.frames({Kind.SPANS})
+        if footer is None:
+            resume = self._cache.resume(segment, after_sequence) if after_sequence >= 0 else None
+            return segment.frames({Kind.SPANS}, resume)
         places = footer.span_places
-        if wanted.trace_id is not None and len(wanted.trace_id) == 32:
+        if wanted is None:
+            return segment.frames_at([p for p in places if p.first_sequence + p.rows > after_sequence + 1])
+        if wanted.has_whole_trace_id and wanted.trace_id is not None:
             places = [
                 places[chunk] for chunk in sorted(footer.chunks_of(wanted.trace_id)) if chunk < len(places)
             ]
@@ -264,6 +275,9 @@ class Query:
 
     def _resource(self, segment: SegmentFile) -> Mapping[str, str]:
         """What the writer of a file said of its process."""
+        known = self._cache.resources.get(segment.header.salt)
+        if known is not None:
+            return known
         for frame in segment.frames({Kind.RESOURCE}):
             try:
                 resource = decode_map(frame.plain, "resource").get("resource", {})
@@ -271,7 +285,9 @@ class Query:
                 segment.note_undecodable(frame, error)
                 continue
             if isinstance(resource, dict):
-                return {str(key): str(value) for key, value in resource.items()}
+                found = {str(key): str(value) for key, value in resource.items()}
+                self._cache.remember_resource(segment, found)
+                return found
         return {}
 
     def features(
@@ -343,7 +359,7 @@ class Query:
             ):  # fmt: skip
                 continue
             resource = self._resource(segment)
-            for batch in self._batches(segment, next_sequence):
+            for batch in self._batches(segment, next_sequence, after_sequence=last_sequence):
                 for sequence, row in enumerate(batch.rows, batch.first_sequence):
                     if sequence <= last_sequence:
                         continue

@@ -55,6 +55,13 @@ class Frame(NamedTuple):
     plain: bytes
 
 
+class Resume(NamedTuple):
+    """A frame of a live segment that was read before: what is before it need not be read again."""
+
+    offset: int
+    number: int
+
+
 class SegmentFile:
     """One open segment. Use it as a context manager."""
 
@@ -167,14 +174,14 @@ class SegmentFile:
             return False
         return True
 
-    def frames(self, kinds: Collection[int]) -> Iterator[Frame]:
-        """Open all frames of these kinds, in the order of the file."""
+    def frames(self, kinds: Collection[int], resume: Resume | None = None) -> Iterator[Frame]:
+        """Open all frames of these kinds, in the order of the file; of a live one from *resume* on."""
         footer = self.footer
         if footer is not None:
             wanted = [place for place in footer.places if place.kind in kinds]
             yield from self.frames_at(wanted)
         else:
-            yield from self._scan(kinds)
+            yield from self._scan(kinds, resume)
 
     def frames_at(self, places: list[Place]) -> Iterator[Frame]:
         """Open the frames at these places of a sealed file; neighbours are read at once."""
@@ -245,13 +252,18 @@ class SegmentFile:
             self._note("undecodable", file_offset, FRAME_HEAD_BYTES + head.length, str(error))
             return None
 
-    def _scan(self, kinds: Collection[int]) -> Iterator[Frame]:
+    def _scan(self, kinds: Collection[int], resume: Resume | None) -> Iterator[Frame]:
         """Walk from frame to frame, and from damage to the next whole frame."""
         size = os.fstat(self._fd).st_size
-        data = self._pread(HEADER_BYTES, min(size, LIVE_READ_BYTES_MAX) - HEADER_BYTES)
+        base, first = resume or Resume(HEADER_BYTES, 0)
+        data = self._pread(base, min(size, LIVE_READ_BYTES_MAX) - base)
+        if resume is not None and not self._begins_with(data, first):
+            # The end of the file was cut off and written anew: begin at the beginning.
+            base, first = HEADER_BYTES, 0
+            data = self._pread(base, min(size, LIVE_READ_BYTES_MAX) - base)
         if size > LIVE_READ_BYTES_MAX and not self.is_sealed:
             self._note("damaged", LIVE_READ_BYTES_MAX, size - LIVE_READ_BYTES_MAX, "the file is too long")
-        offset, expected, seen, has_ended, is_after_damage = 0, 0, _Seen(), False, False
+        offset, expected, seen, has_ended, is_after_damage = 0, first, _Seen(first), False, False
         work_left = _RESYNC_FACTOR_MAX * max(len(data), _READ_BYTES)
         while offset < len(data):
             head = unpack_frame_head(data, offset)
@@ -260,10 +272,10 @@ class SegmentFile:
                 if self.is_sealed and unpack_trailer(data[offset : offset + TRAILER_BYTES]) is not None:
                     break
                 found, work_left = _next_intact(data, offset + 1, work_left)
-                self._note_gap(data, offset, found, head, has_ended=has_ended)
+                self._note_gap(data, base, offset, found, head, has_ended=has_ended)
                 offset, is_after_damage = found, True
                 continue
-            place, offset_before, offset = HEADER_BYTES + offset, offset, end
+            place, offset_before, offset = base + offset, offset, end
             # Every frame is authenticated, wanted or not: a planted one must not
             # pass for one that was seen.
             sealed = self._authenticate(data, offset_before, head, place)
@@ -283,22 +295,35 @@ class SegmentFile:
                 if frame is not None:
                     yield frame
         if not data and not self.is_written():
-            self._note("torn", HEADER_BYTES, 0, "there is nothing behind the header")
+            self._note("torn", base, 0, "there is nothing behind the header")
+
+    def _begins_with(self, data: bytes, number: int) -> bool:
+        """Whether the bytes begin with the authentic frame of this number."""
+        head = unpack_frame_head(data, 0)
+        if head is None or head.number != number or FRAME_HEAD_BYTES + head.length > len(data):
+            return False
+        try:
+            return (
+                is_frame_intact(data, 0, head)
+                and open_frame(self.key, self._bound, data, 0, head) is not None
+            )
+        except TamperedError:
+            return False
 
     def _note_gap(
-        self, data: bytes, offset: int, found: int, head: FrameHead | None, *, has_ended: bool
+        self, data: bytes, base: int, offset: int, found: int, head: FrameHead | None, *, has_ended: bool
     ) -> None:
         """Say what lies between the last whole frame and the next one."""
         if found < len(data):
-            self._note("damaged", HEADER_BYTES + offset, found - offset, "the checksum of a frame is wrong")
+            self._note("damaged", base + offset, found - offset, "the checksum of a frame is wrong")
             return
         is_cut = len(data) - offset < FRAME_HEAD_BYTES or (
             head is not None and offset + FRAME_HEAD_BYTES + head.length > len(data)
         )
         if self.is_sealed or has_ended or not is_cut:
-            self._note("damaged", HEADER_BYTES + offset, found - offset, "the checksum of a frame is wrong")
+            self._note("damaged", base + offset, found - offset, "the checksum of a frame is wrong")
         elif not self.is_written():
-            self._note("torn", HEADER_BYTES + offset, found - offset, "the file ends within a frame")
+            self._note("torn", base + offset, found - offset, "the file ends within a frame")
         # Else the writer is about to finish this frame: nothing is wrong.
 
     def _read_footer(self) -> Footer | None:
@@ -346,8 +371,8 @@ class SegmentFile:
 class _Seen:
     """Which frame numbers were seen: a bitmap, since they come in order but for damage."""
 
-    def __init__(self) -> None:
-        self._next = 0
+    def __init__(self, following: int = 0) -> None:
+        self._next = following
         self._others: set[int] = set()
 
     def __contains__(self, index: int) -> bool:

@@ -229,3 +229,50 @@ def test_two_writers_at_once(tmp_path: Path) -> None:
     one.close(5)
     two.close(5)
     assert sorted(store.query().spans()) == sorted(SPANS[:100])
+
+
+def test_following_reads_only_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever polls a live segment decodes the last frame and what came after it, not all of it."""
+    from agentguard.store import _query
+
+    store = new_store(tmp_path / "store")
+    writer = new_writer(store, frame_spans_max=10)
+    decoded = [0]
+    decode = _query.decode_spans
+
+    def counting(plain: bytes) -> object:
+        decoded[0] += 1
+        return decode(plain)
+
+    monkeypatch.setattr(_query, "decode_spans", counting)
+    cursor: dict[str, tuple[int, int]] = {}
+    seen = []
+    for first in range(0, 400, 20):
+        for span in SPANS[first : first + 20]:
+            writer.append(FinishedSpan(span))
+        writer.flush(5)
+        decoded[0] = 0
+        for position in store.query().positions(cursor):
+            cursor[position.cursor[0]] = position.cursor[1:]
+            seen.append(position.span)
+        assert decoded[0] <= 4
+    writer.close(5)
+    seen += [position.span for position in store.query().positions(cursor)]
+    assert seen == SPANS
+
+
+def test_following_over_a_tail_that_was_cut_off(tmp_path: Path) -> None:
+    """Where the place that was remembered is gone, the file is read from its beginning."""
+    store = new_store(tmp_path / "store")
+    fill(store, SPANS[:60], is_sealed=False, frame_spans_max=10)
+    (path,) = store.segments.glob("*.ags")
+    positions = list(store.query().positions())
+    cursor = {positions[54].cursor[0]: positions[54].cursor[1:]}
+    assert len(list(store.query().positions(cursor))) == 5
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    assert list(store.query().positions(cursor)) == []
+    cursor = {positions[9].cursor[0]: positions[9].cursor[1:]}
+    found = list(store.query().positions(cursor))
+    assert found == positions[10 : 10 + len(found)]
+    assert len(found) >= 20
