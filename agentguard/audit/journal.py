@@ -29,6 +29,8 @@ from agentguard.errors import AgentGuardError, AuditError
 from agentguard.seal import Keystore, ensure_private_folder
 from agentguard.values import Clock, DecisionRecord, InternalErrorHook, RecordMode
 
+_ASYNC = RecordMode.ASYNC
+_getpid = os.getpid
 _journals: weakref.WeakSet[DecisionJournal] = weakref.WeakSet()
 
 
@@ -58,6 +60,7 @@ class DecisionJournal:
         self._clock = clock
         self._on_internal_error = on_internal_error
         self._limits = limits
+        self._queue_records_max = limits.queue_records_max
         self._committer = Committer(
             folder,
             AuditKeys(keystore),
@@ -171,10 +174,17 @@ class DecisionJournal:
         Raises:
             AuditError: A required record could not be made durable: the call must not run.
         """
-        if os.getpid() != self._pid:
+        if _getpid() != self._pid:
             self._begin_in_child()
         mode = record.decision.record
-        if mode is RecordMode.ASYNC:
+        if mode is _ASYNC:
+            # The hot path: as `_enqueue`, written out.
+            queue = self._queue
+            if len(queue) < self._queue_records_max and not self._is_closed:
+                queue.append(record)
+                if not self._is_awake:
+                    self._call_thread()
+                return
             self._enqueue(record)
             return
         try:
@@ -202,19 +212,8 @@ class DecisionJournal:
         if mode is RecordMode.ASYNC:
             self._enqueue(record)
             return
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
         ticket = Ticket(record)
-
-        def settle() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        def notify() -> None:
-            with contextlib.suppress(RuntimeError):  # The loop has ended, and nobody waits any more.
-                loop.call_soon_threadsafe(settle)
-
-        ticket.notify = notify
+        future = ticket.future(asyncio.get_running_loop())
         try:
             if self._is_closed:
                 raise AuditError("decision log: closed, a record came after it")
@@ -316,7 +315,7 @@ class DecisionJournal:
     def _enqueue(self, item: DecisionRecord | Event) -> None:
         """Queue what nobody waits for."""
         queue = self._queue
-        if len(queue) >= self._limits.queue_records_max:
+        if len(queue) >= self._queue_records_max:
             self._committer.count_lost("queue full", 1)
             return
         if self._is_closed:

@@ -76,7 +76,7 @@ def journal_paths(folder: Path) -> list[Path]:
     return []
 
 
-def load_journal(path: Path, keys: AuditKeys) -> JournalBytes:
+def load_journal(path: Path, keys: AuditKeys, *, is_header_only: bool = False) -> JournalBytes:
     """
     Read a journal file and derive its key.
 
@@ -85,6 +85,8 @@ def load_journal(path: Path, keys: AuditKeys) -> JournalBytes:
             The file.
         keys:
             Keys of the store that it should belong to.
+        is_header_only:
+            Read no frames.
 
     Returns:
         The file; its frames are not yet checked.
@@ -104,8 +106,10 @@ def load_journal(path: Path, keys: AuditKeys) -> JournalBytes:
         if size > JOURNAL_BYTES_MAX:
             raise AuditError(f"journal {path.stem}: {size} bytes, expected at most {JOURNAL_BYTES_MAX}")
         parts = []
-        while part := os.read(fd, 1 << 20):
+        while part := os.read(fd, layout.HEADER.size if is_header_only else 1 << 20):
             parts.append(part)
+            if is_header_only:
+                break
         data = b"".join(parts)
     except OSError as error:
         raise AuditError(f"journal {path.stem}: cannot be read") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
@@ -64,6 +65,21 @@ class Ticket:
         self.wake()
         if self.notify is not None:
             self.notify()
+
+    def future(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Make a future of a loop that is done once this is; the error stays here."""
+        future: asyncio.Future[None] = loop.create_future()
+
+        def settle() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def notify() -> None:
+            with contextlib.suppress(RuntimeError):  # The loop has ended, and nobody waits any more.
+                loop.call_soon_threadsafe(settle)
+
+        self.notify = notify
+        return future
 
     def wake(self) -> None:
         """Let the waiting thread look."""

@@ -81,7 +81,7 @@ class _Run:
         seen = set()
         loaded = []
         for path in journal_paths(self.folder):
-            journal = self._load(path)
+            journal = self._load(path, is_header_only=True)
             # A damaged header is one finding; that the journal is there counts against "missing".
             seen.add(path.stem)
             if journal is not None:
@@ -113,9 +113,11 @@ class _Run:
             verifier_key=verifier_key_text(self.keys.store_id, self.keys.verify_keys[0]),
         )
 
-    def _load(self, path: Path, *, is_quiet: bool = False) -> JournalBytes | None:
+    def _load(
+        self, path: Path, *, is_quiet: bool = False, is_header_only: bool = False
+    ) -> JournalBytes | None:
         try:
-            return load_journal(path, self.keys)
+            return load_journal(path, self.keys, is_header_only=is_header_only)
         except (AuditError, SealError) as error:
             if not is_quiet:
                 text = (
