@@ -27,7 +27,7 @@ class WriterConfig:
     segment_bytes_max: int = 16 * _MIB
     segment_spans_max: int = 20_000
     segment_age_s_max: float = 3600.0
-    """After the first of these three a segment is closed and a new one begun."""
+    """After the first of these three a segment is closed and a new one begun; looked at after each sync."""
     backpressure_s_max: float = 0.02
     """How long a full queue may hold up a call before its span is dropped; never on an event loop."""
     retry_interval_s: float = 1.0
