@@ -82,6 +82,7 @@ def test_quiet_days_with_season_and_load() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_twenty_quiet_years() -> None:
     """Over 20 years the daily tier stays below one alarm a year, the hourly one below two by an exact bound."""
     from scipy import stats
