@@ -10,7 +10,7 @@ from agentguard.audit.reader import read_decisions, read_entries
 from agentguard.audit.records import StoredDecision, StoredEvent
 from agentguard.audit.report import Answer, Finding, Question, VerdictLine, VerifyReport
 from agentguard.audit.ticket import JournalLimits
-from agentguard.audit.verify import verify
+from agentguard.audit.verification import verify
 
 __all__ = [
     "Answer",

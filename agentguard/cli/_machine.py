@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agentguard.cli._common import Place, note
 from agentguard.errors import AuditError
-from agentguard.runtime.clock import SystemClock
+from agentguard.runtime import SystemClock
 
 if TYPE_CHECKING:
     from agentguard.state import MachineState

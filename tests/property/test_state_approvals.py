@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,9 @@ from agentguard.state import Approver, MachineState, MemoryState, freeze_action,
 from agentguard.values import ApprovalTerms
 from tests.support.clock import FrozenClock
 from tests.support.decisions import make_keystore, raise_it
+
+# Newer Pythons warn of forks beside threads; what then happens is what these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 NAMES = ("ann", "bob", "cy", "dee", "eve")
 KEYS = {name: SigningKey(bytes([number]) * 32) for number, name in enumerate(NAMES, 1)}

@@ -30,6 +30,9 @@ from tests.support.decisions import SLOW, decision, open_journal, write_log
 
 Log = tuple[Path, Keystore]
 
+# Newer Pythons warn of forks beside threads; what then happens is what these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 
 def ids(log: Log) -> list[str]:
     """The ids of all decisions, in order."""

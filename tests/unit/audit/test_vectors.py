@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentguard.audit import Question
-from agentguard.audit.verify import verify
+from agentguard.audit.verification import verify
 from tests.vectors.audit import generate, reader
 
 VECTORS = sorted(generate.FOLDER.glob("*.txt"))

@@ -16,6 +16,9 @@ from agentguard.state.page import KILL
 from tests.support.clock import FrozenClock
 
 AnyState = MachineState | MemoryState
+
+# Newer Pythons warn of forks beside threads; what then happens is what these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 Open = Callable[..., MachineState]
 
 

@@ -20,6 +20,9 @@ from tests.support.clock import FrozenClock
 from tests.support.decisions import raise_it
 
 AnyState = MachineState | MemoryState
+
+# Newer Pythons warn of forks beside threads; what then happens is what these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 Open = Callable[..., MachineState]
 
 
