@@ -10,8 +10,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
+import click
+
 _WAIT_S = 50.0
 ARMS = ("spans", "quiet-days")
+
+
+class ControlArmError(click.ClickException):
+    """An arm did not end as it should: a fault of the demo, exit status 1."""
 
 
 class ControlArms:
@@ -47,15 +53,15 @@ class ControlArms:
             What it printed.
 
         Raises:
-            RuntimeError: It failed, or took too long.
+            ControlArmError: It failed, or took too long.
         """
         process = self._running[arm]
         try:
             output, errors = process.communicate(timeout=_WAIT_S)
         except subprocess.TimeoutExpired:
-            raise RuntimeError(f"control arm `{arm}` took more than {_WAIT_S:g} s") from None
+            raise ControlArmError(f"control arm `{arm}` took more than {_WAIT_S:g} s") from None
         if process.returncode != 0:
-            raise RuntimeError(f"control arm `{arm}` ended with {process.returncode}: {errors[-500:]}")
+            raise ControlArmError(f"control arm `{arm}` ended with {process.returncode}: {errors[-500:]}")
         return cast("Mapping[str, Any]", json.loads(output))
 
     def __exit__(

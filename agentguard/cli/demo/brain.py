@@ -44,7 +44,7 @@ class Behaviour:
 TESTED = Behaviour()
 """The version that was tested before release."""
 
-DRIFTED = Behaviour(words_median=72, first_word_ms=22.0, word_ms=0.35, thinks_aloud=True, tokens_max=36)
+DRIFTED = Behaviour(words_median=72, first_word_ms=22.0, word_ms=0.35, thinks_aloud=True, tokens_max=48)
 """The version that the provider put behind the same name: longer and slower."""
 
 NO_USAGE = Behaviour(says_usage=False, finish_reason="end_turn")

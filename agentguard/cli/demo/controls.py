@@ -58,7 +58,6 @@ def lose_spans(spans: int = SPANS) -> dict[str, Any]:
     said = provider.force_flush()
     flush_s = time.monotonic() - began
     with Receiver(port=port) as receiver:
-        receiver.unstick()
         provider.force_flush()
         provider.shutdown()
         arrived = len(receiver.span_ids)
@@ -108,7 +107,6 @@ def keep_spans(folder: Path, spans: int = SPANS) -> dict[str, Any]:
     agentguard.shutdown(1.0)
     store = Store.open(folder / "store", provider=FileKey(folder / "key"), clock=SystemClock())
     with Receiver(port=int(endpoint.rpartition(":")[2])) as receiver:
-        receiver.unstick()
         exporter = OtlpExporter(
             store, otlp_config(endpoint), clock=SystemClock(), on_internal_error=lambda *_: None
         )

@@ -1,5 +1,5 @@
 """
-An OTLP receiver on loopback that can be stuck: it takes a connection and never answers.
+An OTLP receiver on loopback that can be stuck: it then takes a request and does not answer.
 
 Takes OTLP/HTTP protobuf, counts spans by id. The demo's observability backend.
 """
@@ -35,6 +35,7 @@ class Receiver:
         """Requests begun, answered or not."""
         self._lock = threading.Lock()
         self._moving = threading.Event()
+        self._moving.set()
         self._http = _Http(("127.0.0.1", port), _Handler)
         self._http.receiver = self
         self._thread = threading.Thread(
@@ -46,8 +47,12 @@ class Receiver:
         """Endpoint, without the signal's path."""
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
+    def stick(self) -> None:
+        """Hang from now on: take requests, and keep them waiting."""
+        self._moving.clear()
+
     def unstick(self) -> None:
-        """Answer from now on."""
+        """Answer again, also those that wait."""
         self._moving.set()
 
     def wait(self) -> None:
@@ -63,7 +68,7 @@ class Receiver:
             self.span_ids |= ids
 
     def __enter__(self) -> Self:
-        """Start to listen, stuck."""
+        """Start to listen."""
         self._thread.start()
         return self
 

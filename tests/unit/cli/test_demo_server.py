@@ -180,6 +180,7 @@ def test_receiver_is_stuck_until_told(server: ModelServer) -> None:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
     with Receiver() as receiver:
+        receiver.stick()
         provider = TracerProvider(shutdown_on_exit=False)
         exporter = OTLPSpanExporter(endpoint=f"{receiver.url}/v1/traces", timeout=5)
         provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -20,7 +20,7 @@ def play(stage: Stage) -> Finding:
 
     looked_before = bare.lookups, desk.lookups
     stage.bare_agent.answer(_LOOP)
-    stage.talk(_LOOP)
+    answer = stage.talk(_LOOP)
     bare_looked = bare.lookups - looked_before[0]
     looked = desk.lookups - looked_before[1]
 
@@ -35,14 +35,13 @@ def play(stage: Stage) -> Finding:
         without=f"USD {bare_paid:,.0f} were paid out; {bare_looked} tool calls went round in a circle "
         "until the conversation hit its own limit",
         with_guard=(
-            (
-                f"REF-010 denied the refund before the tool ran: USD {paid:,.0f} paid, decision {identity} "
-                "was on disk first"
-            ),
-            f"LOOP-020 stopped the loop after {looked} calls; the model was told why, and answered",
+            f"REF-010 denied the refund before the tool ran: USD {paid:,.0f} paid; decision {identity} had to "
+            "be on disk first",
+            f"LOOP-020 stopped the loop after {looked} calls; told so, the model ended with: "
+            f"\N{LEFT DOUBLE QUOTATION MARK}{_beginning(answer)} ...\N{RIGHT DOUBLE QUOTATION MARK}",
         ),
         command=f"agentguard decisions show {identity}",
-        caught=was_refused and was_stopped and bare_paid > 0,
+        caught=was_refused and was_stopped and bare_paid > 0 and bool(answer),
         short=f"USD {bare_paid:,.0f} not paid, loop cut at {looked}",
         figures={
             "bare_paid_usd": bare_paid,
@@ -52,3 +51,7 @@ def play(stage: Stage) -> Finding:
             "decision_id": refund.record.decision_id if refund else "",
         },
     )
+
+
+def _beginning(answer: str) -> str:
+    return " ".join(answer.split()[:9])

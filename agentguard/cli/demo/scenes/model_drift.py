@@ -33,7 +33,7 @@ def play(stage: Stage) -> Finding:
     bare_paid, paid = len(stage.bare_desk.refunds_usd) - bare_paid, len(stage.desk.refunds_usd) - paid
     decision = stage.last_decision("DRF-040")
     is_held = decision is not None and not decision.record.decision.is_allowed and paid == 0
-    saw_tokens = _moved(verdict, "token_count") and not _moved(quiet, "token_count")
+    moved = _moved(verdict) - _moved(quiet)
 
     stage.server.behaviour = TESTED
     restored = _recover(stage)
@@ -45,12 +45,12 @@ def play(stage: Stage) -> Finding:
         with_guard=(
             f"checker, {size.window} customers before the change: {quiet.status}; after: {verdict.status} in "
             f"{', '.join(verdict.drifted) or 'nothing'}",
-            *(f.sentence for f in verdict.features if f.is_drift and "token_count" in f.feature),
+            *(f.sentence for f in verdict.features if f.feature in moved),
             f"the verdict is a fact for policy: DRF-040 put the next refund before a person, {paid} paid; "
             f"once the old version was back: {restored.status}",
         ),
         command="agentguard drift status",
-        caught=verdict.status is DriftStatus.DRIFT and saw_tokens and is_held and bare_paid == 1,
+        caught=verdict.status is DriftStatus.DRIFT and bool(moved) and is_held and bare_paid == 1,
         short=f"seen after {size.window} customers; refund held",
         figures={
             "words_before": before,
@@ -78,8 +78,9 @@ def _recover(stage: Stage) -> Verdict:
     return verdict
 
 
-def _moved(verdict: Verdict, feature: str) -> bool:
-    return any(feature in name for name in verdict.drifted)
+def _moved(verdict: Verdict) -> set[str]:
+    """Name what moved of the answers themselves; latency also moves when the machine is busy."""
+    return {name for name in verdict.drifted if name.startswith("model.") and "_ms" not in name}
 
 
 def _median_words(answers: list[str]) -> float:
