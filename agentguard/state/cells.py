@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -113,11 +113,11 @@ class MemoryCells:
 
     def linked(self, kind: str, link: str) -> list[Cell]:
         """Read the documents that share a link."""
-        return [cell for cell, its_link in self._all(kind) if its_link == link]
+        return self._those(lambda its_kind, its_link, _: its_kind == kind and its_link == link)
 
     def changed(self, kind: str, after_revision: int = 0) -> list[Cell]:
         """Read the documents that changed after a revision."""
-        return [cell for cell, _ in self._all(kind) if cell.revision > after_revision]
+        return self._those(lambda its_kind, _, revision: its_kind == kind and revision > after_revision)
 
     def remove_expired(self, now_unix_s: int) -> None:
         """Remove what has expired."""
@@ -132,11 +132,12 @@ class MemoryCells:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _all(self, kind: str) -> list[tuple[Cell, str]]:
+    def _those(self, fits: Callable[[str, str, int], bool]) -> list[Cell]:
+        """Copy the cells whose kind, link and revision fit, oldest change first."""
         with self._lock:
             found = [
-                (Cell(key, copy.deepcopy(document), revision), link)
-                for (its_kind, key), (document, link, _, revision) in self._cells.items()
-                if its_kind == kind
+                Cell(key, copy.deepcopy(document), revision)
+                for (kind, key), (document, link, _, revision) in self._cells.items()
+                if fits(kind, link, revision)
             ]
-        return sorted(found, key=lambda pair: pair[0].revision)
+        return sorted(found, key=lambda cell: cell.revision)

@@ -126,10 +126,11 @@ def test_a_dead_writer_between_database_and_page(open_machine: Open, clock: Froz
     assert second.kill.is_set("tool:pay")
 
 
-def test_too_many_orders(state: AnyState) -> None:
+def test_too_many_orders(state: AnyState, monkeypatch: pytest.MonkeyPatch) -> None:
     """Orders are bounded."""
-    for number in range(256):
+    monkeypatch.setattr("agentguard.state.kill.ORDERS_MAX", 3)
+    for number in range(3):
         state.kill.set(f"tool:{number}", reason="r", by="b")
-    with pytest.raises(StoreError, match="257 orders"):
+    with pytest.raises(StoreError, match="4 orders"):
         state.kill.set("tool:more", reason="r", by="b")
     assert not state.kill.is_set("tool:more")
