@@ -115,6 +115,7 @@ class Spend:
         self._clock = clock
         self._refresh = refresh
         self._added = added
+        self._today = (-1, "")
 
     def add(self, usd: float, tokens: int) -> None:
         """
@@ -163,7 +164,11 @@ class Spend:
         return sum(part["sum"][position] for part in self._tally.parts(self._day()) if "sum" in part)
 
     def _day(self) -> str:
-        return datetime.fromtimestamp(self._clock.unix_ns() // 1_000_000_000, UTC).date().isoformat()
+        number = self._clock.unix_ns() // 86_400_000_000_000
+        today = self._today
+        if number != today[0]:
+            today = self._today = (number, datetime.fromtimestamp(number * 86_400, UTC).date().isoformat())
+        return today[1]
 
     @staticmethod
     def is_kept(field: str, now_unix_s: int) -> bool:  # noqa: ARG004 - the protocol of Tally
