@@ -310,11 +310,11 @@ def write_project(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "agentguard.toml").write_text(_PROJECT, encoding="utf-8")
     create_key_file(folder / "key")
-    (folder / "policies").mkdir()
     shipped = files("agentguard.cli.demo") / "policies"
-    (folder / "policies" / "support.yaml").write_bytes((shipped / "support.yaml").read_bytes())
-    (folder / "candidate").mkdir()
-    (folder / "candidate" / "lower-cap.yaml").write_bytes((shipped / "candidate.yaml").read_bytes())
+    for name, place in (("support", "policies"), ("candidate", "candidate")):
+        (folder / place).mkdir()
+        for file in (f"{name}.yaml", f"{name}.test.yaml"):
+            (folder / place / file).write_bytes((shipped / file).read_bytes())
 
 
 @contextlib.contextmanager

@@ -88,3 +88,13 @@ def test_policies_of_examples_load(example: Path) -> None:
 def test_every_example_has_a_test(repository: Path) -> None:
     """A new folder of examples is run, too."""
     assert {p.name for p in (repository / "examples").iterdir() if p.is_dir()} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    "folder", ["agentguard/cli/demo/policies", *(f"examples/{name}/policies" for name in EXAMPLES)]
+)
+def test_policies_have_their_cases(repository: Path, folder: str) -> None:
+    """Every shipped policy has its cases beside it, and all hold."""
+    done = run(repository, "-m", "agentguard", "policy", "test", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " cases passed" in done.stdout
