@@ -13,6 +13,7 @@ agent that was tested.
 """
 
 from agentguard.errors import AgentGuardError, ApprovalPending, CallDenied
+from agentguard.integrations import wrap
 from agentguard.runtime import (
     agent,
     current,
@@ -29,7 +30,6 @@ from agentguard.runtime import (
     span,
     tool,
     workflow,
-    wrap,
 )
 from agentguard.version import __version__
 

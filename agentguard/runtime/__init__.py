@@ -9,7 +9,6 @@ keys are imported by `init()`.
 from typing import TYPE_CHECKING
 
 from agentguard.runtime.blocks import run, span
-from agentguard.runtime.clients import wrap
 from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.decorators import agent, guard, model, retriever, tool, workflow
 from agentguard.runtime.life import flush, init, shutdown
@@ -17,16 +16,21 @@ from agentguard.runtime.noting import current, record_outcome, record_retry, rec
 
 if TYPE_CHECKING:
     from agentguard.runtime.config import Config, find_file, load_config
+    from agentguard.runtime.declaration import Declaration
+    from agentguard.runtime.requests import RequestCall, declare_request, send_request, send_request_async
     from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
 
 __all__ = [
     "SECRET_VARIABLES",
     "SETTINGS",
     "Config",
+    "Declaration",
+    "RequestCall",
     "Setting",
     "SystemClock",
     "agent",
     "current",
+    "declare_request",
     "find_file",
     "flush",
     "guard",
@@ -38,17 +42,23 @@ __all__ = [
     "record_usage",
     "retriever",
     "run",
+    "send_request",
+    "send_request_async",
     "shutdown",
     "span",
     "tool",
     "workflow",
-    "wrap",
 ]
 
 _LATER = {
     "Config": "config",
     "find_file": "config",
     "load_config": "config",
+    "Declaration": "declaration",
+    "RequestCall": "requests",
+    "declare_request": "requests",
+    "send_request": "requests",
+    "send_request_async": "requests",
     "SECRET_VARIABLES": "settings",
     "SETTINGS": "settings",
     "Setting": "settings",

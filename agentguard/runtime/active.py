@@ -51,14 +51,24 @@ def begin_call(
         ApprovalPending: A person must decide first.
         ConfigurationError: Policies are configured, and cannot be put in force.
     """
+    runtime = governing()
+    return None if runtime is None else runtime.begin(declaration, args, kwargs)
+
+
+def governing() -> Runtime | None:
+    """
+    Give the runtime that governs a call now, set up on the first call where policies are configured.
+
+    Returns:
+        None where calls run as if nothing were wrapped.
+
+    Raises:
+        ConfigurationError: Policies are configured, and cannot be put in force.
+    """
     runtime = ACTIVE.runtime
-    if runtime is None:
-        if ACTIVE.is_off:
-            return None
+    if runtime is None and not ACTIVE.is_off:
         runtime = _first_call()
-        if runtime is None:
-            return None
-    return runtime.begin(declaration, args, kwargs)
+    return runtime
 
 
 def _first_call() -> Runtime | None:

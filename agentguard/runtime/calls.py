@@ -144,6 +144,10 @@ class GuardedCall(KnownCall):
             )
             self.repeats = self.run.repeat(self.spec.name, hash(written))
 
+    def enter_run(self) -> None:
+        """Count the call as one of its run; after the decision, which sees what was before it."""
+        self.run.count_call(self.spec.governed_as)
+
     def admit(self, record: DecisionRecord) -> None:
         """
         Record a decision, and let the call run or stop it.
@@ -164,8 +168,7 @@ class GuardedCall(KnownCall):
         if not decision.is_allowed or decision.matched or decision.errors:
             note(self, record)
         if not decision.is_allowed:
-            self.span.deny()
-            self._end()
+            self.stop()
             raise ApprovalPending(record, token) if token else CallDenied(record)
         if decision.redact:
             self._redact_arguments(record)
@@ -196,9 +199,13 @@ class GuardedCall(KnownCall):
         """Deny because a modifier could not do its work."""
         self.services.health("redaction", error)
         record = put_on_record(self, record._replace(decision=undecided(what)))
+        self.stop()
+        raise CallDenied(record) from None
+
+    def stop(self) -> None:
+        """End a call that policy stopped."""
         self.span.deny()
         self._end()
-        raise CallDenied(record) from None
 
     # Ending
 
@@ -276,8 +283,7 @@ class GuardedCall(KnownCall):
         if not decision.is_allowed or decision.matched or decision.errors:
             note(self, record)
         if not decision.is_allowed:
-            self.span.deny()
-            self._end()
+            self.stop()
             raise CallDenied(record)
         if decision.redact:
             from agentguard.redaction import redact
@@ -345,8 +351,15 @@ class GuardedCall(KnownCall):
             services.health("runtime.end", error)
 
 
+MakeCall = Callable[[Services, CallSpec, tuple[Any, ...], Mapping[str, Any]], GuardedCall]
+
+
 def begin(
-    services: Services, declaration: Declaration, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    services: Services,
+    declaration: Declaration,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    make: MakeCall = GuardedCall,
 ) -> GuardedCall | None:
     """
     Begin one call: span, decision, record.
@@ -360,6 +373,8 @@ def begin(
             Positional arguments, a receiver included.
         kwargs:
             Keyword arguments.
+        make:
+            Makes the call.
 
     Returns:
         The call, whose `args` and `kwargs` are to be used; None where the
@@ -371,7 +386,7 @@ def begin(
     """
     try:
         spec = spec_of(declaration)
-        call = GuardedCall(services, spec, args, kwargs)
+        call = make(services, spec, args, kwargs)
         if call.arguments is None and spec.binder.is_exact:
             return None  # The call itself raises the TypeError that the caller is to see.
         call.count()
@@ -381,7 +396,7 @@ def begin(
             return None
         raise CallDenied(undecidable(services, declaration, type(error).__name__)) from None
     record = decide(call, spec.before)
-    call.run.count_call(spec.governed_as)
+    call.enter_run()
     if record is None:
         return call
     decision = record.decision

@@ -100,6 +100,16 @@ class _Held:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
+    @property
+    def __class__(self) -> type:
+        # `isinstance(stream, openai.Stream)` stays true.
+        kind: type = self._stream.__class__
+        return kind
+
+    @__class__.setter
+    def __class__(self, value: type) -> None:
+        raise TypeError("the class of a held stream cannot be changed")
+
     def _release(self, items: list[Any]) -> Iterator[Any]:
         judged, _ = self._call.release(items, None)
         return iter(judged)

@@ -34,12 +34,12 @@ MAY_IMPORT: dict[str, set[str] | str] = {
     "review": {"policy", "state", "store", "audit", "drift"},
     "export": {"store", "audit", "drift", "review"},
     "runtime": ALL,
-    "integrations": {"runtime"},
+    "integrations": {"runtime", "capture"},
     "ingest": {"runtime"},
     "testing": {"runtime"},
     "cli": ALL,
     "__main__": ALL,
-    "": {"runtime"},
+    "": {"runtime", "integrations"},
 }
 """The package's own `__init__` (empty name) holds the public API: it imports runtime and what runtime wraps."""
 

@@ -1,0 +1,136 @@
+"""
+The client of google-genai: Gemini API and Vertex AI.
+
+What sends one request to a model is shadowed on the client's `models`, sync and
+async, so that chats, automatic function calling and automatic continuation give
+one governed call for each request. Knows the client by its shape: google-genai 3.
+
+Source: `models.py`, `client.py` and `batches.py` of google-genai 3.4.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, Final
+
+from agentguard.integrations.parameters import request_attributes
+from agentguard.runtime import Declaration, declare_request, send_request, send_request_async
+from agentguard.values import AttributeValue
+from agentguard.values import attributes as names
+
+_MODEL_METHODS: Final[Mapping[str, str]] = {
+    "_generate_content": "generate_content",
+    "_generate_content_stream": "generate_content",
+    "_embed_content": "embeddings",
+    "_generate_images": "generate_content",
+    "_edit_image": "generate_content",
+    "_upscale_image": "generate_content",
+    "_generate_videos": "generate_content",
+}
+_BATCH_METHODS: Final[Mapping[str, str]] = {"create": "batch", "create_embeddings": "batch"}
+_NEEDED: Final = ("_generate_content", "_generate_content_stream", "_embed_content")
+
+
+def wrap_google(client: Any) -> bool:
+    """
+    Govern the requests of a client, and of the async client inside it.
+
+    Args:
+        client:
+            A `Client` or an `AsyncClient`; changed in place.
+
+    Returns:
+        Whether it is such a client.
+
+    Raises:
+        TypeError: It is one, of a version whose requests cannot be found.
+    """
+    found = False
+    for part in (client, getattr(client, "aio", None)):
+        models = getattr(part, "models", None)
+        if models is None:
+            continue
+        missing = [name for name in _NEEDED if not callable(getattr(models, name, None))]
+        if missing:
+            raise TypeError(
+                f"agentguard.wrap does not know this version of google-genai: "
+                f"`{type(models).__name__}` has no {', '.join(missing)}"
+            )
+        found = True
+        _shadow(part, models, _MODEL_METHODS)
+        batches = getattr(part, "batches", None)
+        if batches is not None:
+            _shadow(part, batches, _BATCH_METHODS)
+    return found
+
+
+def _shadow(part: Any, owner: Any, methods: Mapping[str, str]) -> None:
+    """Put a governed method before each of the methods that send requests."""
+    api = getattr(part, "_api_client", None)
+    provider = "gcp.vertex_ai" if getattr(api, "vertexai", False) else "gcp.gemini"
+    for name, operation in methods.items():
+        method = getattr(owner, name, None)
+        if method is None or hasattr(method, "_agentguard"):
+            continue
+        is_async = inspect.iscoroutinefunction(method)
+        declaration = declare_request(provider=provider, operation=operation, is_async=is_async)
+        is_stream = name.endswith("_stream")
+        guarded = _guarded_async if is_async else _guarded_stream if is_stream else _guarded
+        shadow = guarded(method, declaration, is_stream=is_stream)
+        shadow._agentguard = True  # type: ignore[attr-defined]  # noqa: SLF001 - a mark on our own function
+        setattr(owner, name, shadow)
+
+
+def _attributes(body: Mapping[str, Any], *, is_stream: bool) -> dict[str, AttributeValue]:
+    """Read the parameters; they stand in `config`."""
+    found = request_attributes(body.get("config"))
+    if is_stream:
+        found[names.REQUEST_STREAM] = True
+    return found
+
+
+def _guarded(method: Callable[..., Any], declaration: Declaration, *, is_stream: bool) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def guarded(**body: Any) -> Any:
+        return send_request(
+            declaration,
+            body,
+            lambda changed: method(**(body if changed is None else changed)),
+            attributes=_attributes(body, is_stream=is_stream),
+        )
+
+    return guarded
+
+
+def _guarded_stream(
+    method: Callable[..., Any], declaration: Declaration, *, is_stream: bool
+) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def guarded(**body: Any) -> Iterator[Any]:
+        # The SDK's own method is a generator: nothing is sent before its first step.
+        stream: Iterator[Any] = send_request(
+            declaration,
+            body,
+            lambda changed: method(**(body if changed is None else changed)),
+            attributes=_attributes(body, is_stream=is_stream),
+        )
+        return stream
+
+    return guarded
+
+
+def _guarded_async(
+    method: Callable[..., Any], declaration: Declaration, *, is_stream: bool
+) -> Callable[..., Any]:
+    @functools.wraps(method)
+    async def guarded(**body: Any) -> AsyncIterator[Any] | Any:
+        return await send_request_async(
+            declaration,
+            body,
+            lambda changed: method(**(body if changed is None else changed)),
+            attributes=_attributes(body, is_stream=is_stream),
+        )
+
+    return guarded
