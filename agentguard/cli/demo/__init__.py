@@ -35,7 +35,7 @@ from agentguard.cli._common import FINDINGS, UNUSABLE
     type=click.Choice(["scripted", "smollm2"]),
     default="scripted",
     show_default=True,
-    help="smollm2: a real small language model on this machine; slower.",
+    help="smollm2: a real small language model on this machine; some three minutes.",
 )
 def demo(keep: Path | None, output_format: str, model: str) -> None:
     """

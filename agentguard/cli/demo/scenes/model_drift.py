@@ -43,11 +43,11 @@ def play(stage: Stage) -> Finding:
         without=f"answers grew from {before:.0f} to {after:.0f} words, and {bare_paid} refund was paid on "
         "the word of a model that nobody had tested",
         with_guard=(
-            f"checker, {size.window} customers before the change: {quiet.status}; after: {verdict.status} in "
-            f"{', '.join(verdict.drifted) or 'nothing'}",
+            f"checker, {size.window} customers before the change: {_status(quiet)}; "
+            f"after: {_status(verdict)}",
             *(f.sentence for f in verdict.features if f.feature in moved),
             f"the verdict is a fact for policy: DRF-040 put the next refund before a person, {paid} paid; "
-            f"once the old version was back: {restored.status}",
+            f"once the old version was back: {_status(restored)}",
         ),
         command="agentguard drift status",
         caught=verdict.status is DriftStatus.DRIFT and bool(moved) and is_held and bare_paid == 1,
@@ -81,6 +81,10 @@ def _recover(stage: Stage) -> Verdict:
 def _moved(verdict: Verdict) -> set[str]:
     """Name what moved of the answers themselves; latency also moves when the machine is busy."""
     return {name for name in verdict.drifted if name.startswith("model.") and "_ms" not in name}
+
+
+def _status(verdict: Verdict) -> str:
+    return f"{verdict.status} in {', '.join(verdict.drifted)}" if verdict.drifted else str(verdict.status)
 
 
 def _median_words(answers: list[str]) -> float:
