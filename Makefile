@@ -91,7 +91,7 @@ lint: $(VENV)/.stamp-dev ## ruff, formatting, import contracts
 	@$(BIN)/python -m ruff check $(PATHS)
 	@$(BIN)/python -m ruff format --check --quiet $(PATHS) || { \
 		echo "hint: .venv/bin/ruff format $(PATHS)" >&2; exit 1; }
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 .PHONY: types
 types: $(VENV)/.stamp-dev ## mypy --strict on the package and on tests/typing
