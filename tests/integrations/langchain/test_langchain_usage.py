@@ -67,7 +67,7 @@ def test_message_of_a_chat_model(runtime: Runtime) -> None:
     assert found["gen_ai.usage.cache_read.input_tokens"] == 5
     assert found["gen_ai.usage.reasoning.output_tokens"] == 2
     assert found["gen_ai.response.model"] == "gpt-5"
-    assert found["gen_ai.response.finish_reasons"] == ["stop"]
+    assert found["gen_ai.response.finish_reasons"] == ("stop",)
 
 
 def test_chunks_of_a_stream_add_up(runtime: Runtime) -> None:
