@@ -29,8 +29,8 @@ def play(stage: Stage) -> Finding:
     return Finding(
         title="Bad data",
         story="A gateway before the model drops token counts and renames a finish reason.",
-        without=f"cost reports showed {counted:,.0f} output tokens while {billed:,.0f} were billed; "
-        "a dashboard reads that as a saving",
+        without=f"adding up what the answers say gives {counted:,.0f} output tokens while {billed:,.0f} were "
+        "billed; a dashboard reads that as a saving",
         with_guard=(
             f"{missing} model calls are marked as without usage: unknown, not zero",
             *(f"quality: {f.sentence}" for f in found),
