@@ -56,9 +56,9 @@ def _output_type(value: object) -> AttributeValue | None:
     return _OUTPUT_TYPES.get(value) if isinstance(value, str) else None
 
 
-_Read = Callable[[object], AttributeValue | None]
+_Reading = Callable[[object], AttributeValue | None]
 
-_PARAMETERS: Final[tuple[tuple[tuple[str, ...], str, _Read], ...]] = (
+_PARAMETERS: Final[tuple[tuple[tuple[str, ...], str, _Reading], ...]] = (
     (("max_tokens",), names.REQUEST_MAX_TOKENS, _whole),
     (("max_completion_tokens",), names.REQUEST_MAX_TOKENS, _whole),
     (("max_output_tokens",), names.REQUEST_MAX_TOKENS, _whole),
@@ -110,13 +110,21 @@ def request_attributes(*sources: object) -> dict[str, AttributeValue]:
         if name in found:
             continue
         for source in sources:
-            value: Any = source
-            for part in path:
-                value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
-                if value is None:
-                    break
-            clean = None if value is None else read(value)
+            try:
+                clean = _read(source, path, read)
+            except Exception:  # noqa: S112 - law 1: what cannot be read is left out of the span
+                continue
             if clean is not None:
                 found[name] = clean
                 break
     return found
+
+
+def _read(source: Any, path: tuple[str, ...], read: _Reading) -> AttributeValue | None:
+    """Go down the path, through mappings and objects alike."""
+    value = source
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+        if value is None:
+            return None
+    return read(value)

@@ -79,7 +79,16 @@ def _defer(call: RequestCall, response: Any) -> None:
     """End the call when the caller parses, closes or drops the response."""
     if call.holds_back:
         call.withhold(_UNJUDGED)
-    parse, close = response.parse, response.close
+    try:
+        _end_later(call, response)
+    except Exception as error:
+        # Law 1: a response of unknown shape must still be handed over.
+        call.span.report("integrations.raw_response", error)
+        call.complete(None)
+
+
+def _end_later(call: RequestCall, response: Any) -> None:
+    parse, close = response.parse, getattr(response, "close", None)
     kept: dict[object, Any] = {}
 
     def take(parsed: Any, key: object) -> Any:
@@ -117,7 +126,7 @@ def _defer(call: RequestCall, response: Any) -> None:
                 left()
 
         response.close = close_async
-    else:
+    elif close is not None:
 
         def close_sync() -> None:
             try:
