@@ -15,11 +15,12 @@ from another task cannot detach.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from opentelemetry.context import Context
 
@@ -387,6 +388,7 @@ class _GuardedObject:
             else _function
         )
         object.__setattr__(self, "_agentguard_call", shape(called, begin))
+        object.__setattr__(self, "_agentguard_begin", begin)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return object.__getattribute__(self, "_agentguard_call")(*args, **kwargs)
@@ -399,6 +401,29 @@ class _GuardedObject:
 
     def __repr__(self) -> str:
         return repr(object.__getattribute__(self, "__wrapped__"))
+
+    def __eq__(self, other: object) -> bool:
+        target = object.__getattribute__(self, "__wrapped__")
+        if isinstance(other, _GuardedObject):
+            other = object.__getattribute__(other, "__wrapped__")
+        return bool(target == other)
+
+    def __hash__(self) -> int:
+        return hash(object.__getattribute__(self, "__wrapped__"))
+
+    def __copy__(self) -> _GuardedObject:
+        return self._agentguard_again(copy.copy(object.__getattribute__(self, "__wrapped__")))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _GuardedObject:
+        return self._agentguard_again(copy.deepcopy(object.__getattribute__(self, "__wrapped__"), memo))
+
+    def _agentguard_again(self, target: Callable[..., Any]) -> _GuardedObject:
+        """Guard a copy as the original is guarded."""
+        return _GuardedObject(target, object.__getattribute__(self, "_agentguard_begin"))
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        # What came back from a pickle would be the bare object: unguarded, and nobody would see it.
+        raise TypeError("a guarded object cannot be pickled; guard it where it is used")
 
     @property
     def __class__(self) -> type:

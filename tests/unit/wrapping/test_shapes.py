@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import functools
 import gc
 import inspect
 import logging
+import pickle
 import traceback
 from typing import Any
 
@@ -202,6 +204,27 @@ def test_bound_method_partial_and_callable_object(begin: Recorder) -> None:
     assert wrap(Greeter().other, begin)() == "hello"
     assert wrap(len, begin)([1, 2]) == 2
     assert len(begin.calls) == 5
+
+
+def test_copies_of_a_guarded_object_are_guarded(begin: Recorder) -> None:
+    """A copy is guarded too; a pickle, which would lose the guard, is refused."""
+
+    class Adder:
+        def __init__(self, amounts: list[int]) -> None:
+            self.amounts = amounts
+
+        def __call__(self, value: int) -> int:
+            return value + self.amounts[0]
+
+    adder = wrap(Adder([1]), begin)
+    for made in (copy.copy(adder), copy.deepcopy(adder)):
+        assert made(1) == 2
+        assert isinstance(made, Adder)
+    assert len(begin.calls) == 2
+    assert copy.deepcopy(adder).amounts is not adder.amounts
+    assert {adder: 1}[adder] == 1
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(adder)
 
 
 def test_async_callable_object(begin: Recorder) -> None:
