@@ -9,7 +9,6 @@ recorded. Errors of watching end in `health`, errors of deciding end in a denial
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from agentguard.errors import ApprovalPending, CallDenied
 from agentguard.runtime.deciding import ask_people, decide, note, put_on_record, undecidable, undecided
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.known import KnownCall
-from agentguard.runtime.plain import plain
+from agentguard.runtime.plain import fingerprint
 from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
 from agentguard.runtime.services import Services
@@ -139,10 +138,7 @@ class GuardedCall(KnownCall):
             and "run.repeats" in self.services.engine.reads
             and self.spec.governed_as == "tool"
         ):
-            written = json.dumps(
-                plain(self.arguments), sort_keys=True, default=lambda value: type(value).__qualname__
-            )
-            self.repeats = self.run.repeat(self.spec.name, hash(written))
+            self.repeats = self.run.repeat(self.spec.name, fingerprint(self.arguments))
 
     def enter_run(self) -> None:
         """Count the call as one of its run; after the decision, which sees what was before it."""
@@ -218,12 +214,12 @@ class GuardedCall(KnownCall):
     def chunk(self, item: Any) -> None:
         """Look at one item of a generator: the first with content, and the tokens of a model's stream."""
         if self.spec.governed_as != "model":
-            self.span.first_chunk()
+            self.span.chunk()
             return
         if self.stream is None:
             self.stream = StreamUsage()
         if self.stream.chunk(item):
-            self.span.first_chunk()
+            self.span.chunk()
 
     def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:
         """Judge all items of a held generator and its return value at once."""
@@ -388,6 +384,7 @@ def begin(
         spec = spec_of(declaration)
         call = make(services, spec, args, kwargs)
         if call.arguments is None and spec.binder.is_exact:
+            call.span.discard()
             return None  # The call itself raises the TypeError that the caller is to see.
         call.count()
     except Exception as error:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentguard.runtime.arguments import Binder
-from agentguard.runtime.plain import plain
+from agentguard.runtime.plain import fingerprint, plain
 
 
 def test_names_defaults_and_receivers() -> None:
@@ -100,3 +100,13 @@ def test_plain_is_bounded() -> None:
     loop: list[Any] = []
     loop.append(loop)
     assert isinstance(plain(loop), list)
+
+
+def test_fingerprint_never_raises() -> None:
+    """Equal arguments are equal, strange ones are some number."""
+    loop: list[Any] = []
+    loop.append(loop)
+    assert fingerprint({"a": [1, 2]}) == fingerprint({"a": (1, 2)})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    for strange in (loop, {("t",): 1, 2: 3}, {"x": object()}, float("nan")):
+        assert isinstance(fingerprint(strange), int)
