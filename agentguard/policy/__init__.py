@@ -23,11 +23,19 @@ from agentguard.policy._model import (
     TestCase,
     ToolSchema,
 )
+from agentguard.policy._tool_types import (
+    Arguments,
+    arguments_of,
+    disagreement,
+    tools_from_mcp,
+    write_tool_schema,
+)
 from agentguard.policy.conditions import Condition
 
 __all__ = [
     "Approver",
     "Approvers",
+    "Arguments",
     "Bundle",
     "Condition",
     "Engine",
@@ -39,8 +47,12 @@ __all__ = [
     "Rule",
     "TestCase",
     "ToolSchema",
+    "arguments_of",
+    "disagreement",
     "json_schema",
     "lint",
     "load_bundle",
     "load_texts",
+    "tools_from_mcp",
+    "write_tool_schema",
 ]

@@ -20,7 +20,9 @@ CASES_MAX = 5_000
 
 _PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+"""Names of arguments: those of Python, and what schemas of other protocols use beside them."""
+
 _TYPES = (
     "int",
     "double",
@@ -112,7 +114,7 @@ def read_tool_schema(reader: Reader, node: Node) -> ToolSchema | None:
             continue
         types: dict[str, str] = {}
         for argument, (key, type_node) in args.entries.items():
-            if not _ARGUMENT.fullmatch(argument):
+            if not ARGUMENT.fullmatch(argument):
                 reader.problem(key, f"argument {quoted(argument)}: expected a name", code="wrong-form")
             text = reader.text(type_node, f"type of `{argument}`", characters_max=200)
             if text is None:

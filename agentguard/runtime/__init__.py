@@ -17,6 +17,7 @@ from agentguard.runtime.noting import current, record_outcome, record_retry, rec
 if TYPE_CHECKING:
     from agentguard.runtime.config import Config, find_file, load_config
     from agentguard.runtime.declaration import Declaration
+    from agentguard.runtime.declared import DecoratedTool, decorated_tools
     from agentguard.runtime.requests import RequestCall, declare_request, send_request, send_request_async
     from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
 
@@ -25,12 +26,14 @@ __all__ = [
     "SETTINGS",
     "Config",
     "Declaration",
+    "DecoratedTool",
     "RequestCall",
     "Setting",
     "SystemClock",
     "agent",
     "current",
     "declare_request",
+    "decorated_tools",
     "find_file",
     "flush",
     "guard",
@@ -55,6 +58,8 @@ _LATER = {
     "find_file": "config",
     "load_config": "config",
     "Declaration": "declaration",
+    "DecoratedTool": "declared",
+    "decorated_tools": "declared",
     "RequestCall": "requests",
     "declare_request": "requests",
     "send_request": "requests",

@@ -37,6 +37,7 @@ from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.exits import ChildExits
+from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.health import Health
 from agentguard.runtime.mirror import Mirror
 from agentguard.runtime.opening import open_store
@@ -78,6 +79,7 @@ class Runtime(Services):
         self.revision = self.bundle.revision if self.bundle is not None else ""
         self.approvers = _approvers(self.bundle)
         self.registered_facts = {}
+        self.declared = DeclaredTools(self.bundle)
         self.verdict = NO_VERDICT
         self.store = open_store(config, self.clock)
         self.sink = self.store.writer(

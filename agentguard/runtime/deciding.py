@@ -40,7 +40,8 @@ def decide(call: KnownCall, point: Point) -> DecisionRecord | None:
         try:
             if call.facts is None:
                 call.facts = CallFacts(call)
-            decision = engine.decide(point, call.facts)
+            refusal = services.declared.refusal(call.spec)
+            decision = undecided(refusal) if refusal else engine.decide(point, call.facts)
         except Exception as error:
             # The engine promises not to raise; where it does, silence must not become consent.
             services.health("policy.decide", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
+from weakref import WeakSet
 
 ToolEffect: TypeAlias = Literal["none", "read", "write"]
 
@@ -11,7 +12,7 @@ ToolEffect: TypeAlias = Literal["none", "read", "write"]
 class Declaration:
     """One decorated callable and the options given; holds its spec once there is one."""
 
-    __slots__ = ("function", "options", "spec")
+    __slots__ = ("__weakref__", "function", "options", "spec")
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         self.function = function
@@ -19,3 +20,8 @@ class Declaration:
         """Keyword arguments of `spec.make_spec`."""
         self.spec: object | None = None
         """The `spec.CallSpec`, once the first call was governed; `spec.spec_of` gives it."""
+        DECLARATIONS.add(self)
+
+
+DECLARATIONS: WeakSet[Declaration] = WeakSet()
+"""Every decorated callable that is still alive: for what writes schemas of them."""

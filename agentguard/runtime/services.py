@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agentguard.audit import DecisionJournal
 from agentguard.capture import CaptureEnvironment, CaptureMode, ContentCapture, RandomIds
 from agentguard.runtime.config import Config
+from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.health import Health
 from agentguard.runtime.mirror import Mirror
 from agentguard.state import Approvers, MachineState
@@ -28,6 +29,8 @@ class Services:
     health: Health
     engine: Engine | None
     """None where no policies are loaded."""
+    declared: DeclaredTools
+    """Tools that the documents in force describe."""
     capture: CaptureMode
     """The setting, within what OpenTelemetry's own switch allows."""
     revision: str

@@ -41,6 +41,8 @@ class CallSpec:
     attributes: Mapping[str, AttributeValue]
     """Those that are the same for each call."""
     binder: Binder
+    function: Callable[..., Any] = field(repr=False)
+    """What runs; looked into only to read its annotations."""
     is_async: bool
     effect: ToolEffect = "write"
     model: str = ""
@@ -145,6 +147,7 @@ def make_spec(
         subject_attribute=row.subject,
         attributes=fixed,
         binder=Binder(inner),
+        function=inner,
         is_async=any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (inner, call)),
         effect=effect,
         model=model,

@@ -203,3 +203,61 @@ def test_the_whole_command_without_a_traceback(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+TOOLS = """
+import agentguard
+
+@agentguard.tool
+def refund(order_id: str, amount_usd: float, note: str | None = None) -> str: ...
+
+@agentguard.tool(name="mail.send")
+async def send(to: list[str], **more: object) -> str: ...
+"""
+
+
+def test_a_tool_schema_of_a_module(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written from annotations, it types the arguments of rules."""
+    (tmp_path / "shop_tools.py").write_text(TOOLS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    status, out, err = run(capfd, "schema", "--from", "shop_tools")
+    assert (status, "mail.send takes any keyword" in err) == (0, True)
+    assert "  refund:\n    args:\n      order_id: string\n      amount_usd: double\n      note: dyn\n" in out
+    (tmp_path / "tools.yaml").write_text(out)
+    rule = tmp_path / "rule.yaml"
+    rule.write_text(document("D | tool.before | tool.name == 'refund' && args.amont_usd > 1.0 | deny"))
+    status, _, err = run(capfd, "check", "tools.yaml", "rule.yaml")
+    assert (status, "did you mean `args.amount_usd`" in err or "amount_usd" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--from", "no_such_module_here"), "ModuleNotFoundError"),
+        (("--from", "json"), "decorates no tool"),
+        (("--from-mcp", "no-such-file.json"), "No such file"),
+    ],
+)
+def test_no_tool_schema_of_nothing(
+    capfd: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    """One line, status 2."""
+    status, out, err = run(capfd, "schema", *words)
+    assert (status, out, said in err) == (2, "", True)
+    assert "Traceback" not in err
+
+
+def test_a_tool_schema_of_an_mcp_server(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """From the answer to tools/list."""
+    file = tmp_path / "weather server.json"
+    file.write_text(
+        '{"tools": [{"name": get/w, "inputSchema": {"properties": {"n": {"type": "integer"}}}}]}'
+    )
+    status, out, _ = run(capfd, "schema", "--from-mcp", str(file))
+    assert (
+        status,
+        out.endswith('metadata: { name: weather-server }\ntools:\n  "get/w":\n    args:\n      n: int\n'),
+    ) == (0, True)

@@ -1,0 +1,18 @@
+"""`agentguard policy`: check, test, evaluate, show and write policy documents."""
+
+import click
+
+from agentguard.cli.policy._asking import evaluate_call, show
+from agentguard.cli.policy._checking import check, test
+from agentguard.cli.policy._writing import init, schema
+
+__all__ = ["policy"]
+
+
+@click.group()
+def policy() -> None:
+    """Check, test and evaluate policy documents."""
+
+
+for command in (check, test, evaluate_call, show, schema, init):
+    policy.add_command(command)

@@ -1,0 +1,181 @@
+"""`agentguard policy eval` and `show`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agentguard.cli._common import FINDINGS, FINE, UNUSABLE, Place, emit_document
+from agentguard.cli.policy._shared import format_option, load_or_print, paths_argument, safe
+from agentguard.errors import PolicyDocumentError
+
+if TYPE_CHECKING:
+    from agentguard.policy import Bundle
+    from agentguard.review import Evaluation
+
+
+@click.command("eval")
+@paths_argument
+@click.option(
+    "-i",
+    "--input",
+    "call_file",
+    type=click.File("r"),
+    required=True,
+    help="The call as JSON; - reads it from standard input.",
+)
+@click.option("--fail", "is_status", is_flag=True, help="Exit status 1 where the call is not allowed.")
+@format_option("text", "json")
+@click.pass_obj
+def evaluate_call(
+    place: Place, paths: tuple[Path, ...], call_file: Iterable[str], is_status: bool, output_format: str
+) -> int:
+    """
+    Say what one call would get, and why.
+
+    The call is a JSON object: {"point": "tool.before", "tool": {"name": "refund"},
+    "args": {"amount_usd": 250.0}}. Facts that are not given have neutral values.
+    """
+    from agentguard.review import CALL_BYTES_MAX, evaluate, read_call
+
+    try:
+        text = call_file.read(CALL_BYTES_MAX + 1)  # type: ignore[attr-defined]
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyDocumentError(f"the call cannot be read: {type(error).__name__}") from error
+    call = read_call(text)
+    bundle = load_or_print(place, paths, output_format)
+    if bundle is None:
+        return UNUSABLE
+    answer = evaluate(bundle, call)
+    if output_format == "json":
+        emit_document(decision_row(answer))
+    else:
+        print_decision(answer)
+    return FINDINGS if is_status and not answer.decision.is_allowed else FINE
+
+
+@click.command()
+@paths_argument
+@format_option("text", "json")
+@click.pass_obj
+def show(place: Place, paths: tuple[Path, ...], output_format: str) -> int:
+    """Show the rules that would be in force."""
+    bundle = load_or_print(place, paths, output_format)
+    if bundle is None:
+        return UNUSABLE
+    if output_format == "json":
+        emit_document(
+            {"revision": bundle.revision, "policies": [policy_row(bundle, p.name) for p in bundle.policies]}
+        )
+        return FINE
+    for document in bundle.policies:
+        row = policy_row(bundle, document.name)
+        click.echo(
+            click.style(safe(f"{document.name} {document.version}".strip()), bold=True)
+            + safe(f"  {document.title}")
+        )
+        click.echo(safe(f"  scope: {row['scope']}; unmatched: {row['unmatched']}; mode: {document.mode}"))
+        for rule in document.rules:
+            mode = "" if rule.mode == "enforce" else f"  NOT ENFORCED ({rule.mode})"
+            click.echo(safe(f"  {rule.id}  {rule.title}") + click.style(mode, fg="yellow"))
+            click.echo(safe(f"      {', '.join(rule.points)}: {terms(rule)}"))
+            click.echo(safe(f"      when {' '.join(rule.when.split())}"))
+    click.echo(f"revision {bundle.revision}")
+    return FINE
+
+
+def print_decision(answer: Evaluation) -> None:
+    """The answer in words."""
+    decision = answer.decision
+    color = "green" if decision.is_allowed else "red"
+    by = f"{decision.rule_id} ({decision.policy})" if decision.rule_id else "the defaults"
+    click.echo(f"{click.style(str(decision.effect), fg=color, bold=True)} at {answer.point}, by {safe(by)}")
+    rows = {
+        "reason": decision.reason,
+        "kind": str(decision.kind),
+        "agent": decision.agent_message,
+        "redact": ", ".join(decision.redact),
+        "warnings": ", ".join(decision.warnings),
+        "would be": f"{decision.would_be} (NOT ENFORCED)" if decision.would_be else "",
+        "record": str(decision.record),
+    }
+    for name, text in rows.items():
+        if text:
+            click.echo(f"  {name}: {safe(text)}")
+    for rule in decision.matched:
+        click.echo(safe(f"  matched: {rule.rule_id} {rule.effect} ({rule.mode}) {rule.title}"))
+    for error in decision.errors:
+        click.echo(safe(f"  error: {error}"))
+    for name, value in (decision.values or {}).items():
+        click.echo(safe(f"  value: {name} = {json.dumps(value, default=str)}"))
+    for name, value in answer.assumed.items():
+        click.echo(safe(f"  assumed: {name} = {json.dumps(value, default=str)}"))
+
+
+def decision_row(answer: Evaluation) -> dict[str, object]:
+    """The answer for JSON."""
+    decision = answer.decision
+    return {
+        "point": answer.point,
+        "decision": str(decision.effect),
+        "rule": decision.rule_id,
+        "policy": decision.policy,
+        "kind": str(decision.kind),
+        "reason": decision.reason,
+        "agent_message": decision.agent_message,
+        "matched": [rule._asdict() for rule in decision.matched],
+        "errors": list(decision.errors),
+        "values": dict(decision.values or {}),
+        "redact": list(decision.redact),
+        "warnings": list(decision.warnings),
+        "would_be": str(decision.would_be) if decision.would_be else None,
+        "record": str(decision.record),
+        "approval": decision.approval._asdict() if decision.approval else None,
+        "retry_after_s": decision.retry_after_s,
+        "assumed": dict(answer.assumed),
+    }
+
+
+def policy_row(bundle: Bundle, name: str) -> dict[str, object]:
+    """A document for JSON and for the listing."""
+    document = next(p for p in bundle.policies if p.name == name)
+    words = {point.partition(".")[0]: "allow" if may else "deny" for point, may in document.unmatched.items()}
+    return {
+        "name": document.name, "version": document.version, "title": document.title, "owner": document.owner,
+        "path": document.place.path, "mode": str(document.mode),
+        "scope": _scope(document.agents, document.environments),
+        "unmatched": ", ".join(f"{kind} {word}" for kind, word in words.items()),
+        "rules": [
+            {
+                "id": rule.id, "title": rule.title, "at": list(rule.points), "when": rule.when,
+                "then": terms(rule), "mode": str(rule.mode), "severity": rule.severity,
+                "controls": list(rule.controls), "line": rule.place.line,
+            }
+            for rule in document.rules
+        ],
+    }  # fmt: skip
+
+
+def _scope(agents: Sequence[str], environments: Sequence[str]) -> str:
+    """Whom a document covers, in words."""
+    parts = [
+        f"{what} {', '.join(globs)}"
+        for what, globs in (("agents", agents), ("environments", environments))
+        if globs
+    ]
+    return "; ".join(parts) or "every call"
+
+
+def terms(rule: object) -> str:
+    """What a rule does, in words."""
+    action = rule.action  # type: ignore[attr-defined]
+    if action.redact:
+        return f"redact {', '.join(action.redact)}"
+    if action.approval:
+        terms = action.approval
+        return f"require_approval: {terms.approvals} of {', '.join(terms.approvers)} within {terms.expires_s:g} s"
+    return str(action.effect)
