@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 import agentguard
 from agentguard.audit import StoredDecision, read_decisions
@@ -61,12 +58,8 @@ class Governed:
         assert self.runtime.flush(10.0).is_complete
         return list(read_decisions(self.runtime.store.folder, self.runtime.store.keystore))
 
-
-@pytest.fixture
-def governed(tmp_path: Path) -> Iterator[Governed]:
-    """Agentguard, not yet started; shut down after the test."""
-    made = Governed(tmp_path)
-    yield made
-    agentguard.shutdown(10.0)
-    ACTIVE.runtime = None
-    ACTIVE.is_off = False
+    def stop(self) -> None:
+        """Shut down, and forget the policies that stay in force."""
+        agentguard.shutdown(10.0)
+        ACTIVE.runtime = None
+        ACTIVE.is_off = False

@@ -12,7 +12,7 @@ import pytest
 
 import agentguard
 from agentguard.values import attributes as names
-from tests.support.governed import Governed, governed  # noqa: F401 - a fixture
+from tests.support.governed import Governed
 from tests.support.wire import INPUT_TOKENS, OUTPUT_TOKENS, TEXT, WireServer
 
 openai = pytest.importorskip("openai")
@@ -36,13 +36,6 @@ NO_WORD = """
     has(result.choices) && result.choices.exists(c, c.message.content.contains('Good'))
   then: deny
 """
-
-
-@pytest.fixture
-def wire() -> Iterator[WireServer]:
-    """A model server."""
-    with WireServer() as running:
-        yield running
 
 
 @pytest.fixture
