@@ -13,6 +13,7 @@ from agentguard.capture.environment import CaptureEnvironment, SpanLimits
 from agentguard.capture.failures import class_name, error_type, is_cancellation
 from agentguard.capture.foreign import ForeignSpanProcessor
 from agentguard.capture.ids import RandomIds
+from agentguard.capture.load import Load
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
 from agentguard.capture.span import Span
 from agentguard.capture.stream import StreamObserver, is_stream, watch_stream
@@ -28,6 +29,7 @@ __all__ = [
     "ContentCapture",
     "ForeignSpanProcessor",
     "HttpHooks",
+    "Load",
     "Parent",
     "Price",
     "PriceTable",

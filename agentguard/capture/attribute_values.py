@@ -1,18 +1,30 @@
 """
 What may stand as the value of an attribute, and how it is cut to size.
 
-Source: OpenTelemetry specification 1.50, common/README.md: attribute values are
-strings, booleans, 64-bit integers, doubles, or homogeneous arrays of these.
+Strings, booleans, 64-bit integers, doubles and arrays of one of these are kept as
+they are. What else OpenTelemetry allows (bytes, maps, mixed and nested arrays) is
+written as text.
+
+Source: OpenTelemetry specification 1.50, common/README.md, "Attribute" and "AnyValue
+representation for non-OTLP protocols".
 """
 
 from __future__ import annotations
 
+import base64
+import json
+import math
+from collections.abc import Mapping
 from typing import Final
 
 from agentguard.values import AttributeValue
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
+
+_DEPTH_MAX: Final = 16
+_NULLS: Final[Mapping[type, str | bool | int | float]] = {str: "", bool: False, int: 0, float: 0.0}
+"""What stands for a null in an array of a type; the specification allows it where null cannot be kept."""
 
 
 def clean_value(value: object, *, chars_max: int, items_max: int) -> AttributeValue | None:
@@ -31,13 +43,15 @@ def clean_value(value: object, *, chars_max: int, items_max: int) -> AttributeVa
             Longer sequences are cut to this many items.
 
     Returns:
-        The value to keep, or None where OpenTelemetry does not allow it: other
-        types, mixed or nested sequences, integers beyond 64 bits.
+        The value to keep, or None where OpenTelemetry does not allow it: null,
+        other types, integers beyond 64 bits, also inside arrays and maps.
 
     Example:
         >>> clean_value([1, 2], chars_max=10, items_max=10)
         (1, 2)
-        >>> clean_value([1, "a"], chars_max=10, items_max=10) is None
+        >>> clean_value({"a": [1, None]}, chars_max=100, items_max=10)
+        '{"a":[1,null]}'
+        >>> clean_value(object(), chars_max=10, items_max=10) is None
         True
 
     """
@@ -45,7 +59,11 @@ def clean_value(value: object, *, chars_max: int, items_max: int) -> AttributeVa
     if scalar is not None:
         return scalar
     if isinstance(value, (list, tuple)):
-        return _clean_sequence(value, chars_max, items_max)
+        items = _clean_sequence(value, chars_max, items_max)
+        if items is not None:
+            return items
+    if isinstance(value, (bytes, list, tuple, dict)):
+        return _as_text(value, chars_max, items_max)
     return None
 
 
@@ -74,10 +92,57 @@ def _clean_sequence(
         snapshot = list.__getitem__(value, slice(items_max))
     else:
         snapshot = list(tuple.__getitem__(value, slice(items_max)))
-    items = [_clean_scalar(item, chars_max) for item in snapshot]
-    if not items:
+    if not snapshot:
         return ()
-    first = type(items[0])
-    if first is type(None) or any(type(item) is not first for item in items):
+    items = [_clean_scalar(item, chars_max) for item in snapshot]
+    kinds = {type(item) for item in items if item is not None}
+    if len(kinds) != 1:
         return None
+    if None in items:
+        null = _NULLS[kinds.pop()]
+        if any(item is None and given is not None for item, given in zip(items, snapshot, strict=True)):
+            return None
+        items = [null if item is None else item for item in items]
     return tuple(items)  # type: ignore[return-value] # one plain type, by the check above
+
+
+def _as_text(value: object, chars_max: int, items_max: int) -> str | None:
+    """Write what is no plain value as JSON, bytes as base64; None where that is not possible."""
+    try:
+        plain = _plain(value, items_max, 0)
+    except (TypeError, ValueError):
+        return None
+    if isinstance(plain, str):
+        return plain[:chars_max]
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))[:chars_max]
+
+
+def _plain(value: object, items_max: int, depth: int) -> object:
+    """
+    Make plain data of a value of OpenTelemetry's `AnyValue`.
+
+    Raises:
+        TypeError: It is of a type that OpenTelemetry does not allow.
+        ValueError: It is too deep, or a number is too large.
+    """
+    if depth > _DEPTH_MAX:
+        raise ValueError("too deep")
+    if value is None:
+        return None
+    scalar = _clean_scalar(value, INT64_MAX)
+    if isinstance(scalar, float) and not math.isfinite(scalar):
+        return "NaN" if math.isnan(scalar) else "Infinity" if scalar > 0 else "-Infinity"
+    if scalar is not None:
+        return scalar
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, list):
+        return [_plain(item, items_max, depth + 1) for item in list.__getitem__(value, slice(items_max))]
+    if isinstance(value, tuple):
+        return [_plain(item, items_max, depth + 1) for item in tuple.__getitem__(value, slice(items_max))]
+    if isinstance(value, dict):
+        snapshot = list(dict.items(value))[:items_max]
+        if any(not isinstance(key, str) for key, _ in snapshot):
+            raise TypeError("a key is no string")
+        return {str.__str__(key): _plain(item, items_max, depth + 1) for key, item in snapshot}
+    raise TypeError("not a value of an attribute")

@@ -36,6 +36,7 @@ def context_with(
     context: Context | None = None,
     *,
     current: trace.Span | None = None,
+    is_visible: bool = True,
     more: Mapping[str, object] | None = None,
 ) -> Context:
     """
@@ -49,6 +50,9 @@ def context_with(
         current:
             What OpenTelemetry is to see as current instead: the span of the
             application's provider that mirrors ours.
+        is_visible:
+            Whether OpenTelemetry is to see any span of this call. False leaves its
+            current span as it was: only we know that ours is there.
         more:
             Further values of the new context, by context key.
 
@@ -57,6 +61,8 @@ def context_with(
 
     """
     base = otel_context.get_current() if context is None else context
+    if not is_visible:
+        return Context({**base, _KEY: span, **(more or {})})
     return Context({**base, _OTEL_KEY: span if current is None else current, _KEY: span, **(more or {})})
 
 
@@ -66,19 +72,24 @@ def current_span(context: Context | None = None) -> Span | None:
     return span if isinstance(span, Span) else None
 
 
-def find_parent(context: Context | None = None) -> Parent:
+def find_parent(context: Context | None = None, *, only_ours: bool = False) -> Parent:
     """
     Say under what a new span begins in a context.
 
     Args:
         context:
             The context to look into; None for the current one.
+        only_ours:
+            Look at spans of ours only, as if OpenTelemetry had none.
 
     Returns:
         Our own span where it is the innermost; else the foreign span that is
         current, with our nearest one as owner; else nothing.
 
     """
+    if only_ours:
+        owner = current_span(context)
+        return Parent(owner, owner)
     current = trace.get_current_span(context)
     if isinstance(current, Span):
         return Parent(current, current)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
-from agentguard.values import Clock, Ids, InternalErrorHook, SpanSource, Usage
+from agentguard.capture.load import Load
+from agentguard.values import Clock, Ids, InternalErrorHook, SpanRecord, SpanSource, Usage
 from agentguard.values.attributes import Profile
+
+Refine: TypeAlias = Callable[[SpanRecord, Usage | None, Sequence[float]], SpanRecord]
+"""
+Looks at each record once, off the calling thread, and may add to it.
+
+Gets the record, what the call used, and the seconds between its output chunks.
+"""
 
 
 class SpanLimits(NamedTuple):
@@ -24,7 +32,7 @@ class SpanLimits(NamedTuple):
 
 class CaptureEnvironment:
     """
-    One object a runtime, shared by its spans and never changed while they live.
+    One object a runtime, shared by its spans; but for what is said below it never changes.
 
     `sink` gets each span exactly once, when it ends, on the thread that ended
     it. Whatever the sink raises goes to `on_internal_error`.
@@ -33,12 +41,16 @@ class CaptureEnvironment:
     __slots__ = (
         "captures_messages",
         "ids",
+        "in_flight",
         "late_writes",
         "limits",
+        "load",
+        "measures_chunks",
         "monotonic_ns",
         "on_internal_error",
         "price_usd",
         "profile",
+        "refine",
         "scope_version",
         "sink",
         "unix_ns",
@@ -58,6 +70,8 @@ class CaptureEnvironment:
         captures_messages: bool = False,
         price_usd: Callable[[Usage], float | None] | None = None,
         usage_on_agents: bool = False,
+        load: Load | None = None,
+        refine: Refine | None = None,
     ) -> None:
         # Bound methods, because each span reads both clocks and every look-up counts.
         self.unix_ns = clock.unix_ns
@@ -74,5 +88,12 @@ class CaptureEnvironment:
         """Gives the price of a usage, or None for an unknown model; must be cheap."""
         self.usage_on_agents = usage_on_agents
         """Whether `gen_ai.usage.*` is also written on agent spans, where backends count it twice."""
+        self.load = Load() if load is None else load
+        """Calls in flight; may be shared by several environments."""
+        self.in_flight = self.load.by_kind
+        self.refine = refine
+        """What looks at each record once it is made."""
+        self.measures_chunks = False
+        """Whether the time of each output chunk is noted: somebody has to want them. May be set at any time."""
         self.late_writes = 0
         """Calls that came after a span had ended and were ignored; a lower bound under threads."""

@@ -221,7 +221,15 @@ class RecordingSpan(trace.Span):
         if len(links) >= self._environment.limits.links_max:
             self._dropped_links += 1
             return
-        links.append(SpanLink(f"{context.trace_id:032x}", f"{context.span_id:016x}", self._clean(attributes)))
+        cleaned = self._clean(attributes)
+        links.append(SpanLink(f"{context.trace_id:032x}", f"{context.span_id:016x}", cleaned))
+        mirror = self._mirror
+        if mirror is not None:
+            try:
+                mirror.add_link(context, cleaned)
+            except Exception as error:
+                # Law 1: a provider's span may be of any make.
+                self._environment.on_internal_error("capture.mirror", error)
 
     def _clean(self, attributes: Mapping[str, object] | None) -> dict[str, AttributeValue]:
         """Keep of some attributes what is allowed, and count the rest."""

@@ -10,16 +10,19 @@ record is made lazily, off the thread that made the call.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Final, Self
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
 from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.failures import class_name, error_type, is_cancellation
+from agentguard.capture.load import leave
 from agentguard.capture.mirror import finish_mirror
-from agentguard.capture.recording import DESCRIPTION_CHARS_MAX, RecordingSpan, text_size
+from agentguard.capture.recording import DESCRIPTION_CHARS_MAX, text_size
+from agentguard.capture.retrying import RetryingSpan
 from agentguard.capture.usage import extract_usage
 from agentguard.capture.usage_sums import (
     UsageTotals,
@@ -33,16 +36,13 @@ from agentguard.capture.usage_sums import (
 from agentguard.values import AttributeValue, SpanRecord, Usage
 from agentguard.values import attributes as names
 
+_CHUNKS_MAX: Final = 4_096
+"""Output chunks whose times are noted in one stream; the later ones are not."""
 
-class FailedAttempt(NamedTuple):
-    """An attempt over HTTP that another one followed."""
-
-    status_code: int
-    waited_s: float
-    """Seconds between the failed response and the next request."""
+_MODEL_KINDS: Final = frozenset({"model", "embeddings"})
 
 
-class Span(RecordingSpan):
+class Span(RetryingSpan):
     """
     One call while it runs, and what is known of it.
 
@@ -55,12 +55,13 @@ class Span(RecordingSpan):
 
     __slots__ = (
         "_billed",
-        "_failed_attempt",
+        "_chunks_ns",
         "_first_chunk_ns",
+        "_in_flight",
+        "_is_refined",
         "_outcome",
         "_owner",
         "_owner_id",
-        "_retries",
         "_totals",
         "_usage",
         "kind",
@@ -91,8 +92,15 @@ class Span(RecordingSpan):
         self._billed: UsageTotals | None = None
         self._totals: UsageTotals | None = None
         self._retries = 0
-        self._failed_attempt: tuple[str, int, int] | None = None
+        self._failed_attempt = None
         self._first_chunk_ns = -1
+        self._chunks_ns: list[int] | None = None
+        by_kind = environment.in_flight
+        try:
+            in_flight = by_kind[kind] + 1
+        except KeyError:
+            in_flight = 1
+        by_kind[kind] = self._in_flight = in_flight
         super().__init__(
             environment,
             name,
@@ -103,14 +111,13 @@ class Span(RecordingSpan):
         )
 
     def _settle(self) -> None:
-        """Price the usage, and add it to the span around this one."""
+        """Leave the calls in flight, price the usage, and add it to the span around this one."""
+        leave(self._environment.in_flight, self.kind)
         usage = self._usage
         if usage is not None:
-            price_usd = self._environment.price_usd
-            if usage.cost_usd is None and price_usd is not None:
-                self._usage = usage = usage._replace(cost_usd=price_usd(usage))
-                if usage.cost_usd is not None and self._environment.profile != "compat":
-                    self._attributes[names.COST_SOURCE] = "local"
+            if self._billed is not None:
+                self._bill(usage)
+            self._usage = usage = self._priced(usage)
         owner = self._owner
         if owner is not None:
             # Not kept any longer: an ended span must not hold the ones above it in memory.
@@ -119,6 +126,33 @@ class Span(RecordingSpan):
             contribution = self._totals or self._billed or (usage and totals_of(usage))
             if contribution is not None:
                 owner.add_inner_usage(contribution)
+
+    def _priced(self, usage: Usage) -> Usage:
+        """Put a price on a usage that has none, where the model's is known."""
+        price_usd = self._environment.price_usd
+        if usage.cost_usd is not None or price_usd is None:
+            return usage
+        cost_usd = price_usd(usage)
+        if cost_usd is None:
+            return usage
+        if self._environment.profile != "compat":
+            self._attributes[names.COST_SOURCE] = "local"
+        return usage._replace(cost_usd=cost_usd)
+
+    def _bill(self, usage: Usage) -> None:
+        """Add the price of one attempt to the sum over attempts, which has the prices that providers gave."""
+        if usage.cost_usd is None:
+            self._billed = add_totals(self._billed, UsageTotals(None, None, self._priced(usage).cost_usd))
+
+    def discard(self) -> None:
+        """Forget a call that never began: nobody hears of it, and it counts nowhere."""
+        try:
+            del self._open
+        except AttributeError:
+            return
+        self._duration_ns = 0
+        self._mirror = self._owner = None
+        leave(self._environment.in_flight, self.kind)
 
     def _finish(self, mirror: trace.Span, end_time: int | None) -> None:
         """Give the span of the application's provider what this one holds, and end it."""
@@ -236,7 +270,11 @@ class Span(RecordingSpan):
             if self._usage is None:
                 self._usage = usage
             else:
-                self._usage, self._billed = combine_usage(self._usage, usage, self._billed)
+                old, was_billed = self._usage, self._billed
+                self._usage, self._billed = combine_usage(old, usage, was_billed)
+                if self._billed is not was_billed:
+                    # A further attempt: what the earlier one cost is known now or never.
+                    self._bill(old)
         except Exception as error:
             self._environment.on_internal_error("capture.record_usage", error)
             return False
@@ -248,63 +286,27 @@ class Span(RecordingSpan):
             with totals_lock():
                 self._totals = add_totals(self._totals, usage)
 
-    def record_retry(
-        self,
-        attempt: int | None = None,
-        error: BaseException | str | None = None,
-        backoff_s: float | None = None,
-        source: str = "agentguard",
-        *,
-        status_code: int | None = None,
-    ) -> None:
-        """
-        Say that an attempt failed and another one follows.
-
-        Args:
-            attempt:
-                Number of the failed attempt, from 1; counted where not given.
-            error:
-                What made it fail: an exception, or a value for `error.type`.
-            backoff_s:
-                Seconds waited before the next attempt, at least 0.
-            source:
-                Who retries: sdk, tenacity, stamina, langchain, agentguard ...
-            status_code:
-                HTTP status of the failed attempt.
-
-        """
-        if self._duration_ns >= 0:
-            self._environment.late_writes += 1
-            return
-        self._retries += 1
-        noted: dict[str, object] = {
-            names.RETRY_ATTEMPT: self._retries if attempt is None else attempt,
-            names.RETRY_SOURCE: source,
-        }
-        if error is not None:
-            noted[names.ERROR_TYPE] = error if isinstance(error, str) else error_type(error)
-        if status_code is not None:
-            noted[names.HTTP_STATUS_CODE] = status_code
-        if backoff_s is not None:
-            noted[names.RETRY_BACKOFF_S] = float(backoff_s)
-        self.add_event(names.EVENT_RETRY, noted)  # type: ignore[arg-type]
-
-    def note_failed_attempt(self, target: str, status_code: int) -> None:
-        """Remember an attempt that failed, in case another one follows; only the last one is kept."""
-        self._failed_attempt = (target, status_code, self.elapsed_ns)
-
-    def take_failed_attempt(self, target: str) -> FailedAttempt | None:
-        """Give and forget the failed attempt, if it went to the same target."""
-        failed = self._failed_attempt
-        if failed is None or failed[0] != target:
-            return None
-        self._failed_attempt = None
-        return FailedAttempt(failed[1], max(self.elapsed_ns - failed[2], 0) / 1e9)
-
     def first_chunk(self) -> None:
         """Say that the first chunk with content has arrived; later calls do nothing."""
         if self._first_chunk_ns < 0 and self._duration_ns < 0:
             self._first_chunk_ns = self._environment.monotonic_ns() - self._start_monotonic_ns
+
+    def chunk(self) -> None:
+        """Say that a chunk with content has arrived: the first one, or a later one."""
+        if self._first_chunk_ns < 0:
+            self.first_chunk()
+        elif self._environment.measures_chunks and self._duration_ns < 0:
+            chunks_ns = self._chunks_ns
+            if chunks_ns is None:
+                chunks_ns = self._chunks_ns = [self._first_chunk_ns]
+            if len(chunks_ns) < _CHUNKS_MAX:
+                chunks_ns.append(self._environment.monotonic_ns() - self._start_monotonic_ns)
+
+    @property
+    def chunk_gaps_s(self) -> list[float]:
+        """Seconds between output chunks that followed each other, as far as they were noted."""
+        chunks_ns = self._chunks_ns or ()
+        return [(later - earlier) / 1e9 for earlier, later in pairwise(chunks_ns)]
 
     def report(self, where: str, error: BaseException) -> None:
         """Pass an error of our own to whoever counts them."""
@@ -334,13 +336,17 @@ class Span(RecordingSpan):
 
     @property
     def counted_usage(self) -> Usage | None:
-        """What to add to sums over a run: None where calls inside reported theirs, so nothing counts twice."""
-        return self._usage if self._totals is None else None
+        """
+        What to add to sums over a run: all attempts that were billed.
 
-    @property
-    def retries(self) -> int:
-        """Attempts beyond the first, so far."""
-        return self._retries
+        None where calls inside reported theirs, so nothing counts twice.
+        """
+        if self._totals is not None:
+            return None
+        usage, billed = self._usage, self._billed
+        if usage is None or billed is None:
+            return usage
+        return usage._replace(**billed._asdict())
 
     @property
     def outcome(self) -> str:
@@ -358,19 +364,13 @@ class Span(RecordingSpan):
         return self._duration_ns
 
     @property
-    def elapsed_ns(self) -> int:
-        """How long the call has run so far, or took."""
-        if self._duration_ns >= 0:
-            return self._duration_ns
-        return self._environment.monotonic_ns() - self._start_monotonic_ns
-
-    @property
     def attributes(self) -> dict[str, AttributeValue]:
         """All attributes as they would be recorded now, in a fresh dict."""
         environment = self._environment
         # One call into C copies the dict, so another thread may go on writing.
         found = dict(self._attributes)
         found[names.SEMCONV] = names.SEMCONV_VERSION[environment.profile]
+        found[names.LOAD_IN_FLIGHT] = self._in_flight
         if self._outcome:
             found[names.OUTCOME] = self._outcome
         if self._retries:
@@ -378,6 +378,8 @@ class Span(RecordingSpan):
             found[names.ATTEMPTS] = self._retries + 1
         if self._first_chunk_ns >= 0:
             found[names.TIME_TO_FIRST_CHUNK_S] = self._first_chunk_ns / 1e9
+            if self.kind in _MODEL_KINDS:
+                found.setdefault(names.REQUEST_STREAM, True)
         if self._is_parent_foreign:
             found[names.PARENT_FOREIGN] = True
             if self._owner_id:
@@ -402,8 +404,8 @@ class Span(RecordingSpan):
         return found
 
     def record(self) -> SpanRecord:
-        """Make the record of the ended span; meant for the thread that writes it."""
-        return SpanRecord(
+        """Make the record of the ended span; meant for the thread that writes it, which asks once."""
+        record = SpanRecord(
             trace_id=self.trace_id,
             span_id=self.call_id,
             parent_span_id=f"{self._parent_id:016x}" if self._parent_id else "",
@@ -421,6 +423,11 @@ class Span(RecordingSpan):
             scope_version=self._environment.scope_version,
             trace_state=self._trace_state.to_header() if self._trace_state else "",
         )
+        refine = self._environment.refine
+        if refine is None or hasattr(self, "_is_refined"):
+            return record
+        self._is_refined = True
+        return refine(record, self._usage, self.chunk_gaps_s)
 
     def __repr__(self) -> str:
         state = "open" if self._duration_ns < 0 else "ended"

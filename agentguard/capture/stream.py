@@ -41,7 +41,11 @@ class StreamObserver(Protocol):
         ...
 
     def first_chunk(self) -> None:
-        """Hear that the first chunk with content is here."""
+        """
+        Hear that the first chunk with content is here.
+
+        An observer that has a method `later_chunk` hears of each further one there.
+        """
         ...
 
     def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:
@@ -60,15 +64,20 @@ class StreamObserver(Protocol):
         ...
 
 
+def _ignore() -> None:
+    """Take a chunk that nobody asked for."""
+
+
 class _Watch:
     """What the proxies of one stream share: the accumulator, and that the end comes once."""
 
-    __slots__ = ("_has_content", "_inner", "_observer", "_open", "context", "proxies", "usage")
+    __slots__ = ("_heard", "_inner", "_later", "_observer", "_open", "context", "proxies", "usage")
 
     def __init__(self, inner: object, observer: StreamObserver) -> None:
         self._inner = inner
         self._observer = observer
-        self._has_content = False
+        self._heard: Callable[[], object] = observer.first_chunk
+        self._later: Callable[[], object] = getattr(observer, "later_chunk", _ignore)
         self._open = True
         self.context = observer.context
         self.usage = StreamUsage()
@@ -81,9 +90,9 @@ class _Watch:
 
     def chunk(self, item: object) -> None:
         """Look at one chunk."""
-        if self.usage.chunk(item) and not self._has_content:
-            self._has_content = True
-            self._observer.first_chunk()
+        if self.usage.chunk(item):
+            self._heard()
+            self._heard = self._later
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         """Report the end, once."""

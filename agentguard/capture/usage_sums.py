@@ -176,6 +176,7 @@ def usage_attributes(
         if billed is not None:
             _put(found, names.USAGE_BILLED_INPUT_TOKENS, billed.input_tokens)
             _put(found, names.USAGE_BILLED_OUTPUT_TOKENS, billed.output_tokens)
+            _put(found, names.COST_BILLED_USD, billed.cost_usd)
         if (
             is_ended
             and not is_failed

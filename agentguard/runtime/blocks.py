@@ -94,8 +94,9 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
             attributes[row.subject] = self._name
         attributes.update(self._attributes or {})
         name = names.span_name(row.operation, self._name) if row.subject else self._name
-        parent = find_parent()
-        mirror = runtime.mirror.begin(name, row.otel_kind, None)
+        sees_otel = runtime.mirror.is_visible
+        parent = find_parent(only_ours=not sees_otel)
+        mirror = runtime.mirror.begin(name, row.otel_kind, None, attributes)
         self._span = made = Span(
             runtime.environment,
             name,
@@ -106,7 +107,7 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
             attributes=attributes,
             mirror=mirror,
         )
-        self._token = attach(context_with(made, current=mirror))
+        self._token = attach(context_with(made, current=mirror, is_visible=sees_otel))
         return made
 
     def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:

@@ -21,6 +21,7 @@ from agentguard.capture import (
     CAPTURE_MODES,
     CaptureEnvironment,
     ContentCapture,
+    Load,
     PriceTable,
     RandomIds,
     Span,
@@ -36,8 +37,8 @@ from agentguard.runtime.calls import GuardedCall, begin
 from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
 from agentguard.runtime.declaration import Declaration
-from agentguard.runtime.exits import ChildExits
 from agentguard.runtime.declared import DeclaredTools
+from agentguard.runtime.exits import ChildExits
 from agentguard.runtime.health import Health
 from agentguard.runtime.mirror import Mirror
 from agentguard.runtime.opening import open_store
@@ -78,8 +79,9 @@ class Runtime(Services):
         self.bundle, self.engine = _load_policies(config)
         self.revision = self.bundle.revision if self.bundle is not None else ""
         self.approvers = _approvers(self.bundle)
-        self.registered_facts = {}
         self.declared = DeclaredTools(self.bundle)
+        self.registered_facts = {}
+        self.unpriced = set()
         self.verdict = NO_VERDICT
         self.store = open_store(config, self.clock)
         self.sink = self.store.writer(
@@ -104,9 +106,12 @@ class Runtime(Services):
             for mode in CAPTURE_MODES
         }
         prices = _prices(config)
+        self._load = Load()
         self.environment = self._environment(self.sink.append, prices)
         self.silent = self._environment(_not_kept, prices)
-        self.mirror = Mirror(self.environment, is_on=config.otel == "auto", on_usage=self._count_native)
+        self.mirror = Mirror(
+            self.environment, mode=config.otel, resource=_resource(config), on_usage=self._count_native
+        )
         self.is_closed = False
         self._lock = threading.Lock()
         self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
@@ -127,6 +132,7 @@ class Runtime(Services):
             scope_version=__version__,
             captures_messages=self.capture == "full",
             price_usd=prices.price_usd,
+            load=self._load,
         )
 
     def _count_native(self, _owner: Span | None, usage: Usage) -> None:
@@ -189,6 +195,7 @@ class Runtime(Services):
         def left_s() -> float:
             return max((deadline_ns - self.clock.monotonic_ns()) / 1e9, 0.05)
 
+        self.mirror.close()
         result = self.sink.flush(left_s() / 2)
         self.background.stop(left_s() / 2)
         result = self.sink.close(left_s())

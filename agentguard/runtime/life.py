@@ -49,7 +49,7 @@ def init(
         capture:
             none, metadata, redacted or full.
         otel:
-            auto or isolated.
+            auto, isolated, global or off.
         export:
             none, otlp, or the URL of an OTLP endpoint.
         settings:

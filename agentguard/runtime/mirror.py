@@ -1,8 +1,9 @@
-"""Beside the application's own OpenTelemetry provider: a span of its for each of ours, and its native spans to us."""
+"""Beside OpenTelemetry: a span of the application's provider for each of ours, and native spans to us."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
@@ -10,45 +11,111 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
 from agentguard.capture import CaptureEnvironment, ForeignSpanProcessor, Span
-from agentguard.values import Usage
+from agentguard.runtime.provider import own_provider
+from agentguard.values import AttributeValue, Usage
+from agentguard.values.attributes import SCHEMA_URL
 from agentguard.version import __version__
 
 KINDS: Mapping[str, SpanKind] = {kind.name.lower(): kind for kind in SpanKind}
 
 
+class Relay:
+    """
+    The one span processor that a provider gets from us, whoever is set up now.
+
+    A provider cannot give a processor back, so this one outlives a `shutdown`
+    and does nothing until the next `init`.
+    """
+
+    def __init__(self) -> None:
+        self.target: ForeignSpanProcessor | None = None
+
+    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
+        """Pass it on."""
+        if self.target is not None:
+            self.target.on_start(span, parent_context)
+
+    def _on_ending(self, span: Any) -> None:
+        """Do nothing: the SDK calls this on each processor."""
+
+    def on_end(self, span: Any) -> None:
+        """Pass it on."""
+        if self.target is not None:
+            self.target.on_end(span)
+
+    def shutdown(self) -> None:
+        """Do nothing: the store is closed by its owner."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the signature is the SDK's
+        """Do nothing: what was queued is the store's to flush."""
+        return True
+
+
+_RELAYS: WeakKeyDictionary[Any, Relay] = WeakKeyDictionary()
+
+
 class Mirror:
     """
-    The way to the application's provider, where there is one.
+    How spans stand beside OpenTelemetry, by the setting `otel`.
 
-    The provider is looked for at each call, because many applications set
-    theirs after they import us. It is never set or replaced; it gets one span
-    processor, which brings native spans of model SDKs into the store.
+    auto: the application's provider is looked for at each call, because many
+    applications set theirs after they import us. It is never replaced; it gets
+    one span processor, which brings native spans of model SDKs into the store.
+    global: the same, and where there is none a provider of ours becomes it.
+    isolated: ours is OpenTelemetry's current span, and no provider is looked for.
+    off: OpenTelemetry sees nothing of us, and we nothing of it.
     """
 
     def __init__(
         self,
         environment: CaptureEnvironment,
         *,
-        is_on: bool,
+        mode: str,
+        resource: Mapping[str, str],
         on_usage: Callable[[Span | None, Usage], object],
     ) -> None:
         """
-        Look for nothing yet.
+        Look for nothing yet, but in the mode global.
 
         Args:
             environment:
                 Where native spans go.
-            is_on:
-                Whether a provider is looked for at all.
+            mode:
+                auto, isolated, global or off.
+            resource:
+                What describes this process, for a provider of ours.
             on_usage:
                 Hears of tokens that only a native span has counted.
         """
         self._environment = environment
-        self._is_on = is_on
-        self._on_usage = on_usage
-        self._tracers: WeakKeyDictionary[trace.TracerProvider, trace.Tracer] = WeakKeyDictionary()
+        self._is_on = mode in {"auto", "global"}
+        self.is_visible = mode != "off"
+        """Whether OpenTelemetry sees our spans as current, and we its."""
+        self.joins = self._is_on
+        """Whether what we know may go to providers of the application."""
+        self._tracers: WeakKeyDictionary[Any, trace.Tracer] = WeakKeyDictionary()
+        self._relays: list[Relay] = []
+        self.processor = ForeignSpanProcessor(environment, on_usage=on_usage)
+        self._own = own_provider(resource) if mode == "global" else None
+        if self._own is not None:
+            self._watch(self._own)
 
-    def begin(self, name: str, otel_kind: str, context: Context | None) -> trace.Span | None:
+    def _watch(self, provider: Any) -> None:
+        """Have the native spans of a provider brought to us."""
+        relay = _RELAYS.get(provider)
+        if relay is None:
+            relay = _RELAYS[provider] = Relay()
+            provider.add_span_processor(relay)
+        relay.target = self.processor
+        self._relays.append(relay)
+
+    def begin(
+        self,
+        name: str,
+        otel_kind: str,
+        context: Context | None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+    ) -> trace.Span | None:
         """
         Begin a span of the application's provider.
 
@@ -62,17 +129,27 @@ class Mirror:
                 internal, client, server, producer or consumer.
             context:
                 What the span begins under; None for the current one.
+            attributes:
+                What is known before the call, for samplers to look at.
 
         Returns:
-            The span, or None where there is no SDK provider.
+            The span, or None where there is no SDK provider but ours.
         """
         if not self._is_on:
             return None
         provider = trace.get_tracer_provider()
-        if not hasattr(provider, "add_span_processor"):
+        if provider is self._own or not hasattr(provider, "add_span_processor"):
             return None
         tracer = self._tracers.get(provider)
         if tracer is None:
-            provider.add_span_processor(ForeignSpanProcessor(self._environment, on_usage=self._on_usage))
-            tracer = self._tracers[provider] = provider.get_tracer("agentguard", __version__)
-        return tracer.start_span(name, context=context, kind=KINDS[otel_kind])
+            self._watch(provider)
+            tracer = self._tracers[provider] = provider.get_tracer(
+                "agentguard", __version__, schema_url=SCHEMA_URL[self._environment.profile]
+            )
+        return tracer.start_span(name, context=context, kind=KINDS[otel_kind], attributes=attributes)
+
+    def close(self) -> None:
+        """Take no more native spans."""
+        for relay in self._relays:
+            if relay.target is self.processor:
+                relay.target = None

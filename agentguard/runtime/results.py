@@ -62,6 +62,10 @@ class StreamEnd:
         """Note the time to the first content."""
         self._call.span.first_chunk()
 
+    def later_chunk(self) -> None:
+        """Note the time of further content, where somebody measures it."""
+        self._call.span.chunk()
+
     def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:
         """Take the tokens, and end the call unless it waits for a judgement."""
         call = self._call

@@ -170,9 +170,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "otel",
-        one_of("auto", "isolated"),
+        one_of("auto", "isolated", "global", "off"),
         "auto",
-        "How spans stand beside an OpenTelemetry provider of the application.",
+        "How spans stand beside OpenTelemetry: `auto` joins the provider of the application where there is one; `isolated` leaves it alone; `global` makes a provider of ours the global one where there is none, so that native spans of SDKs are taken in; `off` looks at nothing of OpenTelemetry and shows it nothing.",
     ),
     Setting(
         "semconv", one_of("compat", "latest", "both"), "compat", "Generation of the GenAI attribute names."
@@ -215,6 +215,13 @@ SETTINGS: tuple[Setting, ...] = (
         number(least=65_536, most=1_073_741_824, whole=True),
         8_388_608,
         "Most memory that spans may hold before they are on disk, in bytes.",
+    ),
+    Setting(
+        "unpriced_usd_per_million",
+        number(least=0, most=1_000_000),
+        100.0,
+        "What a million tokens of a model without a known price is charged, in US dollars, against budgets and "
+        "the facts of cost. 0 charges nothing, and limits on cost then do not hold for such models.",
     ),
     Setting("retention_days", number(least=1, most=36_500), 183.0, "Days that spans are kept."),
     Setting(

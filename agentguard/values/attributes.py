@@ -27,6 +27,13 @@ SEMCONV_VERSION: Final[Mapping[Profile, str]] = {
 }
 """Version of the GenAI conventions a profile follows; it is written on each span."""
 
+SCHEMA_URL: Final[Mapping[Profile, str]] = {
+    "compat": "https://opentelemetry.io/schemas/1.41.0",
+    "latest": "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev",
+    "both": "https://opentelemetry.io/schemas/1.41.0",
+}
+"""What tracers, meters and loggers of OpenTelemetry are given as the schema of the names."""
+
 ATTRIBUTE_SCHEMA_VERSION: Final = 1
 """Raised when a name of ours changes its meaning or type."""
 
@@ -87,6 +94,8 @@ EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
 EVALUATION_NAME: Final = "gen_ai.evaluation.name"
 EVALUATION_SCORE_VALUE: Final = "gen_ai.evaluation.score.value"
 EVALUATION_SCORE_LABEL: Final = "gen_ai.evaluation.score.label"
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a name, no secret
+TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - the same
 GUARDRAIL_TARGET_TYPE: Final = "gen_ai.guardrail.target.type"
 GUARDRAIL_VERDICT_TYPE: Final = "gen_ai.guardrail.verdict.type"
 GUARDRAIL_ACTION_TYPE: Final = "gen_ai.guardrail.action.type"
@@ -107,6 +116,7 @@ USER_ID: Final = "user.id"
 # Our own names --------------------------------------------------------------
 
 RUN_ID: Final = "agentguard.run.id"
+CALL_ID: Final = "agentguard.call.id"
 SEMCONV: Final = "agentguard.semconv"
 OUTCOME: Final = "agentguard.outcome"
 ATTEMPTS: Final = "agentguard.attempts"
@@ -121,6 +131,7 @@ USAGE_BILLED_INPUT_TOKENS: Final = "agentguard.usage.billed.input_tokens"
 USAGE_BILLED_OUTPUT_TOKENS: Final = "agentguard.usage.billed.output_tokens"
 USAGE_COUNTED_BY: Final = "agentguard.usage.counted_by"
 COST_USD: Final = "agentguard.cost.usd"
+COST_BILLED_USD: Final = "agentguard.cost.billed_usd"
 COST_TOTAL_USD: Final = "agentguard.cost.total_usd"
 TOOL_EFFECT: Final = "agentguard.tool.effect"
 PRINCIPAL_HASH: Final = "agentguard.principal.hash"
@@ -171,6 +182,7 @@ EVENT_POLICY: Final = "agentguard.policy"
 EVENT_EXCEPTION: Final = "exception"
 EVENT_EVALUATION: Final = "gen_ai.evaluation.result"
 EVENT_DETAILS: Final = "gen_ai.client.inference.operation.details"
+EVENT_OPERATION_EXCEPTION: Final = "gen_ai.client.operation.exception"
 
 # Values ---------------------------------------------------------------------
 

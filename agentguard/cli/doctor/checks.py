@@ -220,10 +220,12 @@ def _provider(place: Place) -> Iterator[Finding]:
     text = {
         "auto": "spans join the application's OpenTelemetry provider where there is one",
         "isolated": "spans stay apart from any OpenTelemetry provider",
+        "global": "a provider of agentguard's becomes the global one where the application has none, and takes in "
+        "native spans of SDKs",
+        "off": "OpenTelemetry sees nothing of agentguard, and native spans of SDKs are not taken in",
     }[mode]
-    yield Finding(
-        "provider", Level.OK, f"{text} (otel = {mode}); native spans of SDKs exist only with a provider"
-    )
+    more = "" if mode in {"global", "off"} else "; native spans of SDKs exist only with a provider"
+    yield Finding("provider", Level.OK, f"{text} (otel = {mode}){more}")
 
 
 def _export(place: Place) -> Iterator[Finding]:

@@ -71,7 +71,12 @@ def test_record_of_a_plain_call(
         duration_ns=250_000_000,
         status="unset",
         status_description="",
-        attributes={"gen_ai.tool.name": "refund", "n": 3, "agentguard.semconv": "1.41.0"},
+        attributes={
+            "gen_ai.tool.name": "refund",
+            "n": 3,
+            "agentguard.semconv": "1.41.0",
+            "agentguard.load.in_flight": 1,
+        },
     )
 
 
@@ -122,7 +127,8 @@ def test_a_no_op_tracer_inside_does_not_hide_us(environment: CaptureEnvironment)
 
 
 @pytest.mark.parametrize(
-    "value", [None, object(), {"a": 1}, [1, "a"], [True, 1], [[1]], 2**63, -(2**63) - 1, b"x", [None]]
+    "value",
+    [None, object(), {"a": object()}, [1, object()], {1: 2}, 2**63, -(2**63) - 1, [2**63], [1, {"a": 2**63}]],
 )
 def test_values_that_are_not_allowed(environment: CaptureEnvironment, value: object) -> None:
     """They are dropped, and the span says how many."""
@@ -156,6 +162,15 @@ class Level(enum.IntEnum):
         (["a"], ("a",)),
         (True, True),
         (2**63 - 1, 2**63 - 1),
+        (["a", None], ("a", "")),
+        ([1, None, 2], (1, 0, 2)),
+        (b"x", "eA=="),
+        ([1, "a"], '[1,"a"]'),
+        ([True, 1], "[true,1]"),
+        ([[1]], "[[1]]"),
+        ([None], "[null]"),
+        ({"a": 1, "b": [None, 0.5, float("nan")]}, '{"a":1,"b":[null,0.5,"NaN"]}'),
+        ({}, "{}"),
     ],
 )
 def test_values_become_plain(environment: CaptureEnvironment, value: object, kept: object) -> None:
@@ -381,7 +396,10 @@ def test_usage_of_a_model_call(make: Callable[..., CaptureEnvironment]) -> None:
         span = Span(make(profile=profile), "chat", "model")
         assert span.record_usage(usage)
         span.end()
-        assert span.record().attributes == expected | more | {"agentguard.semconv": versions[profile]}
+        assert span.record().attributes == expected | more | {
+            "agentguard.semconv": versions[profile],
+            "agentguard.load.in_flight": 1,
+        }
 
 
 def test_reports_of_one_response_become_one(environment: CaptureEnvironment) -> None:
