@@ -13,8 +13,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from agentguard.capture import http_hooks
 from agentguard.integrations.parameters import request_attributes
 from agentguard.runtime import Declaration, declare_request, send_request, send_request_async
 from agentguard.values import AttributeValue
@@ -59,6 +60,7 @@ def wrap_google(client: Any) -> bool:
                 f"`{type(models).__name__}` has no {', '.join(missing)}"
             )
         found = True
+        _watch_attempts(getattr(part, "_api_client", None))
         _shadow(part, models, _MODEL_METHODS)
         batches = getattr(part, "batches", None)
         if batches is not None:
@@ -81,6 +83,52 @@ def _shadow(part: Any, owner: Any, methods: Mapping[str, str]) -> None:
         shadow = guarded(method, declaration, is_stream=is_stream)
         shadow._agentguard = True  # type: ignore[attr-defined]  # noqa: SLF001 - a mark on our own function
         setattr(owner, name, shadow)
+
+
+class _Answered(NamedTuple):
+    """An attempt that failed with a status, in the shape that the hooks read."""
+
+    status_code: object
+    request: Any
+
+
+def _watch_attempts(api: Any) -> None:
+    """
+    Show each attempt to the hooks for retries.
+
+    The async HTTP client of this SDK keeps an inner client for each event loop,
+    which hooks that are added later do not reach, and may be one of aiohttp.
+    """
+    once = getattr(api, "_request_once", None)
+    if callable(once) and not hasattr(once, "_agentguard"):
+        hooks = http_hooks()
+
+        @functools.wraps(once)
+        def attempt(request: Any, *args: Any, **options: Any) -> Any:
+            hooks.request(request)
+            try:
+                return once(request, *args, **options)
+            except Exception as error:
+                hooks.response(_Answered(getattr(error, "code", None), request))
+                raise
+
+        attempt._agentguard = True  # type: ignore[attr-defined]  # noqa: SLF001 - a mark on our own function
+        api._request_once = attempt  # noqa: SLF001 - the one way to its attempts
+    once_async = getattr(api, "_async_request_once", None)
+    if callable(once_async) and not hasattr(once_async, "_agentguard"):
+        async_hooks = http_hooks()
+
+        @functools.wraps(once_async)
+        async def attempt_async(request: Any, *args: Any, **options: Any) -> Any:
+            async_hooks.request(request)
+            try:
+                return await once_async(request, *args, **options)
+            except Exception as error:
+                async_hooks.response(_Answered(getattr(error, "code", None), request))
+                raise
+
+        attempt_async._agentguard = True  # type: ignore[attr-defined]  # noqa: SLF001 - a mark on our own function
+        api._async_request_once = attempt_async  # noqa: SLF001 - the one way to its attempts
 
 
 def _attributes(body: Mapping[str, Any], *, is_stream: bool) -> dict[str, AttributeValue]:
