@@ -2,8 +2,9 @@
 The byte layout of a decision journal: header, frames, leaves.
 
 Pure: bytes in, values out; no clock, no file, no key. A journal is one header
-and then frames. Every frame is one leaf of the journal's Merkle tree, and
-carries the leaf hash of the frame before it. The normative page is
+and then frames. A frame holds the records that were written at one time. Every
+record is one leaf of the journal's Merkle tree, and its leaf names the leaf
+before it. The normative page is
 `docs/reference/decision-log-format.md`.
 """
 
@@ -13,27 +14,37 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 MAGIC = b"AGDECJ1\n"
 FRAME_MAGIC = b"AGDF"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 HEADER = struct.Struct(">8sHHI16s8sI24s32sI")
 """magic, version, flags, generation of the root key, store id, writer, n, salt, key commitment, CRC-32 of all before."""
-PREFIX = struct.Struct(">4sIQQ32s32sI")
-"""magic, length of the sealed body, index, ledger sequence, previous leaf, body digest, CRC-32."""
+PREFIX = struct.Struct(">4sIQIIQ32sI")
+"""magic, length of the sealed body, first index, records, number of the frame, ledger sequence, previous leaf, CRC-32."""
 TRAILER = struct.Struct(">32sI")
-"""MAC, CRC-32 of sealed body and MAC."""
+"""MAC, CRC-32 of digests, sealed body and MAC."""
 
+DIGEST_BYTES = 32
 BLIND_BYTES = 16
 RECORD_BYTES_MAX = 1 << 20
-"""Longest record; a frame that claims more is damaged."""
+"""Longest record."""
 SEALED_BYTES_MAX = RECORD_BYTES_MAX + 1024
+"""Longest sealed body; a frame that claims more is damaged."""
+FRAME_RECORDS_MAX = 256
+"""Records that a writer puts into one frame."""
+FRAME_BYTES_MAX = 1 << 18
+"""Bytes of records that a writer puts into one frame, unless one record alone is longer."""
+CLAIMED_RECORDS_MAX = 4096
+"""A frame that claims more records is damaged."""
 ZERO_LEAF = bytes(32)
 """What the first frame of a journal names as the leaf before it."""
 
+_LENGTH = struct.Struct(">I")
+_STANDING = struct.Struct(">QQ")
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9]{1,9})\Z")
 _SECTOR_BYTES = 512
 
@@ -67,16 +78,24 @@ class Frame(NamedTuple):
     offset: int
     end: int
     number: int
-    """Its index among the records of the journal, from 0, as it claims."""
+    """Index of its first record among those of the journal, from 0, as it claims."""
+    position: int
+    """Which frame of the journal it claims to be, from 0."""
     ledger_sequence: int
     """Sequence of the newest ledger entry the writer knew: a ledger that ends before it was cut."""
     previous: bytes
-    digest: bytes
-    """SHA-256(blind || record): lets leaf hashes be computed without any decryption key."""
+    """Leaf hash of the record before the first."""
+    digests: tuple[bytes, ...]
+    """SHA-256(blind || record) of each: lets leaf hashes be computed without any decryption key."""
     sealed: bytes
     mac: bytes
     attested: bytes
-    """What the MAC covers: prefix and sealed body."""
+    """What the MAC covers and the sealed body is bound to: prefix and digests."""
+
+    @property
+    def records(self) -> int:
+        """How many records it holds."""
+        return len(self.digests)
 
 
 class Damage(NamedTuple):
@@ -151,24 +170,18 @@ def parse_name(name: str, store_id: bytes) -> JournalId | None:
     return JournalId(store_id, bytes.fromhex(match[1]), int(match[2])) if match else None
 
 
-def leaf_header(journal: JournalId, index: int, ledger_sequence: int, previous: bytes) -> bytes:
+def place_of(journal: JournalId) -> bytes:
     """
-    Write what a leaf attests beside the record: where it stands.
+    Write what every leaf and sealed body of a journal is bound to.
 
-    The same bytes are the associated data of the sealed body, so a frame that
-    is moved, or copied from another journal or store, does not open.
+    So a frame that is copied from another journal or store does not open.
     """
-    return struct.pack(
-        ">4sH16s8sIQQ32s",
-        b"AGDL",
-        FORMAT_VERSION,
-        journal.store_id,
-        journal.writer,
-        journal.n,
-        index,
-        ledger_sequence,
-        previous,
-    )
+    return struct.pack(">4sH16s8sI", b"AGDL", FORMAT_VERSION, journal.store_id, journal.writer, journal.n)
+
+
+def leaf_header(place: bytes, index: int, ledger_sequence: int, previous: bytes) -> bytes:
+    """Write what a leaf attests beside the record: where it stands, and after what."""
+    return place + _STANDING.pack(index, ledger_sequence) + previous
 
 
 def body_digest(blind: bytes, record: bytes) -> bytes:
@@ -185,17 +198,99 @@ def leaf_hash(header: bytes, digest: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + header + digest).digest()
 
 
+def leaf_chain(
+    place: bytes, *, index: int, ledger_sequence: int, previous: bytes, digests: Iterable[bytes]
+) -> list[bytes]:
+    """
+    Hash the leaves of records that stand one after the other, each naming the one before it.
+
+    Args:
+        place:
+            Of the journal, as `place_of` writes it.
+        index:
+            Of the first record.
+        ledger_sequence:
+            Of their frame.
+        previous:
+            The leaf before the first.
+        digests:
+            Of the records.
+
+    Returns:
+        One leaf hash for each digest.
+    """
+    start, sha256, pack = b"\x00" + place, hashlib.sha256, _STANDING.pack
+    leaves = []
+    for digest in digests:
+        previous = sha256(start + pack(index, ledger_sequence) + previous + digest).digest()
+        leaves.append(previous)
+        index += 1
+    return leaves
+
+
+def pack_body(records: Sequence[bytes], blinds: bytes) -> tuple[bytes, list[bytes]]:
+    """
+    Write the body of a frame before it is sealed: of each record its length, blind and bytes.
+
+    Args:
+        records:
+            One or more.
+        blinds:
+            `BLIND_BYTES` random bytes for each.
+
+    Returns:
+        The body, and the digest of each record.
+    """
+    parts, digests = [], []
+    pack, sha256, offset = _LENGTH.pack, hashlib.sha256, 0
+    for record in records:
+        end = offset + BLIND_BYTES
+        blinded = blinds[offset:end] + record
+        parts.append(pack(len(record)))
+        parts.append(blinded)
+        digests.append(sha256(blinded).digest())
+        offset = end
+    return b"".join(parts), digests
+
+
+def parse_body(body: bytes, digests: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
+    """
+    Read the body of a frame.
+
+    Args:
+        body:
+            Opened and authentic.
+        digests:
+            As the frame states them.
+
+    Returns:
+        Blind and record of each; None where the body is not what the digests say.
+    """
+    records, offset = [], 0
+    for digest in digests:
+        start = offset + _LENGTH.size
+        if start + BLIND_BYTES > len(body):
+            return None
+        end = start + BLIND_BYTES + _LENGTH.unpack_from(body, offset)[0]
+        blinded = body[start:end]
+        if end > len(body) or hashlib.sha256(blinded).digest() != digest:
+            return None
+        records.append((blinded[:BLIND_BYTES], blinded[BLIND_BYTES:]))
+        offset = end
+    return records if offset == len(body) else None
+
+
 def pack_prefix(
-    *, sealed_bytes: int, index: int, ledger_sequence: int, previous: bytes, digest: bytes
+    *, sealed_bytes: int, index: int, count: int, position: int, ledger_sequence: int, previous: bytes
 ) -> bytes:
-    """Write the part of a frame that stands before the sealed body."""
-    body = PREFIX.pack(FRAME_MAGIC, sealed_bytes, index, ledger_sequence, previous, digest, 0)[:-4]
+    """Write the part of a frame that stands before the digests."""
+    body = PREFIX.pack(FRAME_MAGIC, sealed_bytes, index, count, position, ledger_sequence, previous, 0)[:-4]
     return body + struct.pack(">I", zlib.crc32(body))
 
 
-def pack_trailer(sealed: bytes, mac: bytes) -> bytes:
+def pack_trailer(digests: bytes, sealed: bytes, mac: bytes) -> bytes:
     """Write the part of a frame that stands after the sealed body."""
-    return TRAILER.pack(mac, zlib.crc32(mac, zlib.crc32(sealed)))
+    return TRAILER.pack(mac, zlib.crc32(mac, zlib.crc32(sealed, zlib.crc32(digests))))
 
 
 def scan(data: bytes, start: int = HEADER.size) -> Iterator[Frame | Damage]:
@@ -239,19 +334,26 @@ def _frame_at(data: bytes, offset: int) -> tuple[Frame | None, int | None]:
     prefix = data[offset : offset + PREFIX.size]
     if len(prefix) < PREFIX.size:
         return None, None
-    magic, length, index, ledger_sequence, previous, digest, crc = PREFIX.unpack(prefix)
-    if magic != FRAME_MAGIC or crc != zlib.crc32(prefix[:-4]) or length > SEALED_BYTES_MAX:
+    magic, length, index, count, position, ledger_sequence, previous, crc = PREFIX.unpack(prefix)
+    if (
+        magic != FRAME_MAGIC
+        or crc != zlib.crc32(prefix[:-4])
+        or length > SEALED_BYTES_MAX
+        or not 0 < count <= CLAIMED_RECORDS_MAX
+    ):
         return None, None
-    body_end = offset + PREFIX.size + length
+    digests_start = offset + PREFIX.size
+    body_start = digests_start + count * DIGEST_BYTES
+    body_end = body_start + length
     end = body_end + TRAILER.size
     if end > len(data):
         return None, end
-    sealed = data[offset + PREFIX.size : body_end]
     mac, crc = TRAILER.unpack_from(data, body_end)
-    if crc != zlib.crc32(mac, zlib.crc32(sealed)):
+    if crc != zlib.crc32(data[digests_start : body_end + len(mac)]):
         return None, end
-    frame = Frame(offset, end, index, ledger_sequence, previous, digest, sealed, mac, data[offset:body_end])
-    return frame, end
+    digests = tuple(data[at : at + DIGEST_BYTES] for at in range(digests_start, body_start, DIGEST_BYTES))
+    sealed, attested = data[body_start:body_end], data[offset:body_start]
+    return Frame(offset, end, index, position, ledger_sequence, previous, digests, sealed, mac, attested), end
 
 
 def _next_prefix(data: bytes, offset: int) -> int | None:

@@ -4,13 +4,13 @@ The decision log of one process: a queue, group commit, one thread, and files.
 `append` of an `async` record costs an enqueue; the thread encodes, seals and
 writes it within the window. A `required` record is on disk before `append`
 returns: whoever comes first commits for all that wait, so many threads share
-one sync. No lock that `append` takes is ever held over I/O.
+one sync. No lock that `append` takes is ever held over I/O, unless the queue is
+full and the caller is a thread that can wait: it then writes a batch itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 import time
@@ -23,7 +23,8 @@ from typing import Self
 from agentguard.audit.committer import FOLDER, Committer
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ticket import Event, JournalLimits, Ticket, encode, not_durable
+from agentguard.audit.ticket import Event, JournalLimits, Ticket, not_durable, weight_of
+from agentguard.audit.waiting import WaitingRecords, encode_all
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
 from agentguard.seal import Keystore, ensure_private_folder
@@ -45,32 +46,16 @@ class DecisionJournal:
 
     def __init__(
         self,
-        folder: Path,
-        *,
-        keystore: Keystore,
+        committer: Committer,
         clock: Clock,
         on_internal_error: InternalErrorHook,
-        details: Mapping[str, object] | None = None,
-        limits: JournalLimits | None = None,
-        random_bytes: RandomBytes = os.urandom,
-        disk: Disk | None = None,
+        limits: JournalLimits,
     ) -> None:
-        """Use `open`, which also makes the folders."""
-        limits = limits or JournalLimits()
+        """Use `open`."""
         self._clock = clock
         self._on_internal_error = on_internal_error
         self._limits = limits
-        self._queue_records_max = limits.queue_records_max
-        self._committer = Committer(
-            folder,
-            AuditKeys(keystore),
-            clock,
-            on_internal_error,
-            details=details or {},
-            journal_bytes_max=limits.journal_bytes_max,
-            random_bytes=random_bytes,
-            disk=disk or Disk(),
-        )
+        self._committer = committer
         self._begin()
         _journals.add(self)
 
@@ -115,21 +100,24 @@ class DecisionJournal:
             StoreError: A folder cannot be made, or others may write to it.
         """
         ensure_private_folder(folder / FOLDER)
-        return cls(
+        limits = limits or JournalLimits()
+        committer = Committer(
             folder,
-            keystore=keystore,
-            clock=clock,
-            on_internal_error=on_internal_error,
-            details=details,
-            limits=limits,
+            AuditKeys(keystore),
+            clock,
+            on_internal_error,
+            details=details or {},
+            journal_bytes_max=limits.journal_bytes_max,
             random_bytes=random_bytes,
-            disk=disk,
+            disk=disk or Disk(),
         )
+        return cls(committer, clock, on_internal_error, limits)
 
     def _begin(self) -> None:
         """Begin with nothing queued: at the start, and in a forked child."""
         self._pid = os.getpid()
-        self._queue: deque[DecisionRecord | Event | Ticket] = deque()
+        self._records = WaitingRecords(self._limits.queue_bytes_max)
+        self._queue = self._records.items
         self._waiting: deque[Ticket] = deque()
         self._mutex = threading.Lock()
         self._has_leader = False
@@ -176,11 +164,17 @@ class DecisionJournal:
         """
         if _getpid() != self._pid:
             self._begin_in_child()
-        mode = record.decision.record
+        decision = record.decision
+        mode = decision.record
         if mode is _ASYNC:
-            # The hot path: as `_enqueue`, written out.
-            queue = self._queue
-            if len(queue) < self._queue_records_max and not self._is_closed:
+            # The hot path: as `_enqueue`, written out for a record that holds little.
+            records, queue = self._records, self._queue
+            if (
+                decision.values is None
+                and len(queue) < records.records_max
+                and not records.heavy_bytes
+                and not self._is_closed
+            ):
                 queue.append(record)
                 if not self._is_awake:
                     self._call_thread()
@@ -209,7 +203,8 @@ class DecisionJournal:
         if os.getpid() != self._pid:
             self._begin_in_child()
         mode = record.decision.record
-        if mode is RecordMode.ASYNC:
+        if mode is _ASYNC:
+            await self._wait_for_room(record)
             self._enqueue(record)
             return
         ticket = Ticket(record)
@@ -314,16 +309,39 @@ class DecisionJournal:
 
     def _enqueue(self, item: DecisionRecord | Event) -> None:
         """Queue what nobody waits for."""
-        queue = self._queue
-        if len(queue) >= self._queue_records_max:
+        weight = weight_of(item)
+        if not self._records.has_room(weight) and not self._make_room(weight):
             self._committer.count_lost("queue full", 1)
             return
         if self._is_closed:
             self._committer.count_lost("after close", 1)
             return
-        queue.append(item)
+        self._records.put(item, weight)
         if not self._is_awake:
             self._call_thread()
+
+    async def _wait_for_room(self, record: DecisionRecord) -> None:
+        """Let the event loop go on while the thread makes room."""
+        weight, deadline = weight_of(record), time.monotonic() + self._limits.backpressure_s_max
+        while not self._records.has_room(weight) and time.monotonic() < deadline:
+            self._call_thread(hurry=True)
+            await asyncio.sleep(0.001)
+
+    def _make_room(self, weight: int) -> bool:
+        """Write a batch on behalf of the thread, unless an event loop would wait for it."""
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - `get_running_loop` raises instead
+            self._call_thread(hurry=True)
+            return False
+        deadline = time.monotonic() + self._limits.backpressure_s_max
+        while not self._records.has_room(weight):
+            if not self._committer.lock.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+                return False
+            try:
+                if not self._records.has_room(weight) and not self._commit_queued(must_sync=False):
+                    return self._records.has_room(weight)
+            finally:
+                self._committer.lock.release()
+        return True
 
     def _append_durable(self, ticket: Ticket, timeout_s: float | None = None) -> None:
         """Queue, and lead the commit or wait for the one who does."""
@@ -389,18 +407,12 @@ class DecisionJournal:
 
     def _commit_queued(self, *, must_sync: bool) -> bool:
         """Write a batch of the queue; True where a batch was written. The commit lock is held."""
-        items: list[DecisionRecord | Event | Ticket] = []
-        tickets: list[Ticket] = []
-        with contextlib.suppress(IndexError):
-            while len(items) < self._limits.batch_records_max:
-                item = self._queue.popleft()
-                items.append(item)
-                if type(item) is Ticket:
-                    tickets.append(item)
+        items = self._records.take(self._limits.batch_records_max)
+        tickets = [item for item in items if type(item) is Ticket]
         failure: AuditError | None = AuditError("decision log: interrupted while a record was written")
         alone = len(items) - len(tickets)
         try:
-            records = self._encode(items)
+            records = encode_all(items, self._cannot_be_encoded)
             if records or tickets or self._committer.has_lost:
                 self._committer.write(records, must_sync=bool(tickets) or must_sync)
             failure = None
@@ -416,22 +428,9 @@ class DecisionJournal:
                 ticket.finish(failure)
         return failure is None and bool(items)
 
-    def _encode(self, items: list[DecisionRecord | Event | Ticket]) -> list[bytes]:
-        """Make the bytes of each record; one that cannot be written fails alone."""
-        records = []
-        for item in items:
-            payload = item.payload if isinstance(item, Ticket) else item
-            if payload is None:
-                continue
-            try:
-                records.append(encode(payload))
-            except AuditError as error:
-                if type(item) is Ticket:
-                    item.finish(error)
-                else:
-                    self._committer.count_lost("cannot be encoded", 1)
-                    self._on_internal_error("audit.encode", error)
-        return records
+    def _cannot_be_encoded(self, error: AuditError) -> None:
+        self._committer.count_lost("cannot be encoded", 1)
+        self._on_internal_error("audit.encode", error)
 
     # -- the thread ----------------------------------------------------------------------------
 

@@ -32,12 +32,13 @@ class JournalBytes:
     def __init__(self, header: layout.Header, data: bytes, key: SealKey, *, is_live: bool) -> None:
         self.header = header
         self.journal = header.journal
+        self.place = layout.place_of(header.journal)
         self.data = data
         self.is_live = is_live
         """Whether a process still writes it."""
         self._key = key
 
-    def open(self, frame: layout.Frame) -> bytes:
+    def open(self, frame: layout.Frame) -> list[tuple[bytes, bytes]]:
         """
         Check and open a frame.
 
@@ -46,22 +47,25 @@ class JournalBytes:
                 One of this file.
 
         Returns:
-            The record's bytes.
+            Blind and bytes of each record.
 
         Raises:
             TamperedError: It is altered, or was sealed for another place.
         """
-        header = layout.leaf_header(self.journal, frame.number, frame.ledger_sequence, frame.previous)
-        opened = self._key.open(frame.sealed, header + frame.digest)
-        blind, record = opened[: layout.BLIND_BYTES], opened[layout.BLIND_BYTES :]
-        if layout.body_digest(blind, record) != frame.digest:
+        records = layout.parse_body(self._key.open(frame.sealed, self.place + frame.attested), frame.digests)
+        if records is None:
             raise TamperedError("decision log: a record is not what its digest says")
-        return record
+        return records
 
-    def leaf(self, frame: layout.Frame) -> bytes:
-        """Hash the leaf that a frame is."""
-        header = layout.leaf_header(self.journal, frame.number, frame.ledger_sequence, frame.previous)
-        return layout.leaf_hash(header, frame.digest)
+    def leaves(self, frame: layout.Frame) -> list[bytes]:
+        """Hash the leaves that the records of a frame are; no key is used."""
+        return layout.leaf_chain(
+            self.place,
+            index=frame.number,
+            ledger_sequence=frame.ledger_sequence,
+            previous=frame.previous,
+            digests=frame.digests,
+        )
 
 
 def journal_paths(folder: Path) -> list[Path]:
@@ -224,12 +228,18 @@ def _entries(
             tell(f"journal {name}: record {part.number} stands where it does not belong")
             continue
         try:
-            entry = decode(journal.open(part), journal=name, index=part.number)
-        except (AuditError, TamperedError):
+            records = journal.open(part)
+        except TamperedError:
             tell(f"journal {name}: record {part.number} cannot be read")
             continue
-        expected = part.number + 1
-        yield entry
+        for index, (_, record) in enumerate(records, start=part.number):
+            if limit is not None and index >= limit:
+                break
+            try:
+                yield decode(record, journal=name, index=index)
+            except AuditError:
+                tell(f"journal {name}: record {index} cannot be read")
+        expected = part.number + part.records
 
 
 def _limits(paths: list[Path], keys: AuditKeys) -> dict[str, int]:
@@ -260,7 +270,7 @@ def _begun(path: Path) -> int:
         return 0
     finally:
         os.close(fd)
-    return int(layout.PREFIX.unpack(prefix)[3]) if len(prefix) == layout.PREFIX.size else 0
+    return int(layout.PREFIX.unpack(prefix)[5]) if len(prefix) == layout.PREFIX.size else 0
 
 
 def _ignore(_: str) -> None:

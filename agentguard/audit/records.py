@@ -58,6 +58,38 @@ _PLAIN_FIELDS = (
 )
 
 
+_FRAGMENTS_MAX = 1024
+"""Decisions whose written form is kept; most calls share one of few."""
+
+
+class _Row(msgspec.Struct, omit_defaults=True, gc=False):
+    """The fields of a decision record in the order in which they are written."""
+
+    v: int
+    kind: str
+    facts: str
+    decision_id: str = ""
+    time_unix_ns: int = 0
+    point: str = ""
+    bundle: str = ""
+    call_id: str = ""
+    trace_id: str = ""
+    run_id: str = ""
+    agent: str = ""
+    tool: str = ""
+    model: str = ""
+    principal: str = ""
+    evaluation_ns: int = 0
+    approval_id: str = ""
+    outcome: str = ""
+    enforcement: str = ""
+    decision: msgspec.Raw = msgspec.Raw(b"")
+
+
+_fragments: dict[int, tuple[Decision, msgspec.Raw]] = {}
+"""Written decisions by identity. The decision is held too, so its identity stays its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredDecision:
     """A decision as it was read back, and where it stands."""
@@ -94,13 +126,68 @@ def encode_decision(record: DecisionRecord) -> bytes:
     Returns:
         JSON, UTF-8, fields with their default left out.
     """
-    fields: dict[str, object] = {"v": RECORD_VERSION, "kind": DECISION, "facts": FACT_SCHEMA_VERSION}
-    for name in _PLAIN_FIELDS:
-        value = getattr(record, name)
-        if value != "" and value != 0:
-            fields[name] = value if type(value) is int else _text(value)
-    fields["decision"] = _decision_fields(record.decision)
-    return _bytes(fields)
+    (
+        decision_id,
+        time_unix_ns,
+        point,
+        decision,
+        bundle,
+        call_id,
+        trace_id,
+        run_id,
+        agent,
+        tool,
+        model,
+        principal,
+        evaluation_ns,
+        approval_id,
+        outcome,
+        enforcement,
+    ) = record
+    joined = f"{run_id}{agent}{tool}{model}{principal}{trace_id}{approval_id}{outcome}{enforcement}{bundle}"
+    if not joined.isascii() or len(joined) > _TEXT_CHARACTERS_MAX:
+        run_id, agent, tool, model, principal = map(_text, (run_id, agent, tool, model, principal))
+        trace_id, approval_id, outcome, enforcement, bundle = map(
+            _text, (trace_id, approval_id, outcome, enforcement, bundle)
+        )
+    return _bytes(
+        _Row(
+            RECORD_VERSION,
+            DECISION,
+            FACT_SCHEMA_VERSION,
+            decision_id,
+            time_unix_ns,
+            point,
+            bundle,
+            call_id,
+            trace_id,
+            run_id,
+            agent,
+            tool,
+            model,
+            principal,
+            evaluation_ns,
+            approval_id,
+            outcome,
+            enforcement,
+            _fragment(decision),
+        )
+    )
+
+
+def _fragment(decision: Decision) -> msgspec.Raw:
+    """Write a decision, or give what was written of it before."""
+    if decision.values is not None:
+        # Such a one is of a single call.
+        return msgspec.Raw(_bytes(_decision_fields(decision)))
+    known = _fragments.get(id(decision))
+    if known is not None and known[0] is decision:
+        return known[1]
+    fragment = msgspec.Raw(_bytes(_decision_fields(decision)))
+    if len(_fragments) >= _FRAGMENTS_MAX:
+        _fragments.clear()
+    _fragments[id(decision)] = (decision, fragment)
+    return fragment
 
 
 def encode_event(kind: str, time_unix_ns: int, details: Mapping[str, object]) -> bytes:
@@ -207,7 +294,7 @@ def _text(value: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
 
 
-def _bytes(fields: Mapping[str, object]) -> bytes:
+def _bytes(fields: Mapping[str, object] | _Row) -> bytes:
     try:
         return _encode(fields)
     except (TypeError, ValueError, msgspec.MsgspecError) as error:

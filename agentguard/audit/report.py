@@ -1,4 +1,4 @@
-"""What a verification found, as values: five verdicts, told apart."""
+"""What a verification found, as values: six verdicts, told apart."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class Question(StrEnum):
     """What stands after the last checkpoint, where a cut would not show?"""
     GAPS = "gaps"
     """Which calls were admitted and have no outcome, and what was counted as lost?"""
+    ERASURES = "erasures"
+    """Whose content was erased, as the log itself records it?"""
 
 
 class Answer(StrEnum):
@@ -60,7 +62,7 @@ class VerdictLine:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """All five answers, and what they were taken from."""
+    """All answers, and what they were taken from."""
 
     verdicts: tuple[VerdictLine, ...]
     journals: int
@@ -68,6 +70,10 @@ class VerifyReport:
     """Records that were read and are whole."""
     checkpoints: int
     decisions: int
+    tail_records: int
+    """Records after the last checkpoints: cutting them would not show."""
+    tail_s: float
+    """How long after the last checkpoint of its journal the newest of them was made, in seconds."""
     verifier_key: str
     """The public key that the checkpoints are signed with, for the auditor's own notes."""
 

@@ -22,14 +22,20 @@ class JournalLimits(NamedTuple):
     """At most so long a written record stays unsynced and without checkpoint."""
     checkpoint_records_max: int = 1000
     """After so many records a checkpoint comes at once."""
-    queue_records_max: int = 8192
-    """`async` records that may wait; more are dropped and counted."""
+    queue_bytes_max: int = 16 << 20
+    """Memory of `async` records that may wait; what comes when it is used up waits, or is dropped and counted."""
+    backpressure_s_max: float = 1.0
+    """How long a thread waits for room, writing itself if need be; an event loop never waits."""
     batch_records_max: int = 4096
     """Records written at one time."""
     journal_bytes_max: int = 16 << 20
     """A file that has grown to it is closed, and the next one begins."""
     commit_wait_s_max: float = 30.0
     """A `required` record that is not on disk after it fails."""
+
+
+RECORD_BYTES = 512
+"""About how much memory a queued record without values of its own holds."""
 
 
 class Event(NamedTuple):
@@ -101,6 +107,31 @@ def encode(payload: DecisionRecord | Event) -> bytes:
     if isinstance(payload, DecisionRecord):
         return encode_decision(payload)
     return encode_event(payload.kind, payload.time_unix_ns, payload.details)
+
+
+def weight_of(payload: DecisionRecord | Event) -> int:
+    """
+    Estimate how much memory a record holds beyond `RECORD_BYTES`.
+
+    Only what belongs to the record alone counts: decisions without values are shared.
+    """
+    if isinstance(payload, Event):
+        return _weight(payload.details, 0)
+    decision = payload.decision
+    if decision.values is None:
+        return 0
+    return len(decision.reason) + len(decision.agent_message) + _weight(decision.values, 0)
+
+
+def _weight(value: object, depth: int) -> int:
+    if isinstance(value, str | bytes):
+        return 64 + len(value)
+    if depth < 4:
+        if isinstance(value, Mapping):
+            return 64 + sum(64 + len(str(key)) + _weight(item, depth + 1) for key, item in value.items())
+        if isinstance(value, list | tuple | set | frozenset):
+            return 64 + sum(_weight(item, depth + 1) for item in value)
+    return 64
 
 
 def not_durable(error: BaseException) -> AuditError:

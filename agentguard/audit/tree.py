@@ -34,36 +34,48 @@ class Frontier:
         (True, 1)
     """
 
-    __slots__ = ("_roots", "size")
+    __slots__ = ("_levels", "size")
 
     def __init__(self) -> None:
-        self._roots: list[tuple[int, bytes]] = []
-        """(leaves under it, hash), largest first."""
+        self._levels: list[bytes | None] = []
+        """Root of the full subtree of 2^i leaves at place i, where the size has that bit."""
         self.size = 0
         """Leaves so far."""
 
     def append(self, leaf: bytes) -> None:
         """Add one leaf hash."""
-        self.size += 1
-        leaves = 1
-        while self._roots and self._roots[-1][0] == leaves:
-            leaf = node_hash(self._roots.pop()[1], leaf)
-            leaves *= 2
-        self._roots.append((leaves, leaf))
+        self.extend((leaf,))
+
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Add leaf hashes in order; level by level, which is cheaper than one by one."""
+        levels, sha256, level = self._levels, hashlib.sha256, 0
+        self.size += len(leaves)
+        nodes = list(leaves)
+        while nodes:
+            if level == len(levels):
+                levels.append(None)
+            left = levels[level]
+            if left is not None:
+                nodes.insert(0, left)
+            levels[level] = nodes.pop() if len(nodes) & 1 else None
+            nodes = [
+                sha256(b"\x01" + one + other).digest()
+                for one, other in zip(nodes[::2], nodes[1::2], strict=True)
+            ]
+            level += 1
 
     def root(self) -> bytes:
         """Root of the tree as it is now."""
-        if not self._roots:
-            return EMPTY_ROOT
-        *rest, (_, root) = self._roots
-        for _, left in reversed(rest):
-            root = node_hash(left, root)
-        return root
+        root: bytes | None = None
+        for node in self._levels:
+            if node is not None:
+                root = node if root is None else node_hash(node, root)
+        return EMPTY_ROOT if root is None else root
 
     def copy(self) -> Frontier:
         """Return an independent tree of the same leaves."""
         twin = Frontier()
-        twin._roots = list(self._roots)
+        twin._levels = list(self._levels)
         twin.size = self.size
         return twin
 
@@ -80,8 +92,7 @@ def root_hash(leaves: Sequence[bytes]) -> bytes:
         32 bytes.
     """
     frontier = Frontier()
-    for leaf in leaves:
-        frontier.append(leaf)
+    frontier.extend(leaves)
     return frontier.root()
 
 

@@ -1,36 +1,31 @@
 """
 Verification of the decision log: is it what was written, all of it, in that order.
 
-Five questions with separate answers, because they have separate causes. What
+Six questions with separate answers, because they have separate causes. What
 the last checkpoint states is exact; what came after it could have been cut
 without trace, and is reported as unanchored.
 """
 
 from __future__ import annotations
 
-import hmac
 import stat
 from pathlib import Path
 
 from agentguard.audit import format as layout
 from agentguard.audit.checkpoint import verifier_key_text
-from agentguard.audit.keys import AuditKeys, MacChain
+from agentguard.audit.journal_check import JournalCheck
+from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger_reader import LedgerReading, Stated, read_ledger
 from agentguard.audit.reader import (
     JournalBytes,
     continued_journal,
     journal_paths,
     load_journal,
-    opening_mac_key,
 )
-from agentguard.audit.records import CLOSE, GAP, OPEN, StoredDecision, StoredEvent, decode
+from agentguard.audit.records import StoredEvent, decode
 from agentguard.audit.report import Finding, Findings, Question, VerifyReport
-from agentguard.audit.tree import Frontier
 from agentguard.errors import AuditError, SealError, TamperedError
 from agentguard.seal import Keystore
-
-_OPEN_CALLS_MAX = 100_000
-"""Admitted calls whose outcome is looked for at one time; more are counted as one finding."""
 
 
 def verify(folder: Path, keystore: Keystore) -> VerifyReport:
@@ -47,7 +42,7 @@ def verify(folder: Path, keystore: Keystore) -> VerifyReport:
             Its keys.
 
     Returns:
-        Five verdicts, each with its first findings. A good report does not mean
+        Six verdicts, each with its first findings. A good report does not mean
         that nothing was cut after the last checkpoint, nor that journals and ledger
         were not set back together to an earlier state: against that only a copy of
         a checkpoint on another machine helps.
@@ -73,6 +68,7 @@ class _Run:
         self.unstated: list[str] = []
         """Journals with records that the ledger, as it was first read, does not name."""
         self.tail_records = 0
+        self.tail_s = 0.0
         self.torn_bytes = 0
 
     def report(self) -> VerifyReport:
@@ -90,7 +86,9 @@ class _Run:
         for path, _ in loaded:
             journal = self._load(path, is_quiet=True)
             if journal is not None:
-                _JournalCheck(self, journal).check()
+                name = path.stem
+                stated = self.ledger.stated.get(name, Stated.nothing(name))
+                JournalCheck(self, journal, stated=stated, limit=self.limits.get(name)).check()
         self._check_missing(seen)
         self._check_ledger_end()
         self.journals = len(seen)
@@ -103,6 +101,7 @@ class _Run:
             self.findings.line(Question.COMPLETENESS, "everything that the checkpoints state is there"),
             self.findings.line(Question.UNANCHORED_TAIL, "nothing stands after the last checkpoint"),
             self.findings.line(Question.GAPS, "every admitted call has its outcome, nothing was dropped"),
+            self.findings.line(Question.ERASURES, "nothing was erased"),
         )
         return VerifyReport(
             verdicts=lines,
@@ -110,6 +109,8 @@ class _Run:
             records=self.records,
             checkpoints=self.ledger.count,
             decisions=self.decisions,
+            tail_records=self.tail_records,
+            tail_s=self.tail_s,
             verifier_key=verifier_key_text(self.keys.store_id, self.keys.verify_keys[0]),
         )
 
@@ -143,7 +144,7 @@ class _Run:
             if not isinstance(first, layout.Frame) or first.number != 0:
                 continue
             try:
-                opening = decode(journal.open(first), journal=path.stem, index=0)
+                opening = decode(journal.open(first)[0][1], journal=path.stem, index=0)
             except (AuditError, TamperedError):
                 continue
             if isinstance(opening, StoredEvent) and (continued := continued_journal(opening)):
@@ -198,292 +199,6 @@ class _Run:
                         f"a record names entry {self.newest_known}",
                     )
                 )
-
-
-class _JournalCheck:
-    """The check of one journal."""
-
-    def __init__(self, run: _Run, journal: JournalBytes) -> None:
-        self.run = run
-        self.journal = journal
-        self.name = journal.journal.name
-        self.stated = run.ledger.stated.get(self.name, Stated.nothing(self.name))
-        self.limit = run.limits.get(self.name)
-        self.frames_max = len(journal.data) // layout.PREFIX.size + 1
-        self.expected = 0
-        self.previous = layout.ZERO_LEAF
-        self.tree: Frontier | None = Frontier()
-        """None once a record is missing: later roots cannot be computed."""
-        self.macs: MacChain | None = None
-        self.after_damage = False
-        self.missing: set[int] = set()
-        self.last_decision = ""
-        self.is_closed = False
-        self.open_calls: dict[str, tuple[int, str]] = {}
-
-    def check(self) -> None:
-        """Walk the frames once."""
-        for part in layout.scan(self.journal.data):
-            if isinstance(part, layout.Damage):
-                self._damage(part)
-            elif self.limit is not None and part.number >= self.limit:
-                continue
-            else:
-                self._frame(part)
-        self._end()
-
-    def _damage(self, damage: layout.Damage) -> None:
-        length = damage.end - damage.offset
-        if self.expected >= self.stated.last.size and (damage.is_torn or self.limit is not None):
-            self.run.torn_bytes += length
-            self._add(
-                Question.UNANCHORED_TAIL,
-                "being-written" if self.journal.is_live else "torn",
-                self.expected,
-                f"journal {self.name} ends in {length} bytes of a record "
-                + ("that is being written" if self.journal.is_live else "that a crash cut off"),
-                is_bad=False,
-            )
-            return
-        self.after_damage = True
-        self._add(
-            Question.INTEGRITY,
-            "damaged",
-            self.expected,
-            f"journal {self.name}: record {self.expected} is damaged or altered{self._after()}",
-        )
-
-    def _frame(self, frame: layout.Frame) -> None:
-        if frame.number >= self.frames_max + self.expected:
-            self.after_damage = True
-            self._add(
-                Question.INTEGRITY,
-                "altered",
-                self.expected,
-                f"journal {self.name}: record {self.expected} claims to be record {frame.number}{self._after()}",
-            )
-            return
-        try:
-            data = self.journal.open(frame)
-            entry = decode(data, journal=self.name, index=frame.number)
-        except TamperedError:
-            self._foreign(frame)
-            return
-        except AuditError as error:
-            self._add(Question.INTEGRITY, "undecodable", frame.number, f"{error}")
-            self._follow(frame, "")
-            return
-        decision_id = entry.record.decision_id if isinstance(entry, StoredDecision) else ""
-        if not self._is_next(frame, decision_id):
-            return
-        self._check_mac(frame, entry, decision_id)
-        self._follow(frame, decision_id)
-        self._take(entry)
-
-    def _foreign(self, frame: layout.Frame) -> None:
-        """A frame with right checksums that does not open: written anew by someone without the key."""
-        index = self.expected
-        self._add(
-            Question.INTEGRITY,
-            "altered",
-            index,
-            f"journal {self.name}: record {index} is not what was sealed there: altered, "
-            f"or put in from elsewhere{self._after()}",
-        )
-        if frame.number == index:
-            self.missing.discard(index)
-            self.expected += 1
-        self.after_damage = True
-        self.tree = None
-
-    def _is_next(self, frame: layout.Frame, decision_id: str) -> bool:
-        """Whether an authentic frame may stand here; findings say why not."""
-        named = f" (decision {decision_id})" if decision_id else ""
-        if frame.number < self.expected:
-            if frame.number in self.missing:
-                self.missing.discard(frame.number)
-                kind, what = "moved", "stands after later records"
-            else:
-                kind, what = "repeated", "stands there twice"
-            self._add(
-                Question.APPEND_ONLY,
-                kind,
-                frame.number,
-                f"journal {self.name}: record {frame.number}{named} {what}",
-                decision_id=decision_id,
-            )
-            return False
-        if frame.number > self.expected:
-            if not self.after_damage:
-                count = frame.number - self.expected
-                gone = (
-                    f"record {self.expected} is"
-                    if count == 1
-                    else (f"records {self.expected} to {frame.number - 1} are")
-                )
-                self._add(
-                    Question.APPEND_ONLY,
-                    "removed",
-                    self.expected,
-                    f"journal {self.name}: {gone} not between record {self.expected - 1}"
-                    f"{self._last()} and record {frame.number}{named}",
-                )
-            self.missing.update(range(self.expected, frame.number))
-            self.tree = None
-        elif frame.previous != self.previous and not self.after_damage:
-            self._add(
-                Question.APPEND_ONLY,
-                "chain",
-                frame.number,
-                f"journal {self.name}: record {frame.number}{named} does not follow the one before it",
-                decision_id=decision_id,
-            )
-        return True
-
-    def _check_mac(self, frame: layout.Frame, entry: StoredDecision | StoredEvent, decision_id: str) -> None:
-        if frame.number == 0:
-            if not isinstance(entry, StoredEvent) or entry.kind != OPEN:
-                self._add(
-                    Question.INTEGRITY, "opening", 0, f"journal {self.name}: record 0 is no opening record"
-                )
-                return
-            try:
-                self.macs = MacChain(opening_mac_key(entry, self.run.keys, self.journal.header))
-            except TamperedError:
-                self._add(
-                    Question.INTEGRITY,
-                    "mac-key",
-                    0,
-                    f"journal {self.name}: the MAC key of the opening record does not open",
-                )
-                return
-        if self.macs is None:
-            return
-        self.macs.advance(frame.number - self.macs.index)
-        if not hmac.compare_digest(self.macs.mac(frame.attested), frame.mac):
-            named = f" (decision {decision_id})" if decision_id else ""
-            self._add(
-                Question.INTEGRITY,
-                "mac",
-                frame.number,
-                f"journal {self.name}: record {frame.number}{named} was not written by the process "
-                "that wrote the journal",
-                decision_id=decision_id,
-            )
-
-    def _follow(self, frame: layout.Frame, decision_id: str) -> None:
-        """Go on behind a frame."""
-        run = self.run
-        run.records += 1
-        run.newest_known = max(run.newest_known, frame.ledger_sequence)
-        self.previous = self.journal.leaf(frame)
-        self.expected = frame.number + 1
-        self.after_damage = False
-        self.last_decision = decision_id or self.last_decision
-        if self.tree is None:
-            return
-        self.tree.append(self.previous)
-        stated = self.stated.roots.get(self.tree.size)
-        if stated is not None and stated != self.tree.root():
-            self._add(
-                Question.APPEND_ONLY,
-                "root",
-                frame.number,
-                f"journal {self.name}: records 0 to {frame.number} are not those that the checkpoint states",
-                decision_id=decision_id,
-            )
-
-    def _take(self, entry: StoredDecision | StoredEvent) -> None:
-        """Look at what the record says."""
-        if self.is_closed:
-            self._add(
-                Question.APPEND_ONLY,
-                "after-close",
-                self.expected - 1,
-                f"journal {self.name}: record {self.expected - 1} stands after the closing record",
-            )
-        if isinstance(entry, StoredEvent):
-            if entry.kind == CLOSE:
-                self.is_closed = True
-            elif entry.kind == GAP:
-                count, reason = entry.details.get("count"), entry.details.get("reason")
-                self._add(
-                    Question.GAPS,
-                    "dropped",
-                    entry.index,
-                    f"journal {self.name}: {count} records were dropped ({reason}), and counted",
-                    is_bad=False,
-                )
-            return
-        self.run.decisions += 1
-        record = entry.record
-        if record.point == "outcome":
-            self.open_calls.pop(record.call_id, None)
-        elif (
-            record.point.endswith(".before")
-            and record.decision.is_allowed
-            and record.call_id
-            and len(self.open_calls) < _OPEN_CALLS_MAX
-        ):
-            self.open_calls[record.call_id] = (entry.index, record.decision_id)
-
-    def _end(self) -> None:
-        """Compare with what the ledger states, and look at what is left open."""
-        stated = self.stated.last.size
-        if not stated and self.expected > 1:
-            self.run.unstated.append(self.name)
-        if self.limit is not None:
-            stated = min(stated, self.limit)
-        if self.expected < stated and not self.after_damage:
-            self._add(
-                Question.COMPLETENESS,
-                "tail-cut",
-                self.expected,
-                f"journal {self.name} ends before record {self.expected}{self._after()}: "
-                f"{stated - self.expected} records are gone that checkpoint "
-                f"{self.stated.last.sequence} states",
-            )
-        elif self.expected > stated and self.limit is None:
-            count = self.expected - stated
-            self.run.tail_records += count
-            self._add(
-                Question.UNANCHORED_TAIL,
-                "unanchored",
-                stated,
-                f"journal {self.name}: {count} records stand after its last checkpoint"
-                + (", its writer goes on" if self.journal.is_live else ""),
-                is_bad=False,
-            )
-        if self.open_calls:
-            index, decision_id = next(iter(self.open_calls.values()))
-            state = "still run, or will" if self.journal.is_live else "were admitted and"
-            self._add(
-                Question.GAPS,
-                "running" if self.journal.is_live else "no-outcome",
-                index,
-                f"journal {self.name}: {len(self.open_calls)} calls {state} have no outcome, "
-                f"the first by decision {decision_id}",
-                decision_id=decision_id,
-                is_bad=False,
-            )
-
-    def _add(
-        self,
-        question: Question,
-        kind: str,
-        index: int,
-        sentence: str,
-        *,
-        decision_id: str = "",
-        is_bad: bool = True,
-    ) -> None:
-        self.run.findings.add(Finding(question, kind, self.name, index, sentence, decision_id, is_bad))
-
-    def _last(self) -> str:
-        return f" (decision {self.last_decision})" if self.last_decision else ""
-
-    def _after(self) -> str:
-        return f", after decision {self.last_decision}" if self.last_decision else ""
 
 
 def _is_unborn(path: Path, ledger: LedgerReading) -> bool:

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from agentguard.audit import format as layout
@@ -21,7 +21,7 @@ from agentguard.audit.keys import AuditKeys, MacChain
 from agentguard.audit.records import CLOSE, OPEN, encode_event
 from agentguard.audit.tree import Frontier
 from agentguard.errors import AuditError
-from agentguard.seal import PRIVATE_FILE_MODE, SALT_BYTES, sync_folder
+from agentguard.seal import NONCE_BYTES, PRIVATE_FILE_MODE, SALT_BYTES, TAG_BYTES, sync_folder
 
 SUFFIX = ".agd"
 
@@ -70,6 +70,7 @@ class JournalFile:
         """Records written since; should a sync fail, they are written anew elsewhere."""
         self._disk = disk
         self._random_bytes = random_bytes
+        self._place = layout.place_of(journal)
         self._previous = layout.ZERO_LEAF
         salt = random_bytes(SALT_BYTES)
         self._key = keys.journal_key(journal, salt, keys.generation)
@@ -119,30 +120,29 @@ class JournalFile:
         # Read once: a checkpoint may set it meanwhile, and a record must say one thing.
         ledger_sequence = self.ledger_sequence
         parts: list[bytes] = []
-        for record in records:
-            if len(record) > layout.RECORD_BYTES_MAX:
-                raise AuditError(
-                    f"decision log: a record of {len(record)} bytes, expected at most {layout.RECORD_BYTES_MAX}"
-                )
-            index, blind = tree.size, self._random_bytes(layout.BLIND_BYTES)
-            digest = layout.body_digest(blind, record)
-            header = layout.leaf_header(self.journal, index, ledger_sequence, previous)
-            sealed = self._key.seal(blind + record, header + digest)
-            attested = (
-                layout.pack_prefix(
-                    sealed_bytes=len(sealed),
-                    index=index,
-                    ledger_sequence=ledger_sequence,
-                    previous=previous,
-                    digest=digest,
-                )
-                + sealed
+        for group in _frames_of(records):
+            body, digests = layout.pack_body(group, self._random_bytes(layout.BLIND_BYTES * len(group)))
+            prefix = layout.pack_prefix(
+                sealed_bytes=len(body) + NONCE_BYTES + TAG_BYTES,
+                index=tree.size,
+                count=len(group),
+                position=macs.index,
+                ledger_sequence=ledger_sequence,
+                previous=previous,
             )
-            parts.append(attested)
-            parts.append(layout.pack_trailer(sealed, macs.mac(attested)))
+            joined = b"".join(digests)
+            sealed = self._key.seal(body, self._place + prefix + joined)
+            parts += (prefix, joined, sealed, layout.pack_trailer(joined, sealed, macs.mac(prefix + joined)))
             macs.advance()
-            previous = layout.leaf_hash(header, digest)
-            tree.append(previous)
+            leaves = layout.leaf_chain(
+                self._place,
+                index=tree.size,
+                ledger_sequence=ledger_sequence,
+                previous=previous,
+                digests=digests,
+            )
+            previous = leaves[-1]
+            tree.extend(leaves)
         data = b"".join(parts)
         self._write(data)
         self._macs.wipe()
@@ -205,3 +205,26 @@ class JournalFile:
                     error.errno or errno.EIO, "the decision log cannot be cut back"
                 ) from error
             raise
+
+
+def _frames_of(records: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """
+    Cut a batch into what goes into one frame each.
+
+    Raises:
+        AuditError: A record is too long.
+    """
+    start, size = 0, 0
+    for index, record in enumerate(records):
+        if len(record) > layout.RECORD_BYTES_MAX:
+            raise AuditError(
+                f"decision log: a record of {len(record)} bytes, expected at most {layout.RECORD_BYTES_MAX}"
+            )
+        if index > start and (
+            size + len(record) > layout.FRAME_BYTES_MAX or index - start == layout.FRAME_RECORDS_MAX
+        ):
+            yield records[start:index]
+            start, size = index, 0
+        size += len(record)
+    if start < len(records):
+        yield records[start:]

@@ -142,11 +142,11 @@ def test_damaged_record(log: Log) -> None:
     others_are_fine(report, Question.INTEGRITY)
 
 
-@pytest.mark.parametrize("offset", [0, 8, 16, 24, 60])
+@pytest.mark.parametrize("offset", [4, 15, 19, 23, 31, 40, 70])
 def test_altered_frame_header(log: Log, offset: int) -> None:
-    """Length, index, ledger sequence, previous leaf or digest altered, checksums mended: integrity, that record."""
+    """Length, index, count, number, ledger sequence, previous leaf or digest, checksums mended: that record."""
     first = journals(log[0])[0]
-    rewrite(first, lambda frames: frames.__setitem__(2, alter(frames[2], 4 + offset)))
+    rewrite(first, lambda frames: frames.__setitem__(2, alter(frames[2], offset)))
     report = verify(*log)
     assert not report.is_good
     assert bad(report, Question.INTEGRITY).index == 2
@@ -385,20 +385,19 @@ def test_a_thief_of_the_root_key_cannot_continue_an_old_journal_unseen(log: Log)
     journal = load_journal(first, keys)
     frames = [part for part in layout.scan(journal.data) if isinstance(part, layout.Frame)]
     target = frames[3]
-    record = journal.open(target).replace(b"refund", b"lookup")
-    blind = bytes(16)
-    digest = layout.body_digest(blind, record)
-    header = layout.leaf_header(journal.journal, 3, target.ledger_sequence, target.previous)
-    sealed = journal._key.seal(blind + record, header + digest)
+    record = journal.open(target)[0][1].replace(b"refund", b"lookup")
+    body, digests = layout.pack_body([record], bytes(16))
     prefix = layout.pack_prefix(
-        sealed_bytes=len(sealed),
+        sealed_bytes=len(body) + 28,
         index=3,
+        count=1,
+        position=target.position,
         ledger_sequence=target.ledger_sequence,
         previous=target.previous,
-        digest=digest,
     )
-    guessed = MacChain(bytes(32)).mac(prefix + sealed)
-    forged = prefix + sealed + layout.pack_trailer(sealed, guessed)
+    sealed = journal._key.seal(body, journal.place + prefix + digests[0])
+    guessed = MacChain(bytes(32)).mac(prefix + digests[0])
+    forged = prefix + digests[0] + sealed + layout.pack_trailer(digests[0], sealed, guessed)
     rewrite(first, lambda raw: raw.__setitem__(3, forged))
     report = verify(*log)
     assert bad(report, Question.INTEGRITY).kind == "mac"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import os
 import threading
@@ -21,6 +22,7 @@ from agentguard.audit import (
     read_entries,
     verify,
 )
+from agentguard.audit import format as layout
 from agentguard.audit.disk import Disk
 from agentguard.errors import AuditError
 from agentguard.seal import Keystore
@@ -245,19 +247,129 @@ def test_preferred_runs_on_and_counts(log: Log) -> None:
     assert ids(log) == [f"{0:016x}", f"{2:016x}"]
 
 
+def gaps(log: Log) -> dict[str, int]:
+    """What the log itself says was lost, by reason."""
+    found: dict[str, int] = {}
+    for entry in read_entries(*log):
+        if isinstance(entry, StoredEvent) and entry.kind == "journal.gap":
+            reason, count = str(entry.details["reason"]), int(str(entry.details["count"]))
+            found[reason] = found.get(reason, 0) + count
+    return found
+
+
 def test_losses_are_counted_and_written(log: Log) -> None:
-    """What the queue cannot hold is a gap record in the next frame."""
-    journal = open_journal(*log, limits=SLOW._replace(queue_records_max=5, window_s=60.0))
-    for number in range(12):
-        journal.append(decision(number, mode=RecordMode.ASYNC))
-    assert journal.dropped == {"queue full": 7}
+    """What the queue cannot hold, and an event loop cannot wait for, is a gap record in the next frame."""
+    journal = open_journal(*log, limits=SLOW._replace(queue_bytes_max=8 * 1024, window_s=60.0))
+
+    async def burst() -> None:
+        for number in range(40):
+            journal.append(decision(number, mode=RecordMode.ASYNC))
+
+    asyncio.run(burst())
     assert journal.close(5.0)
-    gaps = [e for e in read_entries(*log) if isinstance(e, StoredEvent) and e.kind == "journal.gap"]
-    assert [(gap.details["reason"], gap.details["count"]) for gap in gaps] == [("queue full", 7)]
+    lost = journal.dropped["queue full"]
+    assert lost >= 20
+    assert len(ids(log)) == 40 - lost
+    assert gaps(log) == {"queue full": lost}
     report = verify(*log)
     assert report.is_good
     assert report.of(Question.GAPS).answer is Answer.NOTED
-    assert "7 records were dropped" in report.of(Question.GAPS).sentence
+    assert f"{lost} records were dropped" in report.of(Question.GAPS).sentence
+
+
+def test_memory_of_what_waits_is_bounded(log: Log) -> None:
+    """A record with long values counts with them: few of those fill the queue."""
+    journal = open_journal(*log, limits=SLOW._replace(queue_bytes_max=1 << 20, window_s=60.0))
+    record = decision(1, mode=RecordMode.ASYNC)
+    heavy = record._replace(
+        decision=dataclasses.replace(record.decision, values={"args.text": "x" * 100_000})
+    )
+
+    async def burst() -> None:
+        for _ in range(100):
+            journal.append(heavy)
+
+    asyncio.run(burst())
+    assert journal.dropped["queue full"] >= 80
+    assert journal.close(5.0)
+
+
+def test_threads_wait_instead_of_losing(log: Log) -> None:
+    """A thread that finds the queue full writes a batch itself: nothing is lost in a burst."""
+    journal = open_journal(*log, limits=SLOW._replace(queue_bytes_max=16 * 1024, window_s=60.0))
+
+    def work(thread: int) -> None:
+        for number in range(500):
+            journal.append(decision(1000 * thread + number, mode=RecordMode.ASYNC))
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert journal.close(5.0)
+    assert journal.dropped == {}
+    assert len(set(ids(log))) == 2000
+    assert verify(*log).is_good
+
+
+def test_coroutines_wait_instead_of_losing(log: Log) -> None:
+    """A coroutine that awaits its record waits for room, and the event loop goes on."""
+    journal = open_journal(*log, limits=SLOW._replace(queue_bytes_max=16 * 1024, window_s=60.0))
+
+    async def main() -> None:
+        await asyncio.gather(
+            *(journal.append_async(decision(number, mode=RecordMode.ASYNC)) for number in range(1000))
+        )
+
+    asyncio.run(main())
+    assert journal.close(5.0)
+    assert journal.dropped == {}
+    assert len(set(ids(log))) == 1000
+
+
+def test_a_disk_that_hangs_bounds_the_wait(log: Log) -> None:
+    """With the disk hanging a thread waits no longer than told; then the record is dropped and counted."""
+    journal = open_journal(
+        *log, limits=SLOW._replace(queue_bytes_max=1024, window_s=60.0, backpressure_s_max=0.05)
+    )
+    with journal._committer.lock:
+        started = time.monotonic()
+        for number in range(4):
+            journal.append(decision(number, mode=RecordMode.ASYNC))
+        assert time.monotonic() - started < 1.0
+    assert journal.dropped["queue full"] >= 2
+    assert journal.close(5.0)
+    assert gaps(log) == journal.dropped
+
+
+def test_a_burst_of_twenty_thousand(log: Log) -> None:
+    """Twenty thousand records of one moment fit the usual limits, from an event loop too."""
+    journal = open_journal(*log, limits=None)
+    shared = dataclasses.replace(decision(0, mode=RecordMode.ASYNC).decision, values=None)
+
+    async def burst() -> None:
+        for number in range(20_000):
+            journal.append(decision(number)._replace(decision=shared))
+
+    asyncio.run(burst())
+    assert journal.close(20.0)
+    assert journal.dropped == {}
+    assert len(set(ids(log))) == 20_000
+
+
+def test_records_share_frames(log: Log) -> None:
+    """What is written at one moment stands in few frames, each record a leaf of its own."""
+    journal = open_journal(*log, limits=SLOW._replace(window_s=60.0))
+    for number in range(600):
+        journal.append(decision(number, mode=RecordMode.ASYNC))
+    assert journal.close(5.0)
+    data = next((log[0] / "dec").iterdir()).read_bytes()
+    counts = [part.records for part in layout.scan(data) if isinstance(part, layout.Frame)]
+    assert sum(counts) == 602
+    assert max(counts) == layout.FRAME_RECORDS_MAX
+    assert len(counts) <= 6
+    assert verify(*log).is_good
 
 
 def test_files_rotate(log: Log) -> None:

@@ -67,16 +67,21 @@ def test_verify(path: Path, tmp_path: Path) -> None:
 
 def test_roots_agree(tmp_path: Path) -> None:
     """Both readers compute the same root, which is what checkpoints state."""
-    _, data = load(generate.FOLDER / "whole.txt")
+    _, data = load(generate.FOLDER / "batch.txt")
     records, root = reader.read(data, generate.ROOT, generate.STORE_ID)
-    assert [record["kind"] for record in records] == ["journal.open", "decision", "decision", "decision"]
+    assert [record["kind"] for record in records] == ["journal.open", *["decision"] * 10]
     from agentguard.audit import format as layout
     from agentguard.audit.tree import root_hash
 
     journal = layout.JournalId(generate.STORE_ID, generate.WRITER, 0)
-    leaves = [
-        layout.leaf_hash(layout.leaf_header(journal, f.number, f.ledger_sequence, f.previous), f.digest)
-        for f in layout.scan(data)
-        if isinstance(f, layout.Frame)
-    ]
+    leaves = []
+    for frame in layout.scan(data):
+        assert isinstance(frame, layout.Frame)
+        leaves += layout.leaf_chain(
+            layout.place_of(journal),
+            index=frame.number,
+            ledger_sequence=frame.ledger_sequence,
+            previous=frame.previous,
+            digests=frame.digests,
+        )
     assert root_hash(leaves) == root

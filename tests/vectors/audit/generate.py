@@ -64,8 +64,8 @@ def fixed_bytes() -> Any:
     return draw
 
 
-def journal(records: list[bytes]) -> bytes:
-    """Write a journal of an opening and these records."""
+def journal(*batches: list[bytes]) -> bytes:
+    """Write a journal of an opening and these records, one frame for each batch."""
     with tempfile.TemporaryDirectory() as folder:
         draw = fixed_bytes()
         import agentguard.seal._box as box
@@ -88,7 +88,8 @@ def journal(records: list[bytes]) -> bytes:
                 time_unix_ns=START_UNIX_NS,
                 ledger_sequence=1,
             )
-            file.append(records, sync=False)
+            for records in batches:
+                file.append(records, sync=False)
             file.abandon()
             return file.path.read_bytes()
         finally:
@@ -106,8 +107,9 @@ def mended(frame: bytes, position: int) -> bytes:
     """Flip a bit and make the checksums right again."""
     changed = bytearray(frame)
     changed[position] ^= 1
-    prefix = bytes(changed[:88])
-    body = bytes(changed[92:-4])
+    size = layout.PREFIX.size
+    prefix = bytes(changed[: size - 4])
+    body = bytes(changed[size:-4])
     return prefix + struct.pack(">I", zlib.crc32(prefix)) + body + struct.pack(">I", zlib.crc32(body))
 
 
@@ -118,10 +120,11 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
         encode_decision(decision(2, effect=Effect.ALLOW)),
         encode_decision(decision(2, effect=Effect.ALLOW, point="outcome", outcome="ok")),
     ]
-    whole = journal(records)
+    whole = journal(*([record] for record in records))
+    batch = journal(records[:1], records * 3)
     head, parts = whole[: layout.HEADER.size], frames(whole)
     newer = bytearray(head[:100])
-    newer[9] = 2
+    newer[9] = 3
     flipped = bytearray(whole)
     flipped[len(head) + len(parts[0]) + 120] ^= 4
 
@@ -130,13 +133,29 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
 
     return {
         "whole": ("success", "an opening, a denial, an admission, its outcome", ROOT, whole),
+        "batch": ("success", "two frames, the second of nine records", ROOT, batch),
+        "batch-altered": (
+            "tampered",
+            "the digest of the fifth record of a frame, checksums mended",
+            ROOT,
+            batch[: len(head)]
+            + frames(batch)[0]
+            + frames(batch)[1]
+            + mended(frames(batch)[2], layout.PREFIX.size + 4 * 32),
+        ),
+        "frame-number": (
+            "tampered",
+            "the number of a frame, checksums mended",
+            ROOT,
+            put(parts[0], mended(parts[1], 23), *parts[2:]),
+        ),
         "opening-only": ("success", "a journal without decisions", ROOT, put(parts[0])),
         "empty": ("success", "a header without frames", ROOT, head),
         "other-root": ("no key", "opened with another root key", bytes(32), whole),
         "cut-header": ("header failure", "ends within the header", ROOT, whole[:60]),
         "newer-version": (
             "header failure",
-            "version 2",
+            "version 3",
             ROOT,
             bytes(newer) + struct.pack(">I", zlib.crc32(newer)) + whole[104:],
         ),
@@ -157,7 +176,7 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
             "tampered",
             "another ledger sequence, checksums mended",
             ROOT,
-            put(parts[0], mended(parts[1], 23), *parts[2:]),
+            put(parts[0], mended(parts[1], 31), *parts[2:]),
         ),
         "altered-mac": (
             "tampered",

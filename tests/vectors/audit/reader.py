@@ -49,52 +49,71 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
     ):
         raise Failure("header failure")
     version, zero, _, its_store, writer, n, salt, commitment = struct.unpack(">HHI16s8sI24s32s", data[8:100])
-    if version != 1 or zero or its_store != store_id:
+    if version != 2 or zero or its_store != store_id:
         raise Failure("header failure")
     place = store_id + writer + struct.pack(">I", n)
     material = expand(root, b"agentguard/v1/dec", place + salt, 64)
     if not hmac.compare_digest(material[32:], commitment):
         raise Failure("no key")
     aead = AESGCM(material[:32])
+    bound = b"AGDL" + struct.pack(">H", 2) + place
     records: list[dict[str, Any]] = []
     leaves: list[bytes] = []
     mac_key = b""
-    offset, previous = 104, bytes(32)
+    offset, previous, frames = 104, bytes(32), 0
     while offset < len(data):
-        head = data[offset : offset + 92]
-        if len(head) < 92:
+        head = data[offset : offset + 68]
+        if len(head) < 68:
             raise Failure("truncated")
-        if head[:4] != b"AGDF" or zlib.crc32(head[:88]) != int.from_bytes(head[88:], "big"):
+        if head[:4] != b"AGDF" or zlib.crc32(head[:64]) != int.from_bytes(head[64:], "big"):
             raise Failure("damaged")
-        length, index, sequence = struct.unpack(">IQQ", head[4:24])
-        named, digest = head[24:56], head[56:88]
-        end = offset + 92 + length + 36
+        length, index, count, position, sequence = struct.unpack(">IQIIQ", head[4:32])
+        named = head[32:64]
+        if not 1 <= count <= 4096 or length > 1_049_600:
+            raise Failure("damaged")
+        body_start = offset + 68 + 32 * count
+        body_end = body_start + length
+        end = body_end + 36
         if end > len(data):
             raise Failure("truncated")
-        sealed, mac = data[offset + 92 : end - 36], data[end - 36 : end - 4]
-        if zlib.crc32(sealed + mac) != int.from_bytes(data[end - 4 : end], "big"):
+        digests, sealed, mac = (
+            data[offset + 68 : body_start],
+            data[body_start:body_end],
+            data[body_end : end - 4],
+        )
+        if zlib.crc32(digests + sealed + mac) != int.from_bytes(data[end - 4 : end], "big"):
             raise Failure("damaged")
-        leaf_header = b"AGDL" + struct.pack(">H", 1) + place + struct.pack(">QQ", index, sequence) + named
         try:
-            body = aead.decrypt(sealed[:12], sealed[12:], leaf_header + digest)
+            body = aead.decrypt(sealed[:12], sealed[12:], bound + head + digests)
         except InvalidTag:
             raise Failure("tampered") from None
-        if hashlib.sha256(body).digest() != digest or index != len(leaves) or named != previous:
+        if index != len(leaves) or named != previous or position != frames:
             raise Failure("tampered")
-        try:
-            record = json.loads(body[16:])
-            if record["v"] != 1:
-                raise Failure("decode failure")
-        except (ValueError, KeyError, TypeError):
-            raise Failure("decode failure") from None
-        if index == 0:
-            mac_key = first_mac_key(record, root, place)
-        if not hmac.compare_digest(hmac.digest(mac_key, head + sealed, "sha256"), mac):
+        at = 0
+        for number in range(count):
+            size = int.from_bytes(body[at : at + 4], "big")
+            blinded, at = body[at + 4 : at + 20 + size], at + 20 + size
+            digest = digests[32 * number : 32 * number + 32]
+            if at > len(body) or hashlib.sha256(blinded).digest() != digest:
+                raise Failure("tampered")
+            try:
+                record = json.loads(blinded[16:])
+                if record["v"] != 1:
+                    raise Failure("decode failure")
+            except (ValueError, KeyError, TypeError):
+                raise Failure("decode failure") from None
+            leaf = bound + struct.pack(">QQ", len(leaves), sequence) + previous + digest
+            previous = hashlib.sha256(b"\x00" + leaf).digest()
+            leaves.append(previous)
+            records.append(record)
+        if at != len(body):
+            raise Failure("tampered")
+        if frames == 0:
+            mac_key = first_mac_key(records[0], root, place)
+        if not hmac.compare_digest(hmac.digest(mac_key, head + digests, "sha256"), mac):
             raise Failure("tampered")
         mac_key = hashlib.sha256(mac_key).digest()
-        previous = hashlib.sha256(b"\x00" + leaf_header + digest).digest()
-        leaves.append(previous)
-        records.append(record)
+        frames += 1
         offset = end
     return records, root_of(leaves)
 

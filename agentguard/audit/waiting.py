@@ -1,0 +1,96 @@
+"""
+The queue of a journal: bounded by the memory of what waits, emptied in batches.
+
+Appending is one deque append for a record that holds little; only records with
+values of their own are weighed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agentguard.audit.ticket import RECORD_BYTES, Event, Ticket, encode
+from agentguard.errors import AuditError
+from agentguard.values import DecisionRecord
+
+
+class Weighed(NamedTuple):
+    """Something queued that holds more memory than most, and how much."""
+
+    payload: DecisionRecord | Event
+    bytes: int
+
+
+Item = DecisionRecord | Event | Ticket | Weighed
+
+
+class WaitingRecords:
+    """What waits to be written. Any thread puts in; one at a time takes out."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.items: deque[Item] = deque()
+        self.records_max = max(bytes_max // RECORD_BYTES, 1)
+        """How many may wait that hold little."""
+        self.heavy_bytes = 0
+        """Memory of those that wait beyond `RECORD_BYTES` each."""
+        self._heavy_lock = threading.Lock()
+
+    def has_room(self, weight: int) -> bool:
+        """Whether a record of that weight may still wait."""
+        return len(self.items) + (self.heavy_bytes + weight) // RECORD_BYTES < self.records_max
+
+    def put(self, item: DecisionRecord | Event, weight: int) -> None:
+        """Put a record in, whether there is room or not."""
+        if weight:
+            with self._heavy_lock:
+                self.heavy_bytes += weight
+            self.items.append(Weighed(item, weight))
+        else:
+            self.items.append(item)
+
+    def take(self, records_max: int) -> list[Item]:
+        """Take out the oldest, at most so many."""
+        items: list[Item] = []
+        popleft, weight = self.items.popleft, 0
+        with contextlib.suppress(IndexError):
+            while len(items) < records_max:
+                item = popleft()
+                items.append(item)
+                if type(item) is Weighed:
+                    weight += item.bytes
+        if weight:
+            with self._heavy_lock:
+                self.heavy_bytes -= weight
+        return items
+
+
+def encode_all(items: list[Item], on_failure: Callable[[AuditError], None]) -> list[bytes]:
+    """
+    Make the bytes of each record; one that cannot be written fails alone.
+
+    Args:
+        items:
+            What was taken out. Tickets that cannot be written are finished here.
+        on_failure:
+            Told of a record that nobody waits for, and that cannot be written.
+
+    Returns:
+        Records in the order of the items.
+    """
+    records = []
+    for item in items:
+        payload = item.payload if isinstance(item, Ticket | Weighed) else item
+        if payload is None:
+            continue
+        try:
+            records.append(encode(payload))
+        except AuditError as error:
+            if isinstance(item, Ticket):
+                item.finish(error)
+            else:
+                on_failure(error)
+    return records
