@@ -46,12 +46,23 @@ def own_provider(resource: Mapping[str, str]) -> Any:
     class RecordAll(Sampler):
         """Records everything; samples roots, and what the parent says."""
 
-        def should_sample(self, parent_context: Any, *_: Any, **__: Any) -> SamplingResult:
+        def should_sample(
+            self,
+            parent_context: Any,
+            trace_id: int,  # noqa: ARG002 - the signature is the SDK's
+            name: str,  # noqa: ARG002 - the same
+            kind: Any = None,  # noqa: ARG002 - the same
+            attributes: Any = None,
+            links: Any = None,  # noqa: ARG002 - the same
+            trace_state: Any = None,  # noqa: ARG002 - the same
+        ) -> SamplingResult:
             parent = trace.get_current_span(parent_context).get_span_context()
             is_sampled = not parent.is_valid or parent.trace_flags.sampled
             return SamplingResult(
                 Decision.RECORD_AND_SAMPLE if is_sampled else Decision.RECORD_ONLY,
-                trace_state=parent.trace_state,
+                # The span has the attributes that its sampler hands back, and no others.
+                attributes,
+                parent.trace_state,
             )
 
         def get_description(self) -> str:
