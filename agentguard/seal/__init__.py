@@ -5,6 +5,7 @@ Takes bytes and a key, gives sealed bytes and signatures. It never decides what
 is to be sealed, never prints a key, and draws randomness from the system only.
 """
 
+from agentguard.seal._auditor import AuditorKey, AuditorPublicKey, create_auditor_file
 from agentguard.seal._box import BOX_OVERHEAD_BYTES, open_box, seal_box
 from agentguard.seal._files import (
     PRIVATE_FILE_MODE,
@@ -20,15 +21,17 @@ from agentguard.seal._files import (
     write_new_file,
 )
 from agentguard.seal._keyring import keyring_backend
-from agentguard.seal._keystore import STORE_FILE, Keystore, Slot, create_keystore, open_keystore
+from agentguard.seal._keystore import STORE_FILE, Keystore, create_keystore, open_keystore
 from agentguard.seal._providers import (
     EnvironmentKey,
     FileKey,
     PassphraseCost,
     PassphraseKey,
+    WrappingKey,
     create_key_file,
-    provider_from,
 )
+from agentguard.seal._providers_device import KmsKey, Pkcs11Key
+from agentguard.seal._providers_system import DescriptorKey, KeyringKey, SystemdKey
 from agentguard.seal._root import (
     COMMITMENT_BYTES,
     KEY_BYTES,
@@ -39,6 +42,8 @@ from agentguard.seal._root import (
     SealKey,
 )
 from agentguard.seal._signing import SigningKey, VerifyKey
+from agentguard.seal._specs import create_key, provider_from
+from agentguard.seal._store_file import Slot
 
 __all__ = [
     "BOX_OVERHEAD_BYTES",
@@ -50,17 +55,27 @@ __all__ = [
     "SALT_BYTES",
     "STORE_FILE",
     "TAG_BYTES",
+    "AuditorKey",
+    "AuditorPublicKey",
+    "DescriptorKey",
     "EnvironmentKey",
     "FileKey",
+    "KeyringKey",
     "Keystore",
+    "KmsKey",
     "PassphraseCost",
     "PassphraseKey",
+    "Pkcs11Key",
     "RootKey",
     "SealKey",
     "SigningKey",
     "Slot",
+    "SystemdKey",
     "VerifyKey",
+    "WrappingKey",
     "check_private_folder",
+    "create_auditor_file",
+    "create_key",
     "create_key_file",
     "create_keystore",
     "ensure_private_folder",

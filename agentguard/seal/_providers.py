@@ -1,5 +1,5 @@
 """
-Where the key of a store comes from: a file, a passphrase, the environment.
+Where the key of a store comes from on every machine: a file, a passphrase, the environment.
 
 A provider gives 32 bytes and keeps as little as it can. What it was given
 stands in no message and no repr.
@@ -13,21 +13,21 @@ import logging
 import os
 import stat
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from agentguard.errors import ConfigurationError, KeyUnavailableError, SealError
+from agentguard.errors import KeyUnavailableError, SealError
 from agentguard.seal._files import open_regular, write_new_file
 from agentguard.seal._root import KEY_BYTES, RandomBytes
-from agentguard.values import KeyProvider
 
 _log = logging.getLogger("agentguard.seal")
 
 KEY_FILE_MODE = 0o400
-_KEY_FILE_BYTES_MAX = 4096
+KEY_FILE_BYTES_MAX = 4096
 _READABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -41,6 +41,47 @@ class PassphraseCost(NamedTuple):
 
 PASSPHRASE_COST_MAX = PassphraseCost(memory_kib=1024 * 1024, iterations=16, lanes=16)
 """More than this is taken for damage, not for caution: it would stop the program that opens the store."""
+
+
+class WrappingKey(ABC):
+    """
+    A provider that never gives its key away: it wraps and unwraps a random one.
+
+    What `wrap` gives stands in the STORE file beside the slot.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of the provider."""
+
+    def key(self, salt: bytes) -> bytes:
+        """
+        Refuse, since there is no key to give.
+
+        Raises:
+            KeyUnavailableError: Always.
+        """
+        del salt
+        raise KeyUnavailableError(f"{self.name}: got a request for the key, expected to wrap one")
+
+    @abstractmethod
+    def wrap(self, key: bytes, store_id: bytes) -> bytes:
+        """
+        Wrap *key*, bound to the store.
+
+        Raises:
+            KeyUnavailableError: The service cannot be asked, or refuses.
+        """
+
+    @abstractmethod
+    def unwrap(self, wrapped: bytes, store_id: bytes) -> bytes | None:
+        """
+        Undo `wrap`; `None` where another key wrapped it.
+
+        Raises:
+            KeyUnavailableError: The service cannot be asked, or refuses.
+        """
 
 
 class FileKey:
@@ -66,28 +107,7 @@ class FileKey:
         """
         del salt
         where = f"key file {self.path}"
-        try:
-            fd = open_regular(self.path, follow_links=True)
-        except FileNotFoundError as error:
-            raise KeyUnavailableError(f"{where}: got nothing, expected a key").hint(
-                "`agentguard init` makes one"
-            ) from error
-        except OSError as error:
-            raise KeyUnavailableError(f"{where}: cannot be read: {error.strerror or error}") from error
-        except SealError as error:
-            raise KeyUnavailableError(str(error)) from error
-        try:
-            status = os.fstat(fd)
-            text = os.read(fd, _KEY_FILE_BYTES_MAX)
-        finally:
-            os.close(fd)
-        mode = stat.S_IMODE(status.st_mode)
-        is_mounted_secret = status.st_uid == 0 != os.geteuid() and mode & _READABLE_BY_OTHERS == stat.S_IRGRP
-        if mode & _READABLE_BY_OTHERS and not is_mounted_secret:
-            raise KeyUnavailableError(f"{where}: got mode {mode:04o}, expected 0400").hint(
-                f"chmod 400 {self.path}"
-            )
-        return _decode_key(text, where)
+        return decode_key(read_secret(self.path, where), where)
 
     def __repr__(self) -> str:
         return f"FileKey({str(self.path)!r})"
@@ -119,7 +139,7 @@ class EnvironmentKey:
         where = f"environment variable {self.variable}"
         if not text:
             raise KeyUnavailableError(f"{where}: got nothing, expected the base64 of {KEY_BYTES} bytes")
-        key = _decode_key(text.encode("utf-8", "replace"), where)
+        key = decode_key(text.encode("utf-8", "replace"), where)
         _log.warning(
             "the key of the store stands in the environment variable %s, which every child process "
             "inherits; a key file is safer",
@@ -187,6 +207,46 @@ class PassphraseKey:
         return "PassphraseKey(hidden)"
 
 
+def read_secret(path: Path, where: str, *, may_group_read: bool = False) -> bytes:
+    """
+    Read a small file that holds a secret, and refuse one that others may read.
+
+    Args:
+        path:
+            The file; a symbolic link is followed, since mounted secrets are links.
+
+        where:
+            How messages name it.
+
+        may_group_read:
+            Whether group-readable is fine, whoever owns it: what a service manager
+            hands out carries an access list, which shows as rights of the group.
+
+    Raises:
+        KeyUnavailableError: It is missing, no regular file, or open to others.
+    """
+    try:
+        fd = open_regular(path, follow_links=True)
+    except FileNotFoundError as error:
+        raise KeyUnavailableError(f"{where}: got nothing, expected a key").hint(
+            "`agentguard init` makes one"
+        ) from error
+    except OSError as error:
+        raise KeyUnavailableError(f"{where}: cannot be read: {error.strerror or error}") from error
+    except SealError as error:
+        raise KeyUnavailableError(str(error)) from error
+    try:
+        status = os.fstat(fd)
+        text = os.read(fd, KEY_FILE_BYTES_MAX)
+    finally:
+        os.close(fd)
+    mode = stat.S_IMODE(status.st_mode)
+    is_handed_out = may_group_read or status.st_uid == 0 != os.geteuid()
+    if mode & _READABLE_BY_OTHERS and not (is_handed_out and mode & _READABLE_BY_OTHERS == stat.S_IRGRP):
+        raise KeyUnavailableError(f"{where}: got mode {mode:04o}, expected 0400").hint(f"chmod 400 {path}")
+    return text
+
+
 def create_key_file(path: str | os.PathLike[str], *, random_bytes: RandomBytes = os.urandom) -> FileKey:
     """
     Write a new random key to *path*, mode 0400, and return its provider.
@@ -197,7 +257,17 @@ def create_key_file(path: str | os.PathLike[str], *, random_bytes: RandomBytes =
         KeyUnavailableError: Something has that name already, or it cannot be written.
     """
     target = Path(path)
-    text = base64.b64encode(random_bytes(KEY_BYTES)) + b"\n"
+    write_secret(target, base64.b64encode(random_bytes(KEY_BYTES)) + b"\n")
+    return FileKey(target)
+
+
+def write_secret(target: Path, text: bytes) -> None:
+    """
+    Write a new file of mode 0400; missing parent folders are made with mode 0700.
+
+    Raises:
+        KeyUnavailableError: Something has that name already, or it cannot be written.
+    """
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_new_file(target, text, mode=KEY_FILE_MODE)
@@ -206,48 +276,12 @@ def create_key_file(path: str | os.PathLike[str], *, random_bytes: RandomBytes =
             "a key is never overwritten: what it sealed could not be read any more"
         ) from error
     except OSError as error:
-        raise KeyUnavailableError(
-            f"key file {target}: cannot be written: {error.strerror or error}"
+        raise KeyUnavailableError(f"key file {target}: cannot be written: {error.strerror or error}").hint(
+            'name a place that this user may write to: `key = "file:PATH"`, AGENTGUARD_KEY_FILE'
         ) from error
-    return FileKey(target)
 
 
-def provider_from(
-    spec: str,
-    *,
-    environ: Mapping[str, str] | None = None,
-    passphrase_source: Callable[[], str] | None = None,
-) -> KeyProvider:
-    """
-    Make the provider that a setting names.
-
-    Args:
-        spec:
-            `file:PATH`, `passphrase`, `env` or `env:VARIABLE`.
-
-        environ:
-            The environment; where not given, that of the process.
-
-        passphrase_source:
-            Asks for the passphrase; where not given, it is taken from
-            `AGENTGUARD_PASSPHRASE`.
-
-    Raises:
-        ConfigurationError: The setting names no provider.
-    """
-    variables = os.environ if environ is None else environ
-    kind, _, rest = spec.partition(":")
-    if kind == "file" and rest:
-        return FileKey(Path(rest).expanduser())
-    if kind == "env":
-        return EnvironmentKey(rest or "AGENTGUARD_KEY", environ=variables)
-    if kind == "passphrase" and not rest:
-        return PassphraseKey(passphrase_source or (lambda: variables.get("AGENTGUARD_PASSPHRASE", "")))
-    # The setting may be a key that was pasted into the wrong place: it is not repeated.
-    raise ConfigurationError("key: got an unknown provider, expected `file:PATH`, `passphrase` or `env`")
-
-
-def _decode_key(text: bytes, where: str) -> bytes:
+def decode_key(text: bytes, where: str) -> bytes:
     """Decode the base64 of a key, without ever repeating it."""
     try:
         key = base64.b64decode(text.strip(), validate=True)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from agentguard.errors import SealError, TamperedError
+from agentguard.seal._signing import SigningKey, VerifyKey
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -78,6 +79,10 @@ class RootKey:
     def mac(self, label: bytes, message: bytes) -> bytes:
         """Authenticate *message*: HMAC-SHA256 under the key derived for *label*, 32 bytes."""
         return hmac.digest(self.derive(label), message, "sha256")
+
+    def verify_key(self, label: bytes, context: bytes = b"") -> VerifyKey:
+        """Return the public half of the signing key that is derived from this root."""
+        return SigningKey(self.derive(label, context)).verify_key
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RootKey):

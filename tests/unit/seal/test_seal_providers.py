@@ -139,7 +139,18 @@ def test_provider_from(tmp_path: Path) -> None:
     assert provider_from("env", environ={"AGENTGUARD_KEY": KEY}).key(b"") == bytes(range(32))
     assert provider_from("env:OTHER", environ={"OTHER": KEY}).key(b"") == bytes(range(32))
     assert provider_from("passphrase", environ={"AGENTGUARD_PASSPHRASE": "x"}).name == "passphrase"
-    for spec in ("", "file:", KEY, "kms:x", "passphrase:now"):
+    for spec in (
+        "",
+        "file:",
+        KEY,
+        "vault:x",
+        "passphrase:now",
+        "fd:1",
+        "fd:x",
+        "kms:",
+        "keyring:",
+        "systemd:",
+    ):
         with pytest.raises(ConfigurationError) as caught:
             provider_from(spec, environ={})
         assert not spec or KEY not in str(caught.value)
