@@ -68,20 +68,24 @@ class Drops:
 
 
 class Batcher:
-    """Makes frames of what was queued, and numbers spans, outcomes and gaps."""
+    """Makes frames of what was queued. Safe for threads, but for `gap_bodies`."""
 
     def __init__(self, drops: Drops, on_internal_error: InternalErrorHook, record_bytes_max: int) -> None:
         self._drops = drops
         self._on_internal_error = on_internal_error
         self._record_bytes_max = record_bytes_max
-        self._spans = 0
-        self._outcomes = 0
         self._gaps = 0
 
     def bodies(
-        self, sources: Sequence[SpanSource], outcomes: Sequence[OutcomeRecord], now_unix_ns: int
+        self,
+        sources: Sequence[SpanSource],
+        outcomes: Sequence[OutcomeRecord],
+        *,
+        first_span: int,
+        first_outcome: int,
+        now_unix_ns: int,
     ) -> list[Body]:
-        """Encode one batch; what cannot be encoded is dropped and counted."""
+        """Encode one batch with these sequence numbers; what cannot be encoded is dropped and counted."""
         records = []
         for source in sources:
             try:
@@ -89,16 +93,15 @@ class Batcher:
             except Exception as error:  # Law 1: a span that cannot be made must not stop the others.
                 self._drops.count("encode_error", now_unix_ns)
                 self._on_internal_error("store.record", error)
-        bodies = self._span_bodies(records, now_unix_ns)
+        bodies = self._span_bodies(records, first_span, now_unix_ns)
         if outcomes:
             try:
-                plain = encode_outcomes(outcomes, self._outcomes)
+                plain = encode_outcomes(outcomes, first_outcome)
             except Exception as error:  # The same.
                 self._drops.count("encode_error", now_unix_ns, len(outcomes))
                 self._on_internal_error("store.outcome", error)
             else:
                 bodies.append(make_body(Kind.OUTCOMES, plain, records=len(outcomes)))
-                self._outcomes += len(outcomes)
         return bodies
 
     def gap_bodies(self) -> list[Body]:
@@ -110,13 +113,13 @@ class Batcher:
         self._gaps += len(gaps)
         return [body]
 
-    def _span_bodies(self, records: Sequence[SpanRecord], now_unix_ns: int) -> list[Body]:
+    def _span_bodies(self, records: Sequence[SpanRecord], first: int, now_unix_ns: int) -> list[Body]:
         """Encode spans and their features; a batch that fails is tried span by span."""
         if not records:
             return []
         try:
-            rows = encode_spans(records, self._spans)
-            features = encode_features(records, self._spans)
+            rows = encode_spans(records, first)
+            features = encode_features(records, first)
             is_too_long = len(rows) > self._record_bytes_max and len(records) > 1
         except Exception as error:  # The same.
             if len(records) == 1:
@@ -126,13 +129,12 @@ class Batcher:
             is_too_long = True
         if is_too_long:
             middle = len(records) // 2
-            return self._span_bodies(records[:middle], now_unix_ns) + self._span_bodies(
-                records[middle:], now_unix_ns
+            return self._span_bodies(records[:middle], first, now_unix_ns) + self._span_bodies(
+                records[middle:], first + middle, now_unix_ns
             )
         if len(rows) > self._record_bytes_max:
             self._drops.count("too_long", now_unix_ns)
             return []
-        self._spans += len(records)
         return [
             make_body(Kind.SPANS, rows, records=len(records)),
             make_body(Kind.FEATURES, features),

@@ -14,8 +14,9 @@ class WriterConfig:
     """How the writer batches, when it brings spans to disk, and what it may hold in memory."""
 
     queue_bytes_max: int = 8 * _MIB
-    """Estimated bytes of finished spans that wait to be written."""
+    """Bytes of memory for what waits to be written: finished spans by estimate, encoded ones as they are."""
     frame_spans_max: int = 128
+    """Usual length of a frame; eight times that where many more wait."""
     frame_bytes_max: int = 256 * 1024
     """Estimated bytes after which the writer does not wait for more."""
     frame_interval_s: float = 0.2
@@ -28,8 +29,9 @@ class WriterConfig:
     segment_spans_max: int = 20_000
     segment_age_s_max: float = 3600.0
     """After the first of these three a segment is closed and a new one begun; looked at after each sync."""
-    backpressure_s_max: float = 0.02
-    """How long a full queue may hold up a call before its span is dropped; never on an event loop."""
+    backpressure_s_max: float = 1.0
+    """How long a full queue may hold up a call before its span is dropped; never on an event loop, not for
+    long where the disk refuses, and not again for a while after it was in vain."""
     retry_interval_s: float = 1.0
     """How long the writer waits before it asks a disk again that refused."""
     record_bytes_max: int = 8 * _MIB

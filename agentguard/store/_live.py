@@ -73,17 +73,21 @@ class LiveSegment:
         self.spans = 0
         self.is_broken = False
         """The end of the file is unknown, or a sync failed: nothing more may be appended."""
-        self._fd = disk.create(self.path)
+        # Under another name until it has a header: nobody ever reads a file without one.
+        new = folder / f".{header.name}.new"
+        self._fd = disk.create_over(new)
         try:
             # The lock tells other processes that this one still writes.
             disk.lock(self._fd)
             about = {"resource": dict(resource), "created_unix_ns": created_unix_ns}
             body = make_body(Kind.RESOURCE, encode(about))
             self._write(header.pack() + self._seal(body), frames=1)
+            disk.rename(new, self.path)
             disk.sync_folder(folder)
         except BaseException:
             disk.close(self._fd)
             with contextlib.suppress(OSError):
+                disk.unlink(new)
                 disk.unlink(self.path)
             raise
 

@@ -69,6 +69,11 @@ class Outlet:
         """Whether the disk refused, and it is too early to ask again."""
         return bool(self.trouble) and time.monotonic_ns() < self._retry_ns
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether frames wait for a disk that refuses."""
+        return bool(self._waiting)
+
     def retry_now(self) -> None:
         """Ask the disk again at once, although it refused just now."""
         self._retry_ns = 0

@@ -39,6 +39,7 @@ from agentguard.values import Clock, SpanRecord
 
 CHUNK_SPANS = 128
 QUARANTINE = "quarantine"
+_LEFTOVER_AGE_NS = 60 * 10**9
 _DATA_KINDS = frozenset({Kind.SPANS, Kind.FEATURES, Kind.OUTCOMES, Kind.GAPS, Kind.RESOURCE})
 
 
@@ -104,11 +105,27 @@ class Sealer:
         """
         sealed = 0
         for path in sorted(self._folder.iterdir()):
+            if path.name.startswith(".") and path.suffix in {".new", ".tmp"}:
+                self._remove_leftover(path)
             if parse_segment_name(path.name) is None or path.name in self._known_sealed:
                 continue
             if self.seal(path):
                 sealed += 1
         return sealed
+
+    def _remove_leftover(self, path: Path) -> None:
+        """Remove what a process that died was about to put into place."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return  # It is in its place by now, or it is no file of ours.
+        try:
+            # Young, it may be made this moment, and not be locked yet.
+            age_ns = self._clock.unix_ns() - os.fstat(fd).st_mtime_ns
+            if age_ns > _LEFTOVER_AGE_NS and try_lock(fd):
+                self._disk.unlink(path)
+        finally:
+            os.close(fd)
 
     def seal(self, path: Path) -> bool:
         """Seal one live segment; False where it is sealed, in use, or cannot be opened."""
@@ -132,6 +149,7 @@ class Sealer:
         header = new_header(self._keystore, live.header.writer, live.header.n, State.SEALED)
         fd = self._disk.create_over(temporary)
         try:
+            self._disk.lock(fd)
             sealed = _SealedFile(header, header.seal_key(self._keystore.root), self._disk, fd)
             footer = _copy(live, sealed, damage, self._clock.unix_ns())
             sealed.finish(footer)

@@ -16,8 +16,7 @@ import sys
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,24 +24,21 @@ from agentguard.seal import Keystore
 from agentguard.store._batch import Batcher, Drops
 from agentguard.store._config import WriterConfig
 from agentguard.store._disk import Disk
+from agentguard.store._encoding import NOTHING, Encoding, QueuedOutcome
 from agentguard.store._live import Body
 from agentguard.store._outlet import Outlet
 from agentguard.store._sealing import Sealer
 from agentguard.values import Clock, FlushResult, GapRecord, InternalErrorHook, OutcomeRecord, SpanSource
 
 _IDLE_S: Final = 3600.0
-_OUTCOME_BYTES: Final = 512
-_BACKPRESSURE_PAUSE_S: Final = 1.0
-
-
-class _QueuedOutcome:
-    """An outcome in the queue, with the size that a span has by itself."""
-
-    __slots__ = ("bytes_estimate", "outcome")
-
-    def __init__(self, outcome: OutcomeRecord) -> None:
-        self.outcome = outcome
-        self.bytes_estimate = _OUTCOME_BYTES
+_BACKPRESSURE_PAUSE_S: Final = 10.0
+"""After a wait in vain callers are not held up again for so long."""
+_TROUBLE_WAIT_S_MAX: Final = 0.02
+"""A disk that refuses is not waited for: it may be full for hours."""
+_HELPERS_WAIT_S_MAX: Final = 0.2
+_BREATH_S: Final = 0.001
+_HELP_SPANS: Final = 64
+"""What one call encodes at most where the queue is half full: two milliseconds or so."""
 
 
 class SegmentWriter:
@@ -87,7 +83,6 @@ class SegmentWriter:
     def _reset(self) -> None:
         """Begin with nothing: at the start, and in the child of a fork."""
         self._pid = os.getpid()
-        self._queue: deque[SpanSource | _QueuedOutcome] = deque()
         self._bytes_in = 0
         self._bytes_out = 0
         self._accepted = 0
@@ -106,8 +101,13 @@ class SegmentWriter:
         self._is_asleep = True
         self._is_pressed = False
         config = self.config
-        self._soft_bytes = min(config.frame_bytes_max, config.queue_bytes_max)
+        self._soft_bytes = min(config.frame_bytes_max, config.queue_bytes_max // 4)
+        self._help_bytes = config.queue_bytes_max // 2
+        self._handed_bytes = 0
+        """Encoded, given to the outlet, and not yet in a file."""
         self._batcher = Batcher(self._drops, self._on_internal_error, config.record_bytes_max)
+        self._encoding = Encoding(self._batcher, config, self._clock)
+        self._queue = self._encoding.queue
         self._outlet = Outlet(
             self._segments, keystore=self._keystore, clock=self._clock, resource=self._resource,
             config=config, disk=self._disk, on_internal_error=self._on_internal_error,
@@ -140,7 +140,7 @@ class SegmentWriter:
 
     def append_outcome(self, outcome: OutcomeRecord) -> bool:
         """Queue an outcome; False where it was dropped, and counted."""
-        return self.append(_QueuedOutcome(outcome))  # type: ignore[arg-type]
+        return self.append(QueuedOutcome(outcome))  # type: ignore[arg-type]
 
     def append_gap(self, gap: GapRecord) -> None:
         """Count a loss that happened before the sink."""
@@ -155,7 +155,7 @@ class SegmentWriter:
             # A fork that Python did not see, such as a raw clone in an extension.
             self._after_fork()
             self._bytes_in = size
-        if self._bytes_in - self._bytes_out > self.config.queue_bytes_max and not self._wait_for_room():
+        if self._bytes_in - self._bytes_out > self._help_bytes and not self._make_room():
             outlet = self._outlet
             return self._drop((outlet and outlet.trouble) or "queue_full", size)
         self._accepted += 1
@@ -195,6 +195,22 @@ class SegmentWriter:
         finally:
             self._starting.release()
 
+    def _make_room(self) -> bool:
+        """Help to encode where the queue is half full; False where it is full all the same."""
+        # While the thread has the encoder it stays ahead, or nearly so: nobody waits for a lock here.
+        self._help()
+        return self._bytes_in - self._bytes_out <= self.config.queue_bytes_max or self._wait_for_room()
+
+    def _help(self) -> bool:
+        """Encode a few spans on the calling thread; False where there is nothing to do, or another does it."""
+        if not self._queue:
+            return False
+        freed = self._encoding.encode(spans_max=_HELP_SPANS)
+        if freed == NOTHING:
+            return False
+        self._bytes_out += freed
+        return True
+
     def _wait_for_room(self) -> bool:
         """Hold up the caller for a moment; never on an event loop, and not again at once in vain."""
         now = time.monotonic_ns()
@@ -202,12 +218,17 @@ class SegmentWriter:
             return False
         self._is_pressed = False
         self._wake_up()
-        deadline = now + int(self.config.backpressure_s_max * 1e9)
+        wait_s_max = self.config.backpressure_s_max
         while self._bytes_in - self._bytes_out > self.config.queue_bytes_max:
-            if time.monotonic_ns() >= deadline or self._is_closed:
+            outlet = self._outlet
+            if outlet is not None and outlet.trouble:
+                wait_s_max = min(wait_s_max, _TROUBLE_WAIT_S_MAX)
+            if time.monotonic_ns() - now >= wait_s_max * 1e9 or self._is_closed:
                 self._no_wait_until_ns = time.monotonic_ns() + int(_BACKPRESSURE_PAUSE_S * 1e9)
                 return False
-            time.sleep(0.001)
+            if not self._help():
+                # Asleep, it leaves the interpreter to the thread that writes.
+                time.sleep(0.001)
         return True
 
     # What has become of them ---------------------------------------------------
@@ -290,10 +311,10 @@ class SegmentWriter:
         """Wait for work: long where there is none, else until the next write or sync is due."""
         outlet = self._outlet
         assert outlet is not None
-        if self._queue:
+        if self._queue or self._encoding.is_pending:
             wait_s = self.config.frame_interval_s
             if self._flush_wanted > self._flush_done or self._bytes_in - self._bytes_out > self._soft_bytes:
-                wait_s = 0.0
+                wait_s = _BREATH_S if self._encoding.is_pending else 0.0
             if outlet.is_blocked:
                 wait_s = max(wait_s, outlet.due_in_s(_IDLE_S))
         else:
@@ -301,7 +322,7 @@ class SegmentWriter:
             if self._flush_wanted > self._flush_done and not outlet.is_blocked:
                 wait_s = 0.0
             self._is_asleep = True
-            if self._queue:
+            if self._queue or self._encoding.is_pending:
                 # A span came between the two looks.
                 self._is_asleep = False
                 wait_s = min(wait_s, self.config.frame_interval_s)
@@ -330,16 +351,18 @@ class SegmentWriter:
         with self._stepping:
             wanted = self._flush_wanted
             is_flush = wanted > self._flush_done
-            while True:
-                if not outlet.put(()):
-                    break  # The disk refuses; the queue waits, and is bounded.
-                if not self._queue:
-                    break
-                outlet.put(self._take_batch())
-            if outlet.put(self._batcher.gap_bodies()) and not self._queue:
+            # No further than what is queued now: a sync must not wait for callers to pause.
+            left = len(self._queue)
+            while self._hand_over(self._encoding.hand_out()) and left > 0:
+                left -= self._encode()
+                outlet.sync(is_forced=False)
+            # What other threads took out of the queue before this line, they are about to give back encoded.
+            are_all_there = self._await_helpers(self._encoding.taken)
+            self._hand_over(self._encoding.hand_out())
+            if self._hand_over(self._batcher.gap_bodies()) and not self._queue:
                 # Counters of spans that other threads added without a lock, made right.
                 self._bytes_in = max(self._bytes_in, self._bytes_out)
-            is_synced = outlet.sync(is_forced=is_flush)
+            is_synced = outlet.sync(is_forced=is_flush) and are_all_there
             self._is_pressed = False
             if is_flush and is_synced:
                 with self._flushed:
@@ -349,26 +372,33 @@ class SegmentWriter:
                 outlet.has_rotated = False
                 self._seal_in_background()
 
-    def _take_batch(self) -> list[Body]:
-        """Take one frame's worth out of the queue and encode it."""
-        sources: list[SpanSource] = []
-        outcomes: list[OutcomeRecord] = []
-        size = 0
-        config = self.config
-        while (
-            self._queue
-            and size < config.frame_bytes_max
-            and len(sources) + len(outcomes) < config.frame_spans_max
-        ):
-            item = self._queue.popleft()
-            size += item.bytes_estimate
-            if isinstance(item, _QueuedOutcome):
-                outcomes.append(item.outcome)
-            else:
-                sources.append(item)
-        bodies = self._batcher.bodies(sources, outcomes, self._clock.unix_ns())
-        self._bytes_out += size
-        return bodies
+    def _encode(self) -> int:
+        """Encode one frame's worth; returns how many spans and outcomes left the queue, or a little more."""
+        before = self._encoding.items
+        freed = self._encoding.encode(can_wait=True)
+        if freed != NOTHING:
+            self._bytes_out += freed
+        return max(self._encoding.items - before, 1)
+
+    def _await_helpers(self, taken: int) -> bool:
+        """Wait until calling threads have encoded what they took; a moment, for they do no I/O."""
+        deadline = time.monotonic() + _HELPERS_WAIT_S_MAX
+        while self._encoding.is_waiting_for(taken):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.0005)
+        return True
+
+    def _hand_over(self, bodies: Sequence[Body]) -> bool:
+        """Give frames to the outlet; what it could not write counts as queued. False where it refuses."""
+        outlet = self._outlet
+        assert outlet is not None
+        self._handed_bytes += sum([len(body.data) for body in bodies])
+        is_taken = outlet.put(bodies)
+        if not outlet.is_waiting:
+            self._bytes_out += self._handed_bytes
+            self._handed_bytes = 0
+        return is_taken
 
     def _finish(self, deadline: float) -> None:
         """Write the rest, close the file and seal it; the thread has ended."""
@@ -380,9 +410,9 @@ class SegmentWriter:
                 self._flush_wanted += 1
                 self._step()
                 left_s = deadline - time.monotonic()
-                if not (outlet.trouble and left_s > 0):
+                if not ((outlet.trouble or self._encoding.is_pending) and left_s > 0):
                     break
-                time.sleep(min(self.config.retry_interval_s, left_s))
+                time.sleep(min(self.config.retry_interval_s if outlet.trouble else _BREATH_S, left_s))
             outlet.close()
             if self.config.is_sealing:
                 outlet.seal_own()

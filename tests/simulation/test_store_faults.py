@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_disk_that_stays_full_drops_and_counts(tmp_path: Path) -> None:
     disk.room_bytes = 300
     taken = 0
     for i in range(400):
-        taken += writer.append(FinishedSpan(make_span(i), 1000))
+        taken += writer.append(FinishedSpan(make_span(i, attributes={"x": os.urandom(250).hex()}), 1000))
         if i == 100:
             assert not writer.flush(0.1).is_complete
     dropped = writer.dropped
