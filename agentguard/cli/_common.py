@@ -172,8 +172,9 @@ def fail(error: AgentGuardError, status: int = UNUSABLE) -> NoReturn:
                 note(f"hint: {escape.terminal(problem.hint)}")
     else:
         note(f"{click.style('error', fg='red')}: {escape.terminal(str(error))}")
-    for line in getattr(error, "__notes__", ()):
-        note(escape.terminal(line, keep_newlines=True))
+        # The notes of problems say once more what was just printed.
+        for line in getattr(error, "__notes__", ()):
+            note(escape.terminal(line, keep_newlines=True))
     sys.exit(status)
 
 

@@ -9,6 +9,7 @@ evaluated denies.
 
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._engine import Engine
+from agentguard.policy._flip import Change, smallest_change
 from agentguard.policy._json_schema import json_schema
 from agentguard.policy._lint import Finding, lint
 from agentguard.policy._load import load_bundle, load_texts
@@ -23,6 +24,7 @@ from agentguard.policy._model import (
     TestCase,
     ToolSchema,
 )
+from agentguard.policy._plain import defaults_in_plain_words, rule_in_plain_words
 from agentguard.policy._tool_types import (
     Arguments,
     arguments_of,
@@ -37,6 +39,7 @@ __all__ = [
     "Approvers",
     "Arguments",
     "Bundle",
+    "Change",
     "Condition",
     "Engine",
     "Expectation",
@@ -48,11 +51,14 @@ __all__ = [
     "TestCase",
     "ToolSchema",
     "arguments_of",
+    "defaults_in_plain_words",
     "disagreement",
     "json_schema",
     "lint",
     "load_bundle",
     "load_texts",
+    "rule_in_plain_words",
+    "smallest_change",
     "tools_from_mcp",
     "write_tool_schema",
 ]

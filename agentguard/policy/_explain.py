@@ -53,8 +53,8 @@ def explain(asked: Asked, point: Point, facts: Mapping[str, object], specs: Mapp
         parts = _Words(rule.when, facts, specs).parts(condition.tree)
     except Exception:
         # The decision stands; only its words are missing. They must never change it.
-        parts = [_shorten(rule.when)]
-    shown = "; ".join(parts[:PARTS_MAX]) or _shorten(rule.when)
+        parts = [shorten(rule.when)]
+    shown = "; ".join(parts[:PARTS_MAX]) or shorten(rule.when)
     return f"{rule.id} ({rule.title}): {shown}"
 
 
@@ -128,14 +128,14 @@ class _Words:
     def _side(self, tree: t.Tree, *, is_limit: bool = False) -> str:
         """One side of a comparison: its name and its value."""
         if isinstance(tree, t.Constant):
-            shown = _show(tree.value, is_plain=True)
+            shown = show(tree.value, is_plain=True)
             return f"{tree.label} ({shown})" if tree.label else shown
         value = self._value(tree)
         if isinstance(value, _Unknown):
             return self._slice(tree)
         name = self._slice(tree)
         is_plain = isinstance(tree, t.Fact) and tree.name in self._specs and self._specs[tree.name].is_plain
-        shown = _show(value, is_plain=is_plain, is_money="usd" in name)
+        shown = show(value, is_plain=is_plain, is_money="usd" in name)
         return f"{name} ({shown})" if is_limit else f"{name} {shown}"
 
     def _value(self, tree: t.Tree) -> object:
@@ -162,16 +162,16 @@ class _Words:
             inner = self._truth(tree.operand)
             return None if inner is None else not inner
         if isinstance(tree, t.Comparison):
-            return _compare(tree.operator, self._value(tree.left), self._value(tree.right))
+            return compare(tree.operator, self._value(tree.left), self._value(tree.right))
         value = self._value(tree)
         return value if isinstance(value, bool) else None
 
     def _slice(self, tree: t.Tree) -> str:
         """The author's own words."""
-        return _shorten(self._source[tree.start : tree.end])
+        return shorten(self._source[tree.start : tree.end])
 
 
-def _compare(operator: str, left: object, right: object) -> bool | None:
+def compare(operator: str, left: object, right: object) -> bool | None:
     """Compare plain values; None where they are not plain."""
     plain = (str, bool, int, float)
     if operator == "in":
@@ -204,7 +204,7 @@ def _is_text(value: object) -> bool:
     )
 
 
-def _show(value: object, *, is_plain: bool, is_money: bool = False) -> str:
+def show(value: object, *, is_plain: bool, is_money: bool = False) -> str:
     """Write a value for a reader."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -218,15 +218,15 @@ def _show(value: object, *, is_plain: bool, is_money: bool = False) -> str:
     if value is None:
         return "null"
     if isinstance(value, str):
-        return f"'{_shorten(value, 60)}'" if is_plain else f"<text of {len(value)} characters>"
+        return f"'{shorten(value, 60)}'" if is_plain else f"<text of {len(value)} characters>"
     if isinstance(value, (list, tuple)):
         if is_plain and len(value) <= _LIST_ITEMS_MAX:
-            return "[" + ", ".join(_show(item, is_plain=True) for item in value) + "]"
+            return "[" + ", ".join(show(item, is_plain=True) for item in value) + "]"
         return f"<list of {len(value)}>"
     return f"<{type(value).__name__}>"
 
 
-def _shorten(text: str, characters_max: int = _TEXT_CHARACTERS_MAX) -> str:
+def shorten(text: str, characters_max: int = _TEXT_CHARACTERS_MAX) -> str:
     """One line, not too long, without what could confuse a terminal."""
     line = "".join(c if c.isprintable() else "·" for c in " ".join(text.split()))
     return line if len(line) <= characters_max else f"{line[:characters_max]}…"

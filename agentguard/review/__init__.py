@@ -7,6 +7,7 @@ that runs.
 """
 
 from agentguard.review._evaluate import CALL_BYTES_MAX, Evaluation, evaluate, read_call
+from agentguard.review._explain import Explanation, RuleChange, explain_decision
 from agentguard.review._formats import Case, Notice, github, junit, sarif
 from agentguard.review._given import NEUTRAL, GivenFacts
 from agentguard.review._replay import RecordedCall, Replayed, ReplayReport, replay
@@ -18,13 +19,16 @@ __all__ = [
     "Case",
     "CaseResult",
     "Evaluation",
+    "Explanation",
     "GivenFacts",
     "Notice",
     "RecordedCall",
     "ReplayReport",
     "Replayed",
+    "RuleChange",
     "TestReport",
     "evaluate",
+    "explain_decision",
     "github",
     "junit",
     "read_call",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import NamedTuple
 
 from agentguard.errors import PolicyDocumentError
@@ -23,6 +24,8 @@ class Evaluation(NamedTuple):
     decision: Decision
     assumed: Mapping[str, object]
     """Neutral values of facts that were read and not given."""
+    facts: Mapping[str, object] = MappingProxyType({})
+    """All that was known: what was given, completed with neutral values."""
 
 
 def read_call(text: str) -> dict[str, object]:
@@ -84,7 +87,7 @@ def evaluate(bundle: Bundle, call: Mapping[str, object]) -> Evaluation:
     _flatten("", rest, bundle.facts, facts)
     given = GivenFacts(facts, bundle.facts)
     decision = Engine(bundle).decide(str(point), given)
-    return Evaluation(str(point), decision, dict(given.assumed))
+    return Evaluation(str(point), decision, dict(given.assumed), given)
 
 
 def _flatten(

@@ -40,7 +40,8 @@ def evaluate_call(
     The call is a JSON object: {"point": "tool.before", "tool": {"name": "refund"},
     "args": {"amount_usd": 250.0}}. Facts that are not given have neutral values.
     """
-    from agentguard.review import CALL_BYTES_MAX, evaluate, read_call
+    from agentguard.review import CALL_BYTES_MAX, evaluate, explain_decision, read_call
+    from agentguard.values import DecisionRecord
 
     try:
         text = call_file.read(CALL_BYTES_MAX + 1)  # type: ignore[attr-defined]
@@ -51,29 +52,41 @@ def evaluate_call(
     if bundle is None:
         return UNUSABLE
     answer = evaluate(bundle, call)
+    record = DecisionRecord("", 0, answer.point, answer.decision, bundle.revision)
+    flip = explain_decision(record, bundle, answer.facts).flip
     if output_format == "json":
-        emit_document(decision_row(answer))
+        emit_document({**_decision_row(answer), "flip": flip or None})
     else:
-        print_decision(answer)
+        _print_decision(answer)
+        if flip:
+            click.echo(safe(f"  {flip}"))
     return FINDINGS if is_status and not answer.decision.is_allowed else FINE
 
 
 @click.command()
 @paths_argument
+@click.option("--plain", "is_plain", is_flag=True, help="Each rule in English, from what was compiled.")
 @format_option("text", "json")
 @click.pass_obj
-def show(place: Place, paths: tuple[Path, ...], output_format: str) -> int:
-    """Show the rules that would be in force."""
+def show(place: Place, paths: tuple[Path, ...], is_plain: bool, output_format: str) -> int:
+    """
+    Show the rules that would be in force.
+
+    With --plain in English, rendered from the compiled conditions and never from titles.
+    """
     bundle = load_or_print(place, paths, output_format)
     if bundle is None:
         return UNUSABLE
     if output_format == "json":
         emit_document(
-            {"revision": bundle.revision, "policies": [policy_row(bundle, p.name) for p in bundle.policies]}
+            {"revision": bundle.revision, "policies": [_policy_row(bundle, p.name) for p in bundle.policies]}
         )
         return FINE
+    if is_plain:
+        _print_plain(bundle)
+        return FINE
     for document in bundle.policies:
-        row = policy_row(bundle, document.name)
+        row = _policy_row(bundle, document.name)
         click.echo(
             click.style(safe(f"{document.name} {document.version}".strip()), bold=True)
             + safe(f"  {document.title}")
@@ -82,13 +95,26 @@ def show(place: Place, paths: tuple[Path, ...], output_format: str) -> int:
         for rule in document.rules:
             mode = "" if rule.mode == "enforce" else f"  NOT ENFORCED ({rule.mode})"
             click.echo(safe(f"  {rule.id}  {rule.title}") + click.style(mode, fg="yellow"))
-            click.echo(safe(f"      {', '.join(rule.points)}: {terms(rule)}"))
+            click.echo(safe(f"      {', '.join(rule.points)}: {_terms(rule)}"))
             click.echo(safe(f"      when {' '.join(rule.when.split())}"))
     click.echo(f"revision {bundle.revision}")
     return FINE
 
 
-def print_decision(answer: Evaluation) -> None:
+def _print_plain(bundle: Bundle) -> None:
+    """Every document and rule in English."""
+    from agentguard.policy import defaults_in_plain_words, rule_in_plain_words
+
+    for document in bundle.policies:
+        click.echo(click.style(safe(f"{document.name} {document.version}".strip()), bold=True))
+        click.echo(f"  {safe(defaults_in_plain_words(document))}")
+        for rule in document.rules:
+            color = None if rule.mode == "enforce" else "yellow"
+            click.echo(click.style(f"  {safe(rule.id)}: {safe(rule_in_plain_words(rule))}", fg=color))
+    click.echo(f"revision {bundle.revision}")
+
+
+def _print_decision(answer: Evaluation) -> None:
     """The answer in words."""
     decision = answer.decision
     color = "green" if decision.is_allowed else "red"
@@ -116,7 +142,7 @@ def print_decision(answer: Evaluation) -> None:
         click.echo(safe(f"  assumed: {name} = {json.dumps(value, default=str)}"))
 
 
-def decision_row(answer: Evaluation) -> dict[str, object]:
+def _decision_row(answer: Evaluation) -> dict[str, object]:
     """The answer for JSON."""
     decision = answer.decision
     return {
@@ -140,8 +166,10 @@ def decision_row(answer: Evaluation) -> dict[str, object]:
     }
 
 
-def policy_row(bundle: Bundle, name: str) -> dict[str, object]:
+def _policy_row(bundle: Bundle, name: str) -> dict[str, object]:
     """A document for JSON and for the listing."""
+    from agentguard.policy import rule_in_plain_words
+
     document = next(p for p in bundle.policies if p.name == name)
     words = {point.partition(".")[0]: "allow" if may else "deny" for point, may in document.unmatched.items()}
     return {
@@ -152,8 +180,8 @@ def policy_row(bundle: Bundle, name: str) -> dict[str, object]:
         "rules": [
             {
                 "id": rule.id, "title": rule.title, "at": list(rule.points), "when": rule.when,
-                "then": terms(rule), "mode": str(rule.mode), "severity": rule.severity,
-                "controls": list(rule.controls), "line": rule.place.line,
+                "then": _terms(rule), "mode": str(rule.mode), "severity": rule.severity,
+                "controls": list(rule.controls), "line": rule.place.line, "plain": rule_in_plain_words(rule),
             }
             for rule in document.rules
         ],
@@ -170,7 +198,7 @@ def _scope(agents: Sequence[str], environments: Sequence[str]) -> str:
     return "; ".join(parts) or "every call"
 
 
-def terms(rule: object) -> str:
+def _terms(rule: object) -> str:
     """What a rule does, in words."""
     action = rule.action  # type: ignore[attr-defined]
     if action.redact:

@@ -72,10 +72,10 @@ def test(place: Place, paths: tuple[Path, ...], output_format: str) -> int:
     report = run_tests(bundle)
     if output_format == "text":
         for result in report.results:
-            print_case(result)
+            _print_case(result)
         click.echo(str(report) if report.results else "no test cases found")
     elif output_format == "json":
-        emit_document({"passed": report.is_passed, "cases": [case_row(result) for result in report.results]})
+        emit_document({"passed": report.is_passed, "cases": [_case_row(result) for result in report.results]})
     elif output_format == "junit":
         cases = [Case(r.test, r.case, "\n".join(r.differences)) for r in report.results]
         click.echo(junit(cases, suite="agentguard policy test"))
@@ -89,7 +89,7 @@ def test(place: Place, paths: tuple[Path, ...], output_format: str) -> int:
     return FINE if report.is_passed and report.results else FINDINGS
 
 
-def print_case(result: CaseResult) -> None:
+def _print_case(result: CaseResult) -> None:
     """One line for a case, more where it failed."""
     mark = click.style("ok  ", fg="green") if result.is_passed else click.style("FAIL", fg="red")
     click.echo(f"{mark} {safe(f'{result.test}: {result.case}')}")
@@ -99,7 +99,7 @@ def print_case(result: CaseResult) -> None:
             click.echo(f"     {safe(difference)}")
 
 
-def case_row(result: CaseResult) -> dict[str, object]:
+def _case_row(result: CaseResult) -> dict[str, object]:
     """A case for JSON."""
     return {
         "test": result.test, "case": result.case, "passed": result.is_passed,

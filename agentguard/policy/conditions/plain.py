@@ -105,6 +105,9 @@ def _say(tree: t.Tree, *, negated: bool = False) -> str:
             return f"not ({said})" if negated else said
         case t.Function(name=name, args=args) if name in _TESTS:
             return f"{_value(args[0])} {_TESTS[name][negated]} {_value(args[1])}"
+        case t.Function(name="detects", args=(where, t.Constant(value=list(kinds)))):
+            found = ", ".join(map(str, kinds))
+            return f"{_value(where)} {'holds nothing' if negated else 'holds something'} that the detectors {found} find"
         case t.Constant(value=bool(value), label=label):
             said = "always" if value is not negated else "never"
             return f"{said} ({label})" if label else said

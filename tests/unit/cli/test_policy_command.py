@@ -254,10 +254,80 @@ def test_a_tool_schema_of_an_mcp_server(capfd: pytest.CaptureFixture[str], tmp_p
     """From the answer to tools/list."""
     file = tmp_path / "weather server.json"
     file.write_text(
-        '{"tools": [{"name": get/w, "inputSchema": {"properties": {"n": {"type": "integer"}}}}]}'
+        '{"tools": [{"name": "get/w", "inputSchema": {"properties": {"n": {"type": "integer"}}}}]}'
     )
     status, out, _ = run(capfd, "schema", "--from-mcp", str(file))
     assert (
         status,
         out.endswith('metadata: { name: weather-server }\ntools:\n  "get/w":\n    args:\n      n: int\n'),
     ) == (0, True)
+
+
+def test_problems_are_printed_once(capfd: pytest.CaptureFixture[str], wrong: Path, tmp_path: Path) -> None:
+    """Also by commands that end with the error itself."""
+    from agentguard.cli._common import fail
+    from agentguard.errors import PolicyDocumentError
+    from agentguard.policy import load_bundle
+
+    with pytest.raises(PolicyDocumentError) as caught:
+        load_bundle([wrong])
+    with pytest.raises(SystemExit):
+        fail(caught.value)
+    err = capfd.readouterr().err
+    assert err.count("cost.usd_tody > 1.0") == 1
+    assert err.count("did you mean `deny`?") == 1
+
+
+def test_rules_in_english(capfd: pytest.CaptureFixture[str]) -> None:
+    """From the compiled conditions."""
+    status, out, _ = run(capfd, "show", "--plain", str(STARTERS))
+    assert status == 0
+    assert (
+        "LOOP-001: Before a tool runs: if run.repeats is at least 3 (vars.repeats), the call is denied."
+        in out
+    )
+
+
+def test_eval_names_the_smallest_change(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Beside the reason."""
+    call = tmp_path / "call.json"
+    call.write_text('{"tool": {"name": "lookup"}, "run": {"tool_calls": 60}}')
+    status, out, _ = run(capfd, "eval", "-i", str(call), str(STARTERS / "runaway-loops.yaml"))
+    assert (status, "would be allowed if run.tool_calls < 50" in out) == (0, True)
+
+
+def test_explain_a_decision(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in the log by its first digits, in three voices."""
+    import agentguard
+    from agentguard.runtime.active import ACTIVE
+
+    path = tmp_path / "p.yaml"
+    path.write_text(document("R | tool.before | args.n > 10 | deny"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    try:
+        agentguard.init(store=tmp_path / "store", policies=path, drift_interval_s=0)
+
+        @agentguard.tool
+        def count(n: int) -> int:
+            return n
+
+        with pytest.raises(agentguard.CallDenied) as caught:
+            count(11)
+    finally:
+        agentguard.shutdown(5.0)
+        ACTIVE.runtime = None
+    with pytest.raises(SystemExit) as ended:
+        main(
+            ["--store", str(tmp_path / "store"), "policy", "explain", caught.value.decision_id[:8], str(path)]
+        )
+    out, err = capfd.readouterr()
+    assert (ended.value.code, err) == (0, "")
+    assert "args.n 11 > 10" in out
+    assert "would be allowed if args.n <= 10" in out
+    assert f"agent  {caught.value}" in out
+    for wrong, said in (("zz", "no decision id"), ("0000000000000000", "no decision")):
+        with pytest.raises(SystemExit) as ended:
+            main(["--store", str(tmp_path / "store"), "policy", "explain", wrong])
+        assert (ended.value.code, said in capfd.readouterr().err) == (2, True)
