@@ -113,7 +113,7 @@ class Checker:
     Watches a store against its stored reference.
 
     Call `check_once` on a schedule, or `start` a thread that does. Everything it needs is handed in; it
-    loads no SciPy, and reads only numbers, never content.
+    reads only numbers, never content, and loads SciPy only to compare two windows.
     """
 
     def __init__(

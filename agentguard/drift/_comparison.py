@@ -14,6 +14,10 @@ RowVerdict: TypeAlias = Literal["drift", "small", "stable", "not comparable"]
 """`small`: the change is real and below the floor, too small to matter."""
 
 
+_ABOUT_DATA = frozenset({"missing", "schema"})
+"""Kinds of rows that speak of the data, not of the agent."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureComparison:
     """One feature in both windows: test, effect and verdict."""
@@ -160,14 +164,21 @@ class Comparison:
             time_unix_ns:
                 When the check ended.
             kind:
-                Kind to publish when something drifted; where empty: quality if only missing shares
-                did, accuracy if only that did, else incident.
+                Kind to publish when something drifted; where empty: quality if only missing shares and the
+                shape of the attributes did (with them finish reasons may, a field that was renamed),
+                accuracy if only that did, else incident.
             agent:
                 The agent that was compared, or empty for all.
         """
-        kinds = {row.kind for row in self.features if row.is_drift}
+        kinds: set[str] = {row.kind for row in self.features if row.is_drift}
+        if kinds & _ABOUT_DATA:
+            kinds = {
+                row.kind
+                for row in self.features
+                if row.is_drift and not row.feature.endswith(".finish_reason")
+            }
         found = "incident"
-        for only, name in (({"missing", "schema"}, "quality"), ({"accuracy"}, "accuracy")):
+        for only, name in ((_ABOUT_DATA, "quality"), (frozenset({"accuracy"}), "accuracy")):
             if kinds <= only:
                 found = name
         return Verdict(

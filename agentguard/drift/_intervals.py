@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from agentguard.drift._pvalues import NORMAL
+from agentguard.drift._pvalues import NORMAL, poisson_limits
 from agentguard.drift._sample import Sample
 
 
@@ -30,6 +30,9 @@ def z_of(confidence: float) -> float:
 def wilson(hits: float, n: float, *, confidence: float = 0.95) -> Interval:
     """
     Return a share with its Wilson score interval.
+
+    SciPy's takes whole numbers only, and tests a hypothesis first; here hits and rows may be fractions, where
+    rows that depend on each other count as fewer.
 
     Args:
         hits:
@@ -78,19 +81,14 @@ def count_mean_interval(sample: Sample, *, dependence: float = 1.0, confidence: 
     Return the mean of counts with an interval that also holds when all counts are zero.
 
     The counts are taken as Poisson with a dispersion estimated from the data, and the interval is
-    the exact one of the scaled sum, with chi-square quantiles after Wilson and Hilferty.
-
-    Source:
-        F. Garwood, Fiducial limits for the Poisson distribution, Biometrika 28 (1936).
+    the exact one of the scaled sum.
     """
     n, mean = sample.n, sample.mean
     variance = float(((sample.values - mean) ** 2) @ sample.counts) / max(1, n - 1)
     dispersion = max(1.0, variance / mean if mean > 0 else 1.0) * dependence
     events = mean * n / dispersion
-    z = z_of(confidence)
-    low = events * (1 - 1 / (9 * events) - z / (3 * math.sqrt(events))) ** 3 if events > 0.3 else 0.0
-    high = (events + 1) * (1 - 1 / (9 * (events + 1)) + z / (3 * math.sqrt(events + 1))) ** 3
-    return Interval(mean, max(0.0, low) * dispersion / n, high * dispersion / n)
+    low, high = poisson_limits(events, confidence=confidence)
+    return Interval(mean, low * dispersion / n, high * dispersion / n)
 
 
 def mean_interval(sample: Sample, *, dependence: float = 1.0, confidence: float = 0.95) -> Interval:

@@ -24,6 +24,8 @@ from agentguard.drift._source import (
     LONGEST_CALL_NS,
     FeatureStore,
     Rows,
+    is_of,
+    is_watched,
     joined,
     rows_of,
     summarise_rows,
@@ -32,7 +34,11 @@ from agentguard.drift._streams import possible_streams, scale_of, score_windows
 from agentguard.drift._summary import KINDS, MEASURES, Summary, merge, sample_from, series_code, total
 from agentguard.drift._typed import Floors
 
-CATEGORIES = ("tool", "model", "prompt_version", "finish_reason", "error_type", "schema")
+ASKED = ("tool", "model", "prompt_version")
+"""What was asked for: known of calls that a policy stopped, too."""
+SAID = ("finish_reason", "error_type", "schema")
+"""What came of a call that ran."""
+CATEGORIES = (*ASKED, *SAID)
 """Dictionary columns of the feature block that are compared."""
 
 CATEGORY_NAMES_MAX = 1_000
@@ -87,15 +93,18 @@ def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int,
         until_unix_ns=until_unix_ns,
     )
     for block in blocks:
-        rows = rows_of(block, "")
+        rows = rows_of(block)
         inside = (rows.end_unix_ns >= since_unix_ns) & (rows.end_unix_ns < until_unix_ns)
-        if agent:
-            inside &= _is_agent(block.columns, agent, block.rows)
+        inside &= is_of(block, agent)
         if not inside.any():
             continue
+        asked, inside = inside, inside & is_watched(block)
         kept = Rows(*(column[inside] for column in rows))
         n += len(kept.kind)
-        _count(block.columns, inside, kept.kind, categories)
+        _count(block.columns, inside, kept.kind, categories, SAID)
+        # A call that a policy stopped was asked for all the same: left out here, a rule that holds a tool
+        # while there is drift would change the mix of tools, and keep the alarm that holds it.
+        _count(block.columns, asked, rows.kind[asked], categories, ASKED)
         waiting.append(kept)
         if sum(len(one.kind) for one in waiting) >= _BATCH_ROWS:
             parts = [merge([*parts, summarise_rows(joined(waiting), block_s)], block_s)]
@@ -146,24 +155,15 @@ def histograms_of(summary: Summary) -> dict[int, dict[int, int]]:
     return {code: total(summary, code) for code in np.unique(summary.series).tolist()}
 
 
-def _is_agent(columns: Mapping[str, object], agent: str, n: int) -> Bools:
-    """Return which rows are of an agent."""
-    column = columns.get("agent")
-    dictionary: tuple[str, ...] = getattr(column, "dictionary", ())
-    if agent not in dictionary:
-        return np.zeros(n, dtype=bool)
-    codes: Ints = np.asarray(getattr(column, "values", ())).astype(np.int64)
-    return np.equal(codes, dictionary.index(agent))
-
-
 def _count(
     columns: Mapping[str, object],
     inside: Bools,
     kinds: Ints,
     categories: dict[str, Counter[str]],
+    wanted: tuple[str, ...],
 ) -> None:
     """Count the names of one block's dictionary columns by kind of call."""
-    for name in CATEGORIES:
+    for name in wanted:
         column = columns.get(name)
         dictionary: tuple[str, ...] = getattr(column, "dictionary", ())
         if not any(dictionary):

@@ -1,8 +1,10 @@
 """
-Tail probabilities of the tests of this room, exact where that is cheap.
+Tail probabilities of the tests of this room.
 
-Pure functions on numbers. They need no SciPy, because a checker that lives in
-somebody's agent should not cost forty megabytes; the tests hold them against SciPy.
+The standard tests are SciPy's. It is loaded when the first comparison needs it, and by nothing else:
+stepping the watch over windows takes `statistics.NormalDist` alone, and a watch that lives in somebody's
+agent should not cost forty megabytes. Own code is left where SciPy has nothing: samples as values with
+counts, rows that depend on each other, permutation by drawing tables, Holm's correction.
 """
 
 from __future__ import annotations
@@ -32,110 +34,80 @@ def normal_two_sided(z: float) -> float:
     return math.erfc(abs(z) / math.sqrt(2.0))
 
 
-def chi_square_tail(statistic: float, degrees: int) -> float:
-    """
-    Return P(X >= statistic) of a chi-square variable with whole degrees of freedom.
-
-    The closed form: a Poisson sum for even degrees, erfc and a finite sum for odd ones.
-
-    Example:
-        >>> round(chi_square_tail(3.841, 1), 4), round(chi_square_tail(5.991, 2), 4)
-        (0.05, 0.05)
-
-    Source:
-        M. Abramowitz, I. Stegun, Handbook of Mathematical Functions, 26.4.4 and 26.4.5.
-    """
-    if statistic <= 0.0 or degrees < 1:
-        return 1.0
-    half = statistic / 2.0
-    if degrees % 2 == 0:
-        logs = [-half + k * math.log(half) - math.lgamma(k + 1) for k in range(degrees // 2)]
-        return min(1.0, math.fsum(math.exp(value) for value in logs))
-    terms = [
-        math.exp(-half + (k - 0.5) * math.log(half) - math.lgamma(k + 0.5))
-        for k in range(1, (degrees - 1) // 2 + 1)
-    ]
-    return min(1.0, math.erfc(math.sqrt(half)) + math.fsum(terms))
-
-
 def kolmogorov_tail(distance: float, *, n_reference: float, n_current: float) -> float:
     """
-    Return the large-sample probability of a Kolmogorov-Smirnov distance at least this big.
+    Return the probability of a Kolmogorov-Smirnov distance at least this big, for samples of any size.
 
-    Uses Stephens' small-sample correction of the effective size; with ties it is conservative.
-
-    Source:
-        M. Stephens, Use of the Kolmogorov-Smirnov, Cramer-von Mises and related
-        statistics without extensive tables, J. R. Statist. Soc. B 32 (1970).
-    """
-    if distance <= 0.0:
-        return 1.0
-    root = math.sqrt(n_reference * n_current / (n_reference + n_current))
-    scaled = (root + 0.12 + 0.11 / root) * distance
-    if scaled < 1.18:  # the dual series converges quickly where the usual one does not
-        inner = math.fsum(math.exp(-((2 * k - 1) ** 2) * math.pi**2 / (8 * scaled**2)) for k in range(1, 20))
-        return min(1.0, max(0.0, 1.0 - math.sqrt(2 * math.pi) / scaled * inner))
-    series = math.fsum((-1) ** (k - 1) * math.exp(-2 * (k * scaled) ** 2) for k in range(1, 20))
-    return min(1.0, 2.0 * series)
-
-
-def kolmogorov_exact(distance: float, *, n_reference: int, n_current: int) -> float:
-    """
-    Return the exact probability of a distance at least this big, for samples without ties.
-
-    Walks all orders of the pooled rows as lattice paths, one anti-diagonal at a time, and adds
-    up what leaves the band: only positive terms, so tiny probabilities keep their digits.
-    Takes (n_reference + n_current) steps over vectors of n_reference.
+    What `scipy.stats.ks_2samp(method="asymp")` gives; sizes may be fractions, where rows that depend on each
+    other count as fewer. With ties it is conservative.
 
     Example:
-        >>> round(kolmogorov_exact(1.0, n_reference=5, n_current=5), 6)  # 2 of 252 orders
+        >>> round(kolmogorov_tail(0.1, n_reference=1000, n_current=500), 5)
+        0.00237
+    """
+    from scipy import stats  # heavy; only a comparison needs it
+
+    size = max(1, round(n_reference * n_current / (n_reference + n_current)))
+    return float(min(1.0, max(0.0, stats.kstwo.sf(distance, size))))
+
+
+def kolmogorov_exact(reference: Floats, current: Floats) -> float:
+    """
+    Return the exact p-value of Kolmogorov and Smirnov for two samples without ties.
+
+    Example:
+        >>> round(kolmogorov_exact(np.arange(5.0), np.arange(5.0) + 10), 6)  # 2 of 252 orders
         0.007937
     """
-    total = n_reference + n_current
-    rows = np.arange(n_reference + 1, dtype=np.float64)
-    inside = np.zeros(n_reference + 1)
-    inside[0] = 1.0
-    outside = 0.0
-    limit = distance - 1e-12
-    for step in range(1, total + 1):
-        # The chance that the next row is one of the reference is its share of what is left.
-        left = n_reference - rows
-        remaining = total - (step - 1)
-        taken = inside * np.clip(left / remaining, 0.0, 1.0)
-        inside = inside - taken
-        inside[1:] += taken[:-1]
-        columns = step - rows
-        is_out = np.abs(rows / n_reference - columns / n_current) >= limit
-        is_out &= (columns >= 0) & (columns <= n_current)
-        outside += float(inside[is_out].sum())
-        inside[is_out] = 0.0
-    return min(1.0, outside)
+    from scipy import stats  # heavy; only a comparison needs it
+
+    return float(stats.ks_2samp(reference, current, method="exact").pvalue)
+
+
+def chi_square(observed: Ints) -> tuple[float, float, Floats]:
+    """
+    Return Pearson's statistic, its p-value and the expected counts of a table.
+
+    Args:
+        observed:
+            Shape `(2, n_categories)`, no column of zeros.
+    """
+    from scipy import stats  # heavy; only a comparison needs it
+
+    found = stats.chi2_contingency(observed, correction=False)
+    return float(found.statistic), float(found.pvalue), found.expected_freq
 
 
 def fisher_exact(*, hits_reference: int, n_reference: int, hits_current: int, n_current: int) -> float:
     """
     Return the two-sided p-value of Fisher's exact test for two shares.
 
-    Sums the probabilities of all tables with the same margins that are no more likely than
-    the one seen. Takes memory in proportion to all rows; see `share_p_value` for large ones.
-
     Example:
         >>> round(fisher_exact(hits_reference=1, n_reference=10, hits_current=9, n_current=10), 5)
         0.00109
     """
-    total, hits = n_reference + n_current, hits_reference + hits_current
-    low, high = max(0, hits - n_current), min(hits, n_reference)
-    logs = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, total + 1, dtype=np.float64)))))
-    support = np.arange(low, high + 1)
-    weights = -(
-        logs[support] + logs[n_reference - support] + logs[hits - support] + logs[n_current - hits + support]
-    )
-    weights -= weights.max()
-    seen = weights[hits_reference - low]
-    probabilities = np.exp(weights)
-    # The tolerance is SciPy's and R's: tables tie in theory, their floating logs do not.
-    extreme = probabilities[weights <= seen + 1e-7]
-    return float(min(1.0, extreme.sum() / probabilities.sum()))
+    from scipy import stats  # heavy; only a comparison needs it
+
+    table = [[hits_reference, n_reference - hits_reference], [hits_current, n_current - hits_current]]
+    return float(min(1.0, stats.fisher_exact(table).pvalue))
+
+
+def poisson_limits(events: float, *, confidence: float) -> tuple[float, float]:
+    """
+    Return the exact limits of a Poisson mean of which so many events were seen; a fraction will do.
+
+    Source:
+        F. Garwood, Fiducial limits for the Poisson distribution, Biometrika 28 (1936).
+
+    Example:
+        >>> [round(limit, 2) for limit in poisson_limits(0, confidence=0.95)]
+        [0.0, 3.69]
+    """
+    from scipy import special  # heavy; only a comparison needs it
+
+    tail = (1 - confidence) / 2
+    low = float(special.gammaincinv(events, tail)) if events > 0 else 0.0
+    return low, float(special.gammaincinv(events + 1, 1 - tail))
 
 
 def share_p_value(
@@ -226,10 +198,6 @@ def benjamini_hochberg(p_values: list[float]) -> list[float]:
     Source:
         Y. Benjamini, Y. Hochberg, Controlling the false discovery rate, J. R. Statist. Soc. B 57 (1995).
     """
-    order = sorted(range(len(p_values)), key=p_values.__getitem__, reverse=True)
-    corrected = [1.0] * len(p_values)
-    running = 1.0
-    for place, index in enumerate(order):
-        running = min(running, p_values[index] * len(p_values) / (len(p_values) - place))
-        corrected[index] = running
-    return corrected
+    from scipy import stats  # heavy; only a comparison needs it
+
+    return [float(p) for p in stats.false_discovery_control(p_values)] if p_values else []

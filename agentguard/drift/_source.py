@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from agentguard.drift._sample import Ints
+from agentguard.drift._sample import Bools, Ints
 from agentguard.drift._summary import (
     KINDS,
     MEASURES,
@@ -30,8 +30,16 @@ COLUMNS = (
     "is_usage_missing",
     "kind",
     "agent",
+    "error_type",
 )
 """Columns of the feature block that the checker reads."""
+
+STOPPED = frozenset({"denied", "agentguard.errors.CallDenied", "agentguard.errors.ApprovalPending"})
+"""Error types of calls that a policy stopped or held, and of the calls around them that ended by it.
+
+They say what the policy did, not what the agent did. Were they counted, a rule that holds calls while there
+is drift would raise the error rate, and keep the alarm that holds them.
+"""
 
 _BATCH_ROWS = 65_536
 LONGEST_CALL_NS = 24 * 3600 * 10**9
@@ -174,7 +182,8 @@ def _batches(
     n = 0
     since = None if since_unix_ns is None else max(0, since_unix_ns)
     for block in store.query().features(COLUMNS, since_unix_ns=since, until_unix_ns=until_unix_ns):
-        rows = rows_of(block, agent)
+        everything, mine = rows_of(block), is_watched(block) & is_of(block, agent)
+        rows = Rows(*(values[mine] for values in everything))
         waiting.append(rows)
         n += len(rows.end_unix_ns)
         if n >= _BATCH_ROWS:
@@ -189,7 +198,28 @@ def joined(parts: list[Rows]) -> Rows:
     return Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def rows_of(block: FeatureBlockLike, agent: str) -> Rows:
+def is_watched(block: FeatureBlockLike) -> Bools:
+    """Return which rows count: those that no policy stopped."""
+    ended = block.columns.get("error_type")
+    if ended is None:
+        return np.ones(block.rows, dtype=bool)
+    stopped = [i for i, text in enumerate(ended.dictionary) if text in STOPPED]
+    watched: Bools = ~np.isin(np.asarray(ended.values), stopped)
+    return watched
+
+
+def is_of(block: FeatureBlockLike, agent: str) -> Bools:
+    """Return which rows are of an agent; empty for all."""
+    if not agent:
+        return np.ones(block.rows, dtype=bool)
+    column = block.columns.get("agent")
+    if column is None or agent not in column.dictionary:
+        return np.zeros(block.rows, dtype=bool)
+    found: Bools = np.asarray(column.values) == column.dictionary.index(agent)
+    return found
+
+
+def rows_of(block: FeatureBlockLike) -> Rows:
     """Read one block; a column that an old block lacks is unknown everywhere."""
     columns = block.columns
 
@@ -202,7 +232,7 @@ def rows_of(block: FeatureBlockLike, agent: str) -> Rows:
     is_known = (tokens_in >= 0) | (tokens_out >= 0)
     tokens = np.where(is_known, np.maximum(tokens_in, 0) + np.maximum(tokens_out, 0), -1)
     duration = numbers("duration_ns", -1)
-    rows = Rows(
+    return Rows(
         end_unix_ns=numbers("start_unix_ns", 0) + np.maximum(duration, 0),
         kind=_kinds(columns.get("kind"), block.rows),
         duration_ns=duration,
@@ -212,13 +242,6 @@ def rows_of(block: FeatureBlockLike, agent: str) -> Rows:
         is_error=numbers("is_error", 0),
         is_usage_missing=numbers("is_usage_missing", 0),
     )
-    if not agent:
-        return rows
-    column = columns.get("agent")
-    if column is None or agent not in column.dictionary:
-        return Rows(*(values[:0] for values in rows))
-    is_mine = np.asarray(column.values) == column.dictionary.index(agent)
-    return Rows(*(values[is_mine] for values in rows))
 
 
 def _kinds(column: FeatureColumn | None, n: int) -> Ints:

@@ -24,7 +24,7 @@ from agentguard.drift._intervals import (
     wilson,
 )
 from agentguard.drift._pvalues import (
-    chi_square_tail,
+    chi_square,
     kolmogorov_exact,
     kolmogorov_tail,
     monte_carlo_p,
@@ -89,7 +89,8 @@ def _distance_p(pair: Pair, distance: float, dependence: float) -> tuple[float, 
         p = kolmogorov_tail(distance, n_reference=n / dependence, n_current=m / dependence)
         return p, "Kolmogorov-Smirnov (rows depend on each other)"
     if not has_ties and n + m <= 4_000:
-        return kolmogorov_exact(distance, n_reference=n, n_current=m), "Kolmogorov-Smirnov (exact)"
+        rows = (np.repeat(pair.values, pair.reference), np.repeat(pair.values, pair.current))
+        return kolmogorov_exact(*rows), "Kolmogorov-Smirnov (exact)"
     asymptotic = kolmogorov_tail(distance, n_reference=n, n_current=m)
     if len(pair.values) > 64 or asymptotic < 1e-6 or asymptotic > 0.9:
         return asymptotic, "Kolmogorov-Smirnov"
@@ -239,15 +240,15 @@ def compare_category(
     observed = np.array([left, right], dtype=np.int64)
     n, m = int(observed[0].sum()), int(observed[1].sum())
     totals = observed.sum(axis=0)
-    expected = totals * m / (n + m)
-    # For two rows with fixed margins chi-square depends on the current row alone.
-    scale = (n + m) / n
-    statistic = float((((observed[1] - expected) ** 2) / expected).sum() * scale)
     degrees = len(kept) - 1
-    p, test = chi_square_tail(statistic, degrees) if degrees else 1.0, "chi-square"
+    statistic, p, test = 0.0, 1.0, "chi-square"
+    if degrees:
+        statistic, p, both_expected = chi_square(observed)
+        expected = both_expected[1]
     smallest = float(totals.min()) * min(n, m) / (n + m)
     if degrees and smallest < 5.0 and p > 1e-12:
         tables = permuted_tables(totals, m)
+        scale = (n + m) / n  # with both margins fixed the statistic depends on the current row alone
         p = monte_carlo_p((((tables - expected) ** 2) / expected).sum(axis=1) * scale, statistic)
         test = "chi-square (permutation)"
     shifts = observed[1] / m - observed[0] / n

@@ -129,7 +129,7 @@ def quiet_days(_: Stage, arms: ControlArms) -> Exhibit:
             f"{result['ks_hours']} hours, all of them false.",
             f"agentguard's checker on the same {result['n_calls']:,} simulated calls: {ours} alarms.",
         ),
-        command="agentguard drift status",
+        command="agentguard drift simulate",
         is_as_promised=naive > 10 * (ours + 1),
         figures=dict(result),
     )

@@ -232,12 +232,13 @@ def test_benjamini_hochberg_finds_at_least_as_much() -> None:
     assert all(x.p_value >= y.p_value for x, y in zip(holm.features, bh.features, strict=True))
 
 
-def test_scipy_is_not_loaded() -> None:
-    """A comparison loads no SciPy: a checker lives in somebody's agent."""
+def test_the_watch_loads_no_scipy() -> None:
+    """Fitting a month and stepping over it loads no SciPy: a watch lives in somebody's agent."""
     code = (
-        "import sys; from agentguard import drift;"
-        "r = drift.compare({'x': [float(i) for i in range(50)]}, {'x': [float(i) for i in range(40)]});"
-        "assert r; print([m for m in sys.modules if m.split('.')[0] in {'scipy', 'narwhals', 'pandas', 'pyarrow'}])"
+        "import sys; from agentguard import drift; from agentguard.drift._quiet import watch_simulated;"
+        "from agentguard.drift._simulate import simulate;"
+        "watch_simulated(simulate(1, days=29), days=29, key=b'k');"
+        "print([m for m in sys.modules if m.split('.')[0] in {'scipy', 'narwhals', 'pandas', 'pyarrow'}])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
