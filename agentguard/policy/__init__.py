@@ -24,6 +24,7 @@ from agentguard.policy._model import (
     TestCase,
     ToolSchema,
 )
+from agentguard.policy._mutants import Mutant, mutants
 from agentguard.policy._plain import defaults_in_plain_words, rule_in_plain_words
 from agentguard.policy._tool_types import (
     Arguments,
@@ -44,6 +45,7 @@ __all__ = [
     "Engine",
     "Expectation",
     "Finding",
+    "Mutant",
     "Place",
     "Policy",
     "PolicyTest",
@@ -57,6 +59,7 @@ __all__ = [
     "lint",
     "load_bundle",
     "load_texts",
+    "mutants",
     "rule_in_plain_words",
     "smallest_change",
     "tools_from_mcp",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from agentguard.policy._model import API_VERSION, Approver, Approvers, Policy, PolicyTest, Rule, ToolSchema
@@ -75,6 +75,10 @@ class Bundle:
             *(document.content for document in self.approver_documents),
             *(schema.content for schema in self.schemas),
         ]
+
+    def with_tests(self, tests: tuple[PolicyTest, ...]) -> Bundle:
+        """Take other tests, and the same documents."""
+        return replace(self, tests=tests)
 
     def only(self, names: Collection[str]) -> Bundle:
         """

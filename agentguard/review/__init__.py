@@ -10,6 +10,7 @@ from agentguard.review._evaluate import CALL_BYTES_MAX, Evaluation, evaluate, re
 from agentguard.review._explain import Explanation, RuleChange, explain_decision
 from agentguard.review._formats import Case, Notice, github, junit, sarif
 from agentguard.review._given import NEUTRAL, GivenFacts
+from agentguard.review._mutation import MutationReport, RuleCoverage, coverage, mutate
 from agentguard.review._replay import RecordedCall, Replayed, ReplayReport, replay
 from agentguard.review._run_tests import CaseResult, TestReport, run_tests
 
@@ -21,16 +22,20 @@ __all__ = [
     "Evaluation",
     "Explanation",
     "GivenFacts",
+    "MutationReport",
     "Notice",
     "RecordedCall",
     "ReplayReport",
     "Replayed",
     "RuleChange",
+    "RuleCoverage",
     "TestReport",
+    "coverage",
     "evaluate",
     "explain_decision",
     "github",
     "junit",
+    "mutate",
     "read_call",
     "replay",
     "run_tests",

@@ -331,3 +331,24 @@ def test_explain_a_decision(
         with pytest.raises(SystemExit) as ended:
             main(["--store", str(tmp_path / "store"), "policy", "explain", wrong])
         assert (ended.value.code, said in capfd.readouterr().err) == (2, True)
+
+
+def test_coverage_and_mutants(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The starters' cases notice nearly every change; a rule without a case is a finding."""
+    status, out, _ = run(capfd, "test", "--coverage", "--mutate", "--min-score", "0.95", str(STARTERS))
+    assert status == 0
+    assert "31 rules reached" in out
+    assert "mutation score" in out
+    rule = tmp_path / "p.yaml"
+    rule.write_text(
+        document("R | tool.before | args.n > 10 | deny", "S | tool.before | args.n > 99 | deny")
+        + "---\napiVersion: agentguard/v1\nkind: PolicyTest\nmetadata: { name: t }\npolicies: all\ncases:\n"
+        "  - { name: c, at: tool.before, given: { tool.name: a, args: { n: 20 } }, expect: deny }\n"
+    )
+    status, out, _ = run(capfd, "test", "--coverage", "--mutate", "--format", "json", str(rule))
+    assert status == 1
+    found = json.loads(out)
+    assert [row["matched"] for row in found["coverage"]] == [1, 0]
+    assert any(row["change"] == "> as >=" for row in found["mutation"]["survived"])
+    status, out, _ = run(capfd, "test", "--mutate", "--min-score", "0.99", "--format", "github", str(rule))
+    assert (status, "mutant-survived" in out) == (1, True)
