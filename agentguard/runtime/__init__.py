@@ -13,6 +13,7 @@ from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.decorators import agent, guard, model, retriever, tool, workflow
 from agentguard.runtime.life import flush, init, shutdown
 from agentguard.runtime.noting import current, record_outcome, record_retry, record_usage
+from agentguard.runtime.runs import current_run
 
 if TYPE_CHECKING:
     from agentguard.runtime.config import Config, find_file, load_config
@@ -32,6 +33,7 @@ __all__ = [
     "SystemClock",
     "agent",
     "current",
+    "current_run",
     "declare_request",
     "decorated_tools",
     "find_file",

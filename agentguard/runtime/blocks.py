@@ -23,6 +23,7 @@ def run(
     principal: str = "",
     roles: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
+    run_id: str = "",
 ) -> RunScope:
     """
     Open a run: what happens inside belongs together, and shares these facts.
@@ -36,6 +37,9 @@ def run(
             Roles of the principal: the fact `principal.roles`.
         labels:
             Short texts by name; on each span and as the fact `run.labels`.
+        run_id:
+            Of a run that began in another process and goes on in this one; its
+            counters begin anew here. A fresh id by default.
 
     Returns:
         A context manager, sync and async, that gives the `Run`.
@@ -48,7 +52,7 @@ def run(
     return RunScope(
         # A run may be opened before `init()`, so its id and its clock are the system's.
         Run(
-            os.urandom(16).hex(),
+            run_id or os.urandom(16).hex(),
             start_ns=time.perf_counter_ns(),
             conversation_id=conversation_id,
             principal=principal,

@@ -26,6 +26,10 @@ class ChildExits:
         self._at_exit = at_exit
         self._is_registered = False
         os.register_at_fork(before=self._before_fork)
+        process: Any = sys.modules.get("multiprocessing.process")
+        if process is not None and process.parent_process() is not None:
+            # Set up in a child itself, as the workers of a pool are.
+            ChildExits._in_child(self)
 
     def _before_fork(self) -> None:
         # The child clears all finalizers when it begins, and then runs what was registered here.
@@ -35,5 +39,7 @@ class ChildExits:
             util.register_after_fork(self, ChildExits._in_child)
 
     def _in_child(self) -> None:
-        util: Any = sys.modules["multiprocessing.util"]
+        util: Any = sys.modules.get("multiprocessing.util")
+        if util is None:
+            return
         util.Finalize(self, self._at_exit, exitpriority=100)

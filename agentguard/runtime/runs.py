@@ -108,6 +108,12 @@ class Run:
         return before
 
 
+def current_run() -> Run | None:
+    """Give the run that is current, or None outside any."""
+    run = get_current().get(RUN_KEY)
+    return run if isinstance(run, Run) else None
+
+
 def new_run(ids: Ids, clock: Clock, **known: Any) -> Run:
     """Open a run with a fresh id, now."""
     return Run(f"{ids.trace_id():032x}", start_ns=clock.monotonic_ns(), **known)
