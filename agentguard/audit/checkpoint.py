@@ -10,17 +10,23 @@ Source: C2SP tlog-checkpoint and signed-note.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 from typing import NamedTuple
 
-from agentguard.seal import SigningKey, VerifyKey
+from agentguard.audit.notes import (
+    ED25519,
+    ML_DSA_44,
+    NoteError,
+    NoteKey,
+    from_base64,
+    sign_ed25519,
+    sign_ml_dsa,
+    to_base64,
+)
+from agentguard.seal import PostQuantumSigningKey, PostQuantumVerifyKey, SigningKey, VerifyKey
 
-_SIGNATURES = re.compile(r"(— [^\n]{1,1000}\n){1,16}")
-_ED25519 = b"\x01"
-"""Signature type of C2SP signed-note."""
+_SIGNATURES = re.compile(r"(— [^\n]{1,8000}\n){1,16}")
 
 
 class Checkpoint(NamedTuple):
@@ -59,11 +65,7 @@ class Head(NamedTuple):
 
     def line(self) -> str:
         """The line of the summary."""
-        return f"head {self.journal} {self.size} {_base64(self.root)} {self.state}"
-
-
-class NoteError(ValueError):
-    """The text is no signed checkpoint; the message says why."""
+        return f"head {self.journal} {self.size} {to_base64(self.root)} {self.state}"
 
 
 def origin_of(store_id: bytes, journal: str) -> str:
@@ -89,8 +91,12 @@ def verifier_key_text(store_id: bytes, key: VerifyKey) -> str:
     Returns:
         One line without line feed, to be handed to an auditor.
     """
-    name = key_name(store_id)
-    return f"{name}+{_key_id(name, key).hex()}+{_base64(_ED25519 + key.raw)}"
+    return NoteKey(key_name(store_id), ED25519, key).text
+
+
+def post_quantum_key_text(store_id: bytes, key: PostQuantumVerifyKey) -> str:
+    """Write the ML-DSA-44 public key as a C2SP verifier key."""
+    return NoteKey(key_name(store_id), ML_DSA_44, key).text
 
 
 def body_text(checkpoint: Checkpoint) -> str:
@@ -98,7 +104,7 @@ def body_text(checkpoint: Checkpoint) -> str:
     lines = [
         checkpoint.origin,
         str(checkpoint.size),
-        _base64(checkpoint.root),
+        to_base64(checkpoint.root),
         f"seq {checkpoint.sequence}",
         f"prev {checkpoint.previous.hex()}",
         f"time {checkpoint.time_unix_ns}",
@@ -108,7 +114,12 @@ def body_text(checkpoint: Checkpoint) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sign(checkpoint: Checkpoint, key: SigningKey, store_id: bytes) -> bytes:
+def sign(
+    checkpoint: Checkpoint,
+    key: SigningKey,
+    store_id: bytes,
+    post_quantum: PostQuantumSigningKey | None = None,
+) -> bytes:
     """
     Write a signed note.
 
@@ -119,13 +130,18 @@ def sign(checkpoint: Checkpoint, key: SigningKey, store_id: bytes) -> bytes:
             The store's signing key.
         store_id:
             Gives the key its name.
+        post_quantum:
+            Signs in a second line.
 
     Returns:
-        UTF-8 text that ends with the line feed of the signature line.
+        UTF-8 text that ends with the line feed of its last signature line.
     """
-    name, body = key_name(store_id), body_text(checkpoint)
-    signature = _key_id(name, key.verify_key) + key.sign(body.encode())
-    return f"{body}\n— {name} {_base64(signature)}\n".encode()
+    name, body = key_name(store_id), body_text(checkpoint).encode()
+    note = body + b"\n" + sign_ed25519(name, body, key)
+    if post_quantum is not None:
+        seconds = max(checkpoint.time_unix_ns, 0) // 1_000_000_000
+        note += sign_ml_dsa(name, body, post_quantum, time_unix_s=seconds)
+    return note
 
 
 def parse(note: bytes) -> Checkpoint:
@@ -151,13 +167,13 @@ def parse(note: bytes) -> Checkpoint:
         checkpoint = Checkpoint(
             origin=origin,
             size=_number(size),
-            root=_decode(root, 32),
+            root=from_base64(root, 32),
             sequence=_number(values["seq"]),
             previous=bytes.fromhex(values["prev"]),
             time_unix_ns=_number(values["time"]),
             state=values["state"],
             heads=tuple(
-                Head(field[1], _number(field[2]), _decode(field[3], 32), field[4])
+                Head(field[1], _number(field[2]), from_base64(field[3], 32), field[4])
                 for field in fields
                 if field[0] == "head"
             ),
@@ -170,7 +186,9 @@ def parse(note: bytes) -> Checkpoint:
     return checkpoint
 
 
-def is_signed(note: bytes, key: VerifyKey, store_id: bytes) -> bool:
+def is_signed(
+    note: bytes, key: VerifyKey, store_id: bytes, post_quantum: PostQuantumVerifyKey | None = None
+) -> bool:
     """
     Whether a note carries the store's right signature.
 
@@ -182,51 +200,24 @@ def is_signed(note: bytes, key: VerifyKey, store_id: bytes) -> bool:
             The store's public key.
         store_id:
             Gives the key its name.
+        post_quantum:
+            Where it is given and a line is of it, that must be right too.
 
     Returns:
         True where one line has the key's name and id, and its signature is right.
     """
-    body, separator, signatures = note.partition(b"\n\n")
     name = key_name(store_id)
-    prefix = f"— {name} ".encode()
-    if not separator:
-        return False
-    for line in signatures.split(b"\n")[:16]:
-        if not line.startswith(prefix):
-            continue
-        try:
-            decoded = _decode(line.removeprefix(prefix).decode("ascii"), 68)
-        except ValueError:
+    try:
+        if NoteKey(name, ED25519, key).checks(note) is not True:
             return False
-        # One name may stand over several keys, one for each generation of the store's root.
-        if decoded[:4] == _key_id(name, key):
-            return key.verify(decoded[4:], body + b"\n")
-    return False
+        return post_quantum is None or NoteKey(name, ML_DSA_44, post_quantum).checks(note) is not False
+    except NoteError:
+        return False
 
 
 def entry_hash(note: bytes) -> bytes:
     """SHA-256 of a whole entry: what the next one names as `prev`."""
     return hashlib.sha256(note).digest()
-
-
-def _key_id(name: str, key: VerifyKey) -> bytes:
-    """First four bytes of SHA-256(name || 0x0A || type || key), as C2SP signed-note has it."""
-    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + key.raw).digest()[:4]
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _decode(text: str, length: int) -> bytes:
-    """Read base64 of exactly so many bytes, in its one canonical form."""
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise NoteError("it is no base64") from error
-    if len(data) != length or _base64(data) != text:
-        raise NoteError("it is no base64 of the right length")
-    return data
 
 
 def _number(text: str) -> int:

@@ -39,6 +39,7 @@ class Committer:
         journal_bytes_max: int,
         random_bytes: RandomBytes,
         disk: Disk,
+        post_quantum: bool = False,
     ) -> None:
         self._folder = folder
         self._keys = keys
@@ -48,7 +49,7 @@ class Committer:
         self._journal_bytes_max = journal_bytes_max
         self._random_bytes = random_bytes
         self._disk = disk
-        self._ledger = Ledger(folder, keys, clock, disk=disk)
+        self._ledger = Ledger(folder, keys, clock, disk=disk, post_quantum=post_quantum)
         self._file: JournalFile | None = None
         self.begin()
 

@@ -71,6 +71,7 @@ class DecisionJournal:
         limits: JournalLimits | None = None,
         random_bytes: RandomBytes = os.urandom,
         disk: Disk | None = None,
+        post_quantum: bool = False,
     ) -> Self:
         """
         Make the folders and a journal.
@@ -92,12 +93,15 @@ class DecisionJournal:
                 Where writer ids, keys, blinds and nonces come from.
             disk:
                 The real one by default.
+            post_quantum:
+                Sign checkpoints with ML-DSA-44 too; a millisecond and 3 KiB for each.
 
         Returns:
             A journal; its file is made when the first record comes.
 
         Raises:
             StoreError: A folder cannot be made, or others may write to it.
+            SealError: ML-DSA-44 is asked for, and the installed `cryptography` has none.
         """
         ensure_private_folder(folder / FOLDER)
         limits = limits or JournalLimits()
@@ -110,6 +114,7 @@ class DecisionJournal:
             journal_bytes_max=limits.journal_bytes_max,
             random_bytes=random_bytes,
             disk=disk or Disk(),
+            post_quantum=post_quantum,
         )
         return cls(committer, clock, on_internal_error, limits)
 

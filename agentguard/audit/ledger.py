@@ -26,7 +26,6 @@ from typing import NamedTuple
 from agentguard.audit.checkpoint import (
     Checkpoint,
     Head,
-    NoteError,
     entry_hash,
     key_name,
     origin_of,
@@ -35,6 +34,7 @@ from agentguard.audit.checkpoint import (
 )
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
+from agentguard.audit.notes import NoteError
 from agentguard.audit.tree import root_hash
 from agentguard.errors import AuditError, SealError
 from agentguard.seal import PRIVATE_FILE_MODE, ensure_private_folder, read_file, write_file_atomic
@@ -46,6 +46,10 @@ LEDGER_BYTES_MAX = 1 << 20
 READ_BYTES_MAX = 1 << 28
 LOCK_WAIT_S_MAX = 5.0
 SUMMARY = "heads"
+_LINE_BYTES = 92 + 1
+"""Base64 of key id and Ed25519 signature, and the line feed."""
+_SECOND_LINE_BYTES = 4 * (-(-(4 + 8 + 2420) // 3)) + 1
+"""The same of an ML-DSA-44 cosignature."""
 
 _NAME = re.compile(r"ledger-([0-9]{8})\.agl\Z")
 _ENTRY = re.compile(rb"(.+?\n\n(?:\xe2\x80\x94 [^\n]+\n)+)\n", re.DOTALL)
@@ -76,13 +80,21 @@ class Ledger:
     """
 
     def __init__(
-        self, folder: Path, keys: AuditKeys, clock: Clock, *, disk: Disk, bytes_max: int = LEDGER_BYTES_MAX
+        self,
+        folder: Path,
+        keys: AuditKeys,
+        clock: Clock,
+        *,
+        disk: Disk,
+        bytes_max: int = LEDGER_BYTES_MAX,
+        post_quantum: bool = False,
     ) -> None:
         self._folder = folder / FOLDER
         self._keys = keys
         self._clock = clock
         self._disk = disk
         self._bytes_max = bytes_max
+        self._post_quantum = keys.post_quantum_key if post_quantum else None
         self._tail = EMPTY_TAIL
 
     def append(self, *, journal: str, size: int, root: bytes, state: str) -> int:
@@ -134,6 +146,9 @@ class Ledger:
             raise AuditError(f"ledger: cannot be read ({_why(error)})") from error
         return self._tail
 
+    def _sign(self, checkpoint: Checkpoint) -> bytes:
+        return sign(checkpoint, self._keys.signing_key, self._keys.store_id, self._post_quantum)
+
     def _write(self, journal: str, size: int, root: bytes, state: str) -> int:
         tail = self._tail
         checkpoint = Checkpoint(
@@ -145,7 +160,7 @@ class Ledger:
             time_unix_ns=self._clock.unix_ns(),
             state=state,
         )
-        note = sign(checkpoint, self._keys.signing_key, self._keys.store_id)
+        note = self._sign(checkpoint)
         fd = os.open(self._path(tail.number), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE_MODE)
         try:
             # What stands behind the last complete entry is the rest of a write that a crash cut off.
@@ -183,7 +198,7 @@ class Ledger:
             time_unix_ns=self._clock.unix_ns(),
             heads=lines,
         )
-        note = sign(checkpoint, self._keys.signing_key, self._keys.store_id)
+        note = self._sign(checkpoint)
         number = tail.number + 1
         write_file_atomic(self._path(number), note + b"\n")
         for older in files(self._folder):
@@ -286,9 +301,14 @@ def is_torn(rest: bytes, store_id: bytes) -> bool:
         length, and is not an entry: that was changed.
     """
     written = rest.rstrip(b"\x00")
-    _, separator, signature = written.partition(b"\n\n")
-    line_bytes = len(f"— {key_name(store_id)} ".encode()) + 92 + 1
-    return not written.endswith(b"\n\n") and not (separator and len(signature) > line_bytes)
+    _, separator, signatures = written.partition(b"\n\n")
+    if written.endswith(b"\n\n") or not separator:
+        return not written.endswith(b"\n\n")
+    name = f"— {key_name(store_id)} ".encode()
+    second = signatures[len(name) + _LINE_BYTES :]
+    # Behind the first line, which has a known length, stands nothing or the beginning of another.
+    is_other = name.startswith(second[: len(name)]) and len(second) <= len(name) + _SECOND_LINE_BYTES
+    return not second or is_other
 
 
 def summary_root(heads: tuple[Head, ...]) -> bytes:

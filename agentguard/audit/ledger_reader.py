@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agentguard.audit.checkpoint import Checkpoint, Head, NoteError, entry_hash, is_signed, origin_of, parse
+from agentguard.audit.checkpoint import Checkpoint, Head, entry_hash, origin_of, parse
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import (
     FOLDER,
@@ -17,6 +17,7 @@ from agentguard.audit.ledger import (
     split,
     summary_root,
 )
+from agentguard.audit.notes import NoteError
 from agentguard.audit.report import Question
 from agentguard.audit.tree import EMPTY_ROOT
 from agentguard.errors import AuditError, SealError
@@ -30,6 +31,8 @@ class Stated:
     last: Checkpoint
     roots: dict[int, bytes] = field(default_factory=dict)
     """Root by size, for every checkpoint that is still kept."""
+    note: bytes = b""
+    """The last entry that is of this journal alone; empty where only a summary is left."""
 
     @classmethod
     def nothing(cls, name: str) -> Stated:
@@ -46,6 +49,8 @@ class LedgerReading:
     """Question, kind, sequence of the entry, sentence."""
     count: int = 0
     last_sequence: int = 0
+    hashes: dict[int, bytes] = field(default_factory=dict)
+    """Hash of each entry that is still kept, by its sequence."""
 
 
 def read_ledger(folder: Path, keys: AuditKeys) -> LedgerReading:
@@ -119,7 +124,7 @@ class _Check:
             checkpoint = parse(note)
             if checkpoint.origin != origin_of(self.keys.store_id, checkpoint.journal):
                 raise NoteError("it is of another store")
-            if not any(is_signed(note, key, self.keys.store_id) for key in self.keys.verify_keys):
+            if not self.keys.is_signed(note):
                 raise NoteError("its signature is wrong")
             if checkpoint.journal == SUMMARY and summary_root(checkpoint.heads) != checkpoint.root:
                 raise NoteError("its root is not that of its heads")
@@ -144,17 +149,19 @@ class _Check:
         self.sequence = checkpoint.sequence
         self.previous = entry_hash(note)
         reading.count += 1
+        reading.hashes[checkpoint.sequence] = self.previous
         reading.last_sequence = max(reading.last_sequence, checkpoint.sequence)
         if checkpoint.journal == SUMMARY:
             for head in checkpoint.heads:
-                self._state(checkpoint, head)
+                self._state(checkpoint, head, b"")
         else:
             self._state(
                 checkpoint,
                 Head(checkpoint.journal, checkpoint.size, checkpoint.root, checkpoint.state),
+                note,
             )
 
-    def _state(self, checkpoint: Checkpoint, head: Head) -> None:
+    def _state(self, checkpoint: Checkpoint, head: Head, note: bytes) -> None:
         """Note what an entry says of a journal; it can only grow."""
         own = checkpoint._replace(size=head.size, root=head.root, state=head.state, heads=())
         stated = self.reading.stated.setdefault(head.journal, Stated(own))
@@ -166,6 +173,7 @@ class _Check:
             )
             return
         stated.last = own
+        stated.note = note or stated.note
         stated.roots[head.size] = head.root
 
     def _problem(self, question: Question, kind: str, sentence: str) -> None:

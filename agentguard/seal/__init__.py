@@ -22,6 +22,7 @@ from agentguard.seal._files import (
 )
 from agentguard.seal._keyring import keyring_backend
 from agentguard.seal._keystore import STORE_FILE, Keystore, create_keystore, open_keystore
+from agentguard.seal._post_quantum import PostQuantumSigningKey, PostQuantumVerifyKey, has_post_quantum
 from agentguard.seal._providers import (
     EnvironmentKey,
     FileKey,
@@ -66,6 +67,8 @@ __all__ = [
     "PassphraseCost",
     "PassphraseKey",
     "Pkcs11Key",
+    "PostQuantumSigningKey",
+    "PostQuantumVerifyKey",
     "RootKey",
     "SealKey",
     "SigningKey",
@@ -79,6 +82,7 @@ __all__ = [
     "create_key_file",
     "create_keystore",
     "ensure_private_folder",
+    "has_post_quantum",
     "keyring_backend",
     "open_box",
     "open_keystore",

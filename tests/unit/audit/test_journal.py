@@ -315,7 +315,8 @@ def test_threads_wait_instead_of_losing(log: Log) -> None:
 
 def test_coroutines_wait_instead_of_losing(log: Log) -> None:
     """A coroutine that awaits its record waits for room, and the event loop goes on."""
-    journal = open_journal(*log, limits=SLOW._replace(queue_bytes_max=16 * 1024, window_s=60.0))
+    limits = SLOW._replace(queue_bytes_max=64 * 1024, window_s=60.0, backpressure_s_max=20.0)
+    journal = open_journal(*log, limits=limits)
 
     async def main() -> None:
         await asyncio.gather(

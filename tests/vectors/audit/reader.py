@@ -52,7 +52,7 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
     if version != 2 or zero or its_store != store_id:
         raise Failure("header failure")
     place = store_id + writer + struct.pack(">I", n)
-    material = expand(root, b"agentguard/v1/dec", place + salt, 64)
+    material = expand(expand(root, b"agentguard/v1/dec", b"", 32), b"journal", place + salt, 64)
     if not hmac.compare_digest(material[32:], commitment):
         raise Failure("no key")
     aead = AESGCM(material[:32])
@@ -123,7 +123,8 @@ def first_mac_key(record: dict[str, Any], root: bytes, place: bytes) -> bytes:
         next(slot["box"] for slot in record["details"]["mac_key"] if slot["for"] == "root")
     )
     salt, commitment = box[4:28], box[28:60]
-    material = expand(root, b"agentguard/v1/box", salt + b"decision-log-mac", 64)
+    mac_root = expand(root, b"agentguard/v1/dec-mac", b"", 32)
+    material = expand(mac_root, b"agentguard/v1/box", salt + b"decision-log-mac", 64)
     if box[:4] != b"AGB1" or not hmac.compare_digest(material[32:], commitment):
         raise Failure("tampered")
     try:
