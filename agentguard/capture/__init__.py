@@ -13,11 +13,14 @@ from agentguard.capture.environment import CaptureEnvironment, SpanLimits
 from agentguard.capture.failures import class_name, error_type, is_cancellation
 from agentguard.capture.foreign import ForeignSpanProcessor
 from agentguard.capture.ids import RandomIds
+from agentguard.capture.late_prices import LatePrices
 from agentguard.capture.load import Load
+from agentguard.capture.refining import Refiner
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
 from agentguard.capture.span import Span
 from agentguard.capture.stream import StreamObserver, is_stream, watch_stream
 from agentguard.capture.stream_usage import StreamUsage
+from agentguard.capture.telemetry import Events, Meters, span_context
 from agentguard.capture.usage import add_usage, extract_usage
 from agentguard.capture.usage_sums import UsageTotals
 
@@ -27,13 +30,17 @@ __all__ = [
     "CaptureEnvironment",
     "CaptureMode",
     "ContentCapture",
+    "Events",
     "ForeignSpanProcessor",
     "HttpHooks",
+    "LatePrices",
     "Load",
+    "Meters",
     "Parent",
     "Price",
     "PriceTable",
     "RandomIds",
+    "Refiner",
     "Span",
     "SpanLimits",
     "StreamObserver",
@@ -53,6 +60,7 @@ __all__ = [
     "narrower",
     "otel_upper_bound",
     "parse_prices",
+    "span_context",
     "stamina_hook",
     "tenacity_hook",
     "watch_stream",

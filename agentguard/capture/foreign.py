@@ -58,7 +58,7 @@ class ForeignSpan:
             found[names.USAGE_COUNTED_BY] = self._counted_by
         status = span.status
         description = status.description or ""
-        return SpanRecord(
+        record = SpanRecord(
             trace_id=f"{context.trace_id:032x}",
             span_id=f"{context.span_id:016x}",
             parent_span_id="" if parent is None else f"{parent.span_id:016x}",
@@ -86,6 +86,9 @@ class ForeignSpan:
             scope_version="" if scope is None else scope.version or "",
             trace_state=context.trace_state.to_header() if context.trace_state else "",
         )
+        refine = self._environment.refine
+        # Its own library measures it; here it counts as a call of the agent around it.
+        return record if refine is None else refine(record, None, ())
 
     def _attributes(self, attributes: Mapping[str, Any]) -> dict[str, AttributeValue]:
         """Keep names and numbers; what may be content, and what we do not know, stays out."""

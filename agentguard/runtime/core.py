@@ -21,14 +21,19 @@ from agentguard.capture import (
     CAPTURE_MODES,
     CaptureEnvironment,
     ContentCapture,
+    Events,
+    LatePrices,
     Load,
+    Meters,
     PriceTable,
     RandomIds,
+    Refiner,
     Span,
     SpanLimits,
     narrower,
     otel_upper_bound,
     parse_prices,
+    span_context,
 )
 from agentguard.errors import ConfigurationError
 from agentguard.redaction import KINDS
@@ -40,12 +45,14 @@ from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.exits import ChildExits
 from agentguard.runtime.health import Health
+from agentguard.runtime.judging import judgement
 from agentguard.runtime.mirror import Mirror
 from agentguard.runtime.opening import open_store
 from agentguard.runtime.services import Services
 from agentguard.state import Approvers, MachineState
 from agentguard.store import Store, WriterConfig
 from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord, SpanSource, Usage
+from agentguard.values.attributes import Profile
 from agentguard.version import __version__
 
 if TYPE_CHECKING:
@@ -106,6 +113,18 @@ class Runtime(Services):
         }
         prices = _prices(config)
         self._load = Load()
+        joins = config.otel in {"auto", "global"}
+        profile: Profile = config.semconv  # type: ignore[assignment] # checked by the settings
+        self.events = Events(profile, __version__) if joins else None
+        late_prices = LatePrices(self.health)
+        self._refiner = Refiner(
+            profile=profile,
+            meters=Meters(profile, __version__) if joins else None,
+            events=self.events,
+            late_prices=late_prices if late_prices.is_there else None,
+            on_internal_error=self.health,
+            on_metered=self._measure_chunks,
+        )
         self.environment = self._environment(self.sink.append, prices)
         self.silent = self._environment(_not_kept, prices)
         self.mirror = Mirror(
@@ -132,7 +151,12 @@ class Runtime(Services):
             captures_messages=self.capture == "full",
             price_usd=prices.price_usd,
             load=self._load,
+            refine=self._refiner,
         )
+
+    def _measure_chunks(self) -> None:
+        """Note the time of each output chunk from now on: there is a metric of it."""
+        self.environment.measures_chunks = True
 
     def _count_native(self, _owner: Span | None, usage: Usage) -> None:
         """Add to the day's spending what only a native span of an SDK has counted."""
@@ -147,8 +171,25 @@ class Runtime(Services):
         """Begin one call; see `runtime.calls.begin`."""
         return begin(self, declaration, args, kwargs)
 
-    def record_outcome(self, outcome: OutcomeRecord) -> bool:
-        """Queue what became known of a call."""
+    def record_outcome(self, outcome: OutcomeRecord, *, trace_id: str = "") -> bool:
+        """
+        Queue what became known of a call; a score is also an event for the application's LoggerProvider.
+
+        Args:
+            outcome:
+                What became known.
+            trace_id:
+                The trace of the call, while it is known; empty later.
+
+        Returns:
+            Whether it was queued.
+        """
+        if self.events is not None and outcome.score is not None:
+            try:
+                context = span_context(trace_id, outcome.call_id) if trace_id else None
+                self.events.evaluation(judgement(outcome, trace_id), outcome.time_unix_ns, context)
+            except Exception as error:
+                self.health("runtime.evaluation", error)
         return self.sink.append_outcome(outcome)
 
     # Life and death

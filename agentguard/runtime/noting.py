@@ -110,8 +110,8 @@ def record_outcome(
         Whether it was queued; False where there is no such call or no runtime.
     """
     runtime = ACTIVE.runtime
+    span = current()
     if call_id is None:
-        span = current()
         call_id = span.call_id if span is not None else None
     if runtime is None or runtime.is_closed or call_id is None:
         return False
@@ -125,5 +125,6 @@ def record_outcome(
             true_label=None if true_label is None else str(true_label),
             score=None if score is None else float(score),
             attributes=dict(attributes or {}),
-        )
+        ),
+        trace_id=span.trace_id if span is not None and span.call_id == call_id else "",
     )

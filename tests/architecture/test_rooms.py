@@ -69,6 +69,7 @@ HOMES: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli"},
     "openai": {"cli"},
+    "genai_prices": {"capture"},
 }
 """Third-party parts by the rooms they may live in; the longest prefix counts. What is not here is not used."""
 

@@ -24,7 +24,7 @@ def constants() -> dict[str, str]:
 
 
 def test_the_page_is_that_of_the_code(repository: Path) -> None:
-    """docs/reference/attributes.md is what the script writes."""
+    """docs/reference/attributes.md and metrics.md are what the script writes."""
     spec = importlib.util.spec_from_file_location(
         "generate_attributes", repository / "docs/generate_attributes.py"
     )
@@ -32,7 +32,8 @@ def test_the_page_is_that_of_the_code(repository: Path) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.PAGE.read_text(encoding="utf-8") == module.page()
+    for path, make in module.PAGES.items():
+        assert path.read_text(encoding="utf-8") == make()
 
 
 def test_every_name_is_in_the_table() -> None:

@@ -12,9 +12,14 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
 import agentguard
 from agentguard.runtime.active import ACTIVE
@@ -112,12 +117,52 @@ def spans(profile: Profile, folder: Path) -> dict[str, Any]:
     return found
 
 
+def measured(reader: InMemoryMetricReader) -> dict[str, Any]:
+    """What was measured, by metric: how often, and the sum where it is no time."""
+    found: dict[str, Any] = {}
+    data = reader.get_metrics_data()
+    for metric in (
+        (m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics) if data else ()
+    ):
+        rows = []
+        for point in metric.data.data_points:
+            row: dict[str, Any] = {"attributes": dict(sorted((point.attributes or {}).items()))}
+            if isinstance(point, HistogramDataPoint):
+                row["count"] = point.count
+                row["sum"] = "<seconds>" if metric.unit == "s" else point.sum
+            else:
+                row["value"] = point.value
+            rows.append(row)
+        rows.sort(key=lambda row: json.dumps(row["attributes"]))
+        found[metric.name] = {"unit": metric.unit, "description": metric.description, "points": rows}
+        first = metric.data.data_points[0]
+        if isinstance(first, HistogramDataPoint):
+            found[metric.name]["boundaries"] = list(first.explicit_bounds)
+    return dict(sorted(found.items()))
+
+
+@contextmanager
+def meter_provider() -> Iterator[InMemoryMetricReader]:
+    """A MeterProvider of the application, for the time of the block."""
+    before = metrics._internal._METER_PROVIDER
+    reader = InMemoryMetricReader()
+    metrics._internal._METER_PROVIDER = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    try:
+        yield reader
+    finally:
+        metrics._internal._METER_PROVIDER.shutdown()
+        metrics._internal._METER_PROVIDER = before
+
+
 def files(folder: Path) -> dict[str, str]:
     """What the files are to hold, by name."""
     found = {}
     for profile in PROFILES:
-        emitted = spans(profile, folder / profile)
+        with meter_provider() as reader:
+            emitted = spans(profile, folder / profile)
+            made = measured(reader)
         found[f"spans-{profile}.json"] = json.dumps(emitted, indent=1, ensure_ascii=False) + "\n"
+        found[f"metrics-{profile}.json"] = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
     return found
 
 
