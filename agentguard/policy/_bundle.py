@@ -38,6 +38,11 @@ class Bundle:
         return tuple(rule for policy in self.policies for rule in policy.rules)
 
     @cached_property
+    def budgets(self) -> tuple[Rule, ...]:
+        """The budgets of all documents, in order."""
+        return tuple(budget for policy in self.policies for budget in policy.budgets)
+
+    @cached_property
     def approvers(self) -> Mapping[str, tuple[Approver, ...]]:
         """People by `group:NAME` and by id, as `require_approval.from` names them."""
         found: dict[str, tuple[Approver, ...]] = {}

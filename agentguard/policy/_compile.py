@@ -72,15 +72,17 @@ def compile_policy(
         The policy; rules with a mistake are left out of it, and the load fails by the problems.
     """
     rules: list[Rule] = []
+    budgets: list[Rule] = []
     compiler = _Compiler(draft, facts, tools, problems)
     known = {f"group:{group}" for document in approvers for group in document.groups}
     known |= {person.id for document in approvers for people in document.groups.values() for person in people}
-    for rule in draft.rules:
+    for rule in (*draft.rules, *draft.budgets):
         _approvers_exist(draft, rule, known, approvers)
+        _keys_exist(draft, rule, facts)
         conditions = compiler.compile(rule)
         if conditions is None:
             continue
-        rules.append(
+        (budgets if rule.action.is_budget else rules).append(
             Rule(
                 id=rule.id,
                 title=rule.title,
@@ -103,7 +105,7 @@ def compile_policy(
         name=draft.name, version=draft.version, title=draft.title, owner=draft.owner, reviewers=draft.reviewers,
         recertify_by=draft.recertify_by, agents=draft.agents, environments=draft.environments,
         unmatched=draft.unmatched, mode=draft.mode, timezone=draft.timezone, variables=draft.variables,
-        rules=tuple(rules), place=draft.place, content=draft.content,
+        rules=tuple(rules), budgets=tuple(budgets), place=draft.place, content=draft.content,
     )  # fmt: skip
 
 
@@ -265,6 +267,38 @@ def _approvers_exist(
             rule.approver_nodes[0][1], f"{terms.approvals} approvals of {len(people)} people can never be had",
             code="unknown-approver", hint="name more people, or ask for fewer",
         )  # fmt: skip
+
+
+def _keys_exist(draft: PolicyDraft, rule: RuleDraft, facts: Mapping[str, FactSpec]) -> None:
+    """
+    What is counted apart is a fact of each point, and none that a model writes.
+
+    A key that the model can choose would give it a fresh count with each call.
+    """
+    for name, node in rule.key_nodes:
+        spec = facts.get(name)
+        if spec is None:
+            draft.reader.problem(
+                node,
+                f"unknown fact `{name}` in key",
+                code="unknown-fact",
+                hint=did_you_mean(name, sorted(facts)),
+            )
+        elif spec.points and not set(rule.points) <= set(spec.points):
+            missing = ", ".join(point for point in rule.points if point not in spec.points)
+            draft.reader.problem(
+                node, f"key: `{name}` is no fact at {missing}", code="unknown-fact",
+                hint=f"it is one at {', '.join(spec.points)}",
+            )  # fmt: skip
+        elif not spec.is_trusted:
+            draft.reader.problem(
+                node, f"key: `{name}` is written by the model, which would count anew by writing something else",
+                code="model-supplied-key", hint="count by names and trusted facts, such as `principal.id`",
+            )  # fmt: skip
+        elif spec.type not in ("string", "int", "bool"):
+            draft.reader.problem(
+                node, f"key: `{name}` is {spec.type}, expected string, int or bool", code="wrong-type"
+            )
 
 
 def _in_file(source: Source, scalar: Scalar, line: int, column: int) -> tuple[int, int]:

@@ -50,9 +50,9 @@ class Engine:
         self.bundle = bundle
         self.reads: frozenset[str] = frozenset(
             name
-            for rule in bundle.rules
+            for rule in (*bundle.rules, *bundle.budgets)
             for condition in rule.conditions.values()
-            for name in condition.reads
+            for name in (*condition.reads, *rule.action.key)
         )
         """Names of the facts that any rule reads: what need not be computed for others."""
         self._shelves = shelve(bundle.policies)
@@ -137,7 +137,7 @@ class Engine:
         """
         shelf = self._shelves[Point(point)]
         return any(
-            asked.rule.mode is Mode.ENFORCE and asked.rule.effect in (Effect.DENY, Effect.REDACT)
+            asked.rule.mode is Mode.ENFORCE and asked.rule.effect in (Effect.KILL, Effect.DENY, Effect.REDACT)
             for asked in (shelf.candidates(name) if name else shelf.every())
         )
 

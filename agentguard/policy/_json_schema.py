@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentguard.policy._model import API_VERSION
+from agentguard.policy._budget_reader import UNITS
+from agentguard.policy._effects import CALLS_MAX, KEY_FACTS_MAX, PROBES_MAX
+from agentguard.policy._model import API_VERSION, BEFORE_POINTS
+from agentguard.policy._other_readers import REPEAT_MAX
 from agentguard.redaction import KINDS
 from agentguard.values import FACTS, Mode, Point, RecordMode
 
@@ -12,7 +15,8 @@ SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _TEXT = {"type": "string", "minLength": 1}
 _TEXTS = {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True}
-_ANSWER = {"enum": ["allow", "deny", "require_approval"]}
+_ANSWER = {"enum": ["allow", "deny", "require_approval", "throttle", "circuit_break", "kill"]}
+_KEY = {"oneOf": [_TEXT, {"type": "array", "items": _TEXT, "maxItems": KEY_FACTS_MAX, "uniqueItems": True}]}
 _DURATION = {"type": "string", "pattern": "^[0-9]{1,9}(s|m|h|d)$"}
 
 
@@ -82,6 +86,7 @@ def _policy() -> tuple[dict[str, object], list[str]]:
             "defaults": defaults,
             "vars": {"type": "object"},
             "rules": {"type": "array", "items": _rule(mode), "minItems": 1},
+            "budgets": {"type": "array", "items": _budget(mode), "minItems": 1},
         },
         ["metadata", "defaults", "rules"],
     )
@@ -103,11 +108,31 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
         required=["from", "expires"],
     )
     redact = {"type": "array", "items": {"enum": sorted(KINDS)}, "minItems": 1, "uniqueItems": True}
+    throttle = _object(
+        {
+            "key": _KEY,
+            "limit": {"type": "integer", "minimum": 1, "maximum": CALLS_MAX},
+            "window": _DURATION,
+        },
+        required=["key", "limit", "window"],
+    )
+    breaker = _object(
+        {
+            "key": _KEY,
+            "open_for": _DURATION,
+            "probe": {"type": "integer", "minimum": 1, "maximum": PROBES_MAX},
+        },
+        required=["key", "open_for"],
+    )
+    kill = _object({"scope": {"enum": ["all", "agent", "tool", "model"]}}, required=["scope"])
     effects: list[object] = [
         {"enum": ["allow", "deny", "warn"]},
         _object({"deny": deny}, required=["deny"]),
         _object({"redact": redact}, required=["redact"]),
         _object({"require_approval": approval}, required=["require_approval"]),
+        _object({"throttle": throttle}, required=["throttle"]),
+        _object({"circuit_break": breaker}, required=["circuit_break"]),
+        _object({"kill": kill}, required=["kill"]),
     ]
     return _object(
         {
@@ -131,6 +156,32 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
     )
 
 
+def _budget(mode: Mapping[str, object]) -> dict[str, object]:
+    """One budget."""
+    points = {"enum": [str(point) for point in BEFORE_POINTS]}
+    amount = {"type": "number", "exclusiveMinimum": 0}
+    return _object(
+        {
+            "id": _TEXT,
+            "title": _TEXT,
+            "at": {"oneOf": [points, {"type": "array", "items": points, "minItems": 1, "uniqueItems": True}]},
+            "when": _TEXT,
+            "key": _KEY,
+            "measure": {"enum": list(UNITS)},
+            "limit": amount,
+            "window": _DURATION,
+            "reserve": {"enum": ["estimate", "max", "none"]},
+            "call_max": amount,
+            "soft": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            "then": {"const": "deny"},
+            "mode": mode,
+            "message": _object({"agent": _TEXT}, required=["agent"]),
+            "controls": _TEXTS,
+        },
+        required=["id", "title", "key", "measure", "limit", "window", "reserve", "then"],
+    )
+
+
 def _test() -> tuple[dict[str, object], list[str]]:
     """A document of kind PolicyTest."""
     given = _object({name: {"description": spec.description} for name, spec in FACTS.items()}, required=[])
@@ -151,6 +202,7 @@ def _test() -> tuple[dict[str, object], list[str]]:
             "name": _TEXT,
             "at": {"enum": [str(point) for point in Point]},
             "given": given,
+            "repeat": {"type": "integer", "minimum": 1, "maximum": REPEAT_MAX},
             "expect": {"oneOf": [_ANSWER, expect]},
         },
         required=["name", "at", "given", "expect"],

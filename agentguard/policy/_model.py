@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from agentguard.policy.conditions import Condition
-from agentguard.values import ApprovalTerms, DenialKind, Effect, Mode, Point, RecordMode
+from agentguard.values import (
+    ApprovalTerms,
+    BreakerTerms,
+    BudgetTerms,
+    DenialKind,
+    Effect,
+    Mode,
+    Point,
+    RecordMode,
+    ThrottleTerms,
+)
 
 API_VERSION = "agentguard/v1"
 """The only value of `apiVersion`; raised when a document changes its meaning."""
@@ -37,8 +47,21 @@ class Action:
     """For `deny` of kind `wait`."""
     approval: ApprovalTerms | None = None
     """For `require_approval`."""
+    wait_s: float = 0.0
+    """For `require_approval`: how long the call itself waits for people."""
     redact: tuple[str, ...] = ()
     """For `redact`: detectors."""
+    limit: ThrottleTerms | BreakerTerms | BudgetTerms | None = None
+    """For `throttle`, `circuit_break` and budgets: what state answers."""
+    key: tuple[str, ...] = ()
+    """For those: the facts whose values are counted apart."""
+    kill_scope: str = ""
+    """For `kill`: what is to be stopped."""
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether it stands under `budgets`: it says nothing where it is not used up."""
+        return isinstance(self.limit, BudgetTerms)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +118,8 @@ class Policy:
     place: Place
     content: object
     """The document as plain data, for the revision."""
+    budgets: tuple[Rule, ...] = ()
+    """What may be used up, as rules that only speak where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +180,8 @@ class TestCase:
     """Facts by name."""
     expect: Expectation
     place: Place
+    repeat: int = 1
+    """How often the question is asked, one call after the other; the last answer counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

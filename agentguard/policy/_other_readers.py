@@ -15,6 +15,8 @@ from agentguard.policy.conditions.types import parse_type
 from agentguard.values import FACTS, DenialKind, Effect, FactSpec, Point
 
 PUBLIC_KEY_BYTES = 32
+REPEAT_MAX = 10_000
+"""How often a case may ask its question."""
 CASES_MAX = 5_000
 """Cases of one document of tests."""
 
@@ -34,7 +36,7 @@ _TYPES = (
     "list<double>",
     "map<string, dyn>",
 )
-_ANSWERS = ("allow", "deny", "require_approval")
+_ANSWERS = ("allow", "deny", "require_approval", "throttle", "circuit_break", "kill")
 _TOP = ("apiVersion", "kind", "metadata")
 
 
@@ -176,16 +178,17 @@ def _case(
     reader: Reader, node: Node, specs: dict[str, FactSpec], shared: dict[str, object]
 ) -> TestCase | None:
     """Read one case."""
-    found = reader.fields(node, "a case", required=("name", "at", "given", "expect"))
+    found = reader.fields(node, "a case", required=("name", "at", "given", "expect"), optional=("repeat",))
     if found is None:
         return None
     name = reader.text(found.get("name"), "name", characters_max=200)
     point = reader.word(found.get("at"), "intervention point", tuple(Point))
     given = _given(reader, found.get("given"), specs)
     expect = _expect(reader, found.get("expect"))
+    repeat = reader.whole_number(found.get("repeat"), "repeat", least=1, most=REPEAT_MAX)
     if name is None or point is None or given is None or expect is None:
         return None
-    return TestCase(name, point, {**shared, **given}, expect, reader.place(node))
+    return TestCase(name, point, {**shared, **given}, expect, reader.place(node), repeat or 1)
 
 
 def _given(reader: Reader, node: Node | None, specs: dict[str, FactSpec]) -> dict[str, object] | None:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from agentguard.policy._model import BEFORE_POINTS, Policy, Rule
 from agentguard.policy._terms import Terms, terms_of
-from agentguard.values import Decision, Mode, Point
+from agentguard.values import Decision, Effect, Mode, Point
 
 ConditionFunction: TypeAlias = Callable[[Mapping[str, object]], object]
 
@@ -49,6 +49,8 @@ class Plan:
     """Whether a document is in scope at all."""
     checks_args: bool
     """Whether numbers that are not finite matter: before a call, where a rule or a default enforces."""
+    standing: tuple[Asked, ...] = ()
+    """Breakers: state is asked about them whether or not their condition holds."""
     answers: dict[tuple[int, ...], Decision] = field(default_factory=dict)
     """Decisions that hold nothing of one call, by the asked rules that matched."""
 
@@ -124,6 +126,11 @@ class Shelf:
             needy=needy,
             is_covered=bool(in_scope),
             checks_args=is_before and enforces,
+            standing=tuple(
+                one
+                for one in sorted((*certain, *asked), key=lambda one: one.order)
+                if one.rule.effect is Effect.CIRCUIT_BREAK
+            ),
         )
 
     def every(self) -> tuple[Asked, ...]:
@@ -151,7 +158,7 @@ def shelve(policies: Sequence[Policy]) -> Mapping[Point, Shelf]:
     at: dict[Point, list[Asked]] = {point: [] for point in Point}
     order = 0
     for document, policy in enumerate(policies):
-        for rule in policy.rules:
+        for rule in (*policy.rules, *policy.budgets):
             order += 1
             for point in rule.points:
                 condition = rule.conditions[point]

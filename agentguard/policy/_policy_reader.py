@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from agentguard.policy._budget_reader import read_budgets
 from agentguard.policy._model import BEFORE_POINTS, Place
 from agentguard.policy._problems import quoted
 from agentguard.policy._reader import Reader, plain
@@ -27,7 +28,6 @@ _UNMATCHED = ("allow", "deny")
 _KINDS = {"agent": Point.AGENT_BEFORE, "model": Point.MODEL_BEFORE, "tool": Point.TOOL_BEFORE}
 
 _LATER = {
-    "budgets": "budgets are not enforced by this version; a deny on `cost.usd_today` or `tokens.today` comes close",
     "invariants": "invariants are not proved by this version; write a deny rule and a test for it",
 }
 
@@ -51,6 +51,7 @@ class PolicyDraft:
     timezone: str
     variables: Mapping[str, object]
     rules: tuple[RuleDraft, ...]
+    budgets: tuple[RuleDraft, ...]
     place: Place
     content: object
 
@@ -96,7 +97,7 @@ def read_policy(reader: Reader, node: Node) -> PolicyDraft | None:
     found = reader.fields(
         node, "a Policy",
         required=("apiVersion", "kind", "metadata", "defaults", "rules"),
-        optional=("scope", "vars"), later=_LATER,
+        optional=("scope", "vars", "budgets"), later=_LATER,
     )  # fmt: skip
     if found is None:
         return None
@@ -115,6 +116,7 @@ def read_policy(reader: Reader, node: Node) -> PolicyDraft | None:
     agents, environments = _scope(reader, found.get("scope"))
     variables = _variables(reader, found.get("vars"))
     rules = _rules(reader, found.get("rules"))
+    budgets = read_budgets(reader, found.get("budgets"), {rule.id for rule in rules})
     points = {point for rule in rules for point in rule.points}
     defaults = _defaults(reader, found.get("defaults"), points)
     # After a problem the load fails anyway; what is missing is made up, so that conditions are still checked.
@@ -124,7 +126,7 @@ def read_policy(reader: Reader, node: Node) -> PolicyDraft | None:
         reader=reader, name=name_node.text if isinstance(name_node, Scalar) else "", name_node=name_node, version=version, title=title, owner=owner,
         reviewers=reviewers, recertify_by=recertify_by, agents=agents, environments=environments,
         unmatched=unmatched, mode=mode, timezone=timezone, variables=variables,
-        rules=rules, place=reader.place(node), content=plain(node),
+        rules=rules, budgets=budgets, place=reader.place(node), content=plain(node),
     )  # fmt: skip
 
 

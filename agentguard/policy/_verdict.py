@@ -11,18 +11,23 @@ from agentguard.policy._plan import Asked, Plan
 from agentguard.values import (
     GATES,
     ApprovalTerms,
+    BudgetTerms,
     Decision,
     DenialKind,
     Effect,
     MatchedRule,
     Mode,
     RecordMode,
+    StateGate,
 )
 
 REASON_CHARACTERS_MAX = 2_000
 ERRORS_MAX = 20
 
 _RANK = {effect: rank for rank, effect in enumerate(GATES)}
+_STATEFUL = (Effect.CIRCUIT_BREAK, Effect.THROTTLE)
+"""Gates that state answers: that their rule matched does not refuse anything yet."""
+_EXPLAINED = (Effect.KILL, Effect.DENY, Effect.REQUIRE_APPROVAL)
 _FIRMNESS = {RecordMode.ASYNC: 0, RecordMode.PREFERRED: 1, RecordMode.REQUIRED: 2}
 
 
@@ -44,6 +49,8 @@ class _Answer(NamedTuple):
     kind: DenialKind = DenialKind.NONE
     approval: ApprovalTerms | None = None
     retry_after_s: float | None = None
+    wait_s: float = 0.0
+    kill_scope: str = ""
 
 
 def conclude(
@@ -67,13 +74,15 @@ def conclude(
     Returns:
         The most restrictive answer of all documents in scope, with everything that matched.
     """
-    every = sorted((*plan.certain, *matched), key=lambda asked: asked.order)
+    matching = sorted((*plan.certain, *matched), key=lambda asked: asked.order)
+    # A budget says nothing by itself: state says whether it is used up.
+    every = [asked for asked in matching if not asked.rule.action.is_budget]
     enforced = [asked for asked in every if asked.rule.mode is Mode.ENFORCE]
     answer = _enforced(bundle, plan, enforced, faults, facts)
     would_be = _would_be(bundle, plan, every, faults)
     restricts = would_be is not None and _RANK[would_be] < _RANK[answer.effect]
     acting = enforced if answer.effect is not Effect.ALLOW else every if restricts else []
-    explains = [asked for asked in acting if asked.rule.effect in (Effect.DENY, Effect.REQUIRE_APPROVAL)]
+    explains = [asked for asked in acting if asked.rule.effect in _EXPLAINED]
     reason = answer.reason
     if restricts and answer.effect is Effect.ALLOW:
         reason = _join([reason, _not_enforced(bundle, plan, every, facts)])
@@ -97,7 +106,28 @@ def conclude(
         approval=answer.approval,
         retry_after_s=answer.retry_after_s,
         would_be=would_be if restricts else None,
+        gates=_gates(plan, matching) if answer.effect in (Effect.ALLOW, Effect.REQUIRE_APPROVAL) else (),
+        wait_s=answer.wait_s,
+        kill_scope=answer.kill_scope,
     )
+
+
+def _gates(plan: Plan, matching: Sequence[Asked]) -> tuple[StateGate, ...]:
+    """What state must be asked, the most restrictive first."""
+    held = [asked for asked in matching if asked.rule.action.limit is not None]
+    if not held and not plan.standing:
+        return ()
+    asking = dict.fromkeys((*plan.standing, *held))
+    gates = [
+        StateGate(
+            rule.effect, rule.policy, rule.id, rule.title, rule.mode, rule.action.key, limit,
+            is_tripped=rule.effect is Effect.CIRCUIT_BREAK and asked in matching, agent_message=rule.agent_message,
+        )
+        for asked in asking
+        if (rule := asked.rule) and (limit := rule.action.limit) is not None
+    ]  # fmt: skip
+    # A budget comes after breakers and throttles, though it denies: what it sets aside is for calls that run.
+    return tuple(sorted(gates, key=lambda gate: (isinstance(gate.terms, BudgetTerms), _RANK[gate.effect])))
 
 
 def _enforced(
@@ -108,6 +138,13 @@ def _enforced(
     facts: Mapping[str, object],
 ) -> _Answer:
     """The answer that holds: of the rules in mode `enforce`, the defaults, and what could not be evaluated."""
+    killing = [asked for asked in enforced if asked.rule.effect is Effect.KILL]
+    if killing:
+        first = killing[0]
+        return _Answer(
+            Effect.KILL, first, first.rule.policy, f"stopped by {explain(first, plan.point, facts, bundle.facts)}",
+            DenialKind.FORBIDDEN, kill_scope=_widest(killing),
+        )  # fmt: skip
     denying = [asked for asked in enforced if asked.rule.effect is Effect.DENY]
     if denying:
         first = denying[0]
@@ -158,6 +195,12 @@ def _enforced(
     return _Answer(Effect.ALLOW)
 
 
+def _widest(killing: Sequence[Asked]) -> str:
+    """What all rules that kill stop together: the one scope they name, or everything."""
+    scopes = {asked.rule.action.kill_scope for asked in killing}
+    return scopes.pop() if len(scopes) == 1 else "all"
+
+
 def _approval(bundle: Bundle, plan: Plan, asking: Sequence[Asked], facts: Mapping[str, object]) -> _Answer:
     """Join the terms of all rules that ask for approval; where nobody could meet all of them, deny."""
     first = asking[0]
@@ -181,6 +224,7 @@ def _approval(bundle: Bundle, plan: Plan, asking: Sequence[Asked], facts: Mappin
         Effect.REQUIRE_APPROVAL, first, first.rule.policy,
         f"held for approval by {explain(first, plan.point, facts, bundle.facts)}",
         DenialKind.NEEDS_APPROVAL, approval=terms,
+        wait_s=min(asked.rule.action.wait_s for asked in asking),
     )  # fmt: skip
 
 
@@ -208,7 +252,11 @@ def _unpermitted(plan: Plan, matched: Sequence[Asked]) -> list[int]:
 def _would_be(bundle: Bundle, plan: Plan, every: Sequence[Asked], faults: Sequence[Fault]) -> Effect | None:
     """The gate that would hold if every rule and every default were enforced."""
     del bundle
-    gates = [asked.rule.effect for asked in every if asked.rule.effect in _RANK]
+    gates = [
+        asked.rule.effect
+        for asked in every
+        if asked.rule.effect in _RANK and asked.rule.effect not in _STATEFUL
+    ]
     if any(fault.asked is None or fault.asked.rule.effect is not Effect.WARN for fault in faults):
         gates.append(Effect.DENY)
     if _unpermitted(plan, every):
@@ -220,13 +268,20 @@ def _not_enforced(bundle: Bundle, plan: Plan, every: Sequence[Asked], facts: Map
     """What the rules in modes `warn` and `shadow` would have said."""
     for asked in every:
         rule = asked.rule
-        if rule.mode is not Mode.ENFORCE and rule.effect in (Effect.DENY, Effect.REQUIRE_APPROVAL):
-            said = "be denied" if rule.effect is Effect.DENY else "be held for approval"
+        if rule.mode is not Mode.ENFORCE and rule.effect in _EXPLAINED:
+            said = _WOULD[rule.effect]
             return f"NOT ENFORCED ({rule.mode}): would {said} by {explain(asked, plan.point, facts, bundle.facts)}"
     for index in _unpermitted(plan, every):
         policy = bundle.policies[index]
         return f"NOT ENFORCED ({policy.mode}): would be denied by the default of {policy.name}"
     return "NOT ENFORCED: would be denied because it cannot be judged"
+
+
+_WOULD = {
+    Effect.KILL: "be stopped",
+    Effect.DENY: "be denied",
+    Effect.REQUIRE_APPROVAL: "be held for approval",
+}
 
 
 def _is_strict(bundle: Bundle) -> bool:
@@ -240,7 +295,7 @@ def _warnings(bundle: Bundle, plan: Plan, every: Sequence[Asked]) -> tuple[str, 
         asked.rule.id
         for asked in every
         if (asked.rule.effect is Effect.WARN and asked.rule.mode is not Mode.SHADOW)
-        or (asked.rule.mode is Mode.WARN and asked.rule.effect is not Effect.ALLOW)
+        or (asked.rule.mode is Mode.WARN and asked.rule.effect not in (Effect.ALLOW, *_STATEFUL))
     ]
     found.extend(
         f"{bundle.policies[index].name}:default"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agentguard.errors import PolicyDocumentError
 from agentguard.policy import Bundle, Engine, Place, TestCase
 from agentguard.review._given import GivenFacts
+from agentguard.state import MemoryState, Used, answer_gates, settle_tickets
 from agentguard.values import Decision
 
 
@@ -84,8 +85,32 @@ def _results(bundle: Bundle) -> Iterator[CaseResult]:
             except PolicyDocumentError as error:
                 yield CaseResult(test.name, case.name, case.place, None, (str(error),))
                 continue
-            decision = engine.decide(case.point, facts)
+            decision = _ask(engine, case, facts)
             yield CaseResult(test.name, case.name, case.place, decision, tuple(_differences(case, decision)))
+
+
+class _Still:
+    """A clock that stands: all questions of a case are asked at one moment."""
+
+    def unix_ns(self) -> int:
+        """Noon of a day."""
+        return 1_800_014_400_000_000_000
+
+    def monotonic_ns(self) -> int:
+        """As long after the start."""
+        return 1_800_014_400_000_000_000
+
+
+def _ask(engine: Engine, case: TestCase, facts: GivenFacts) -> Decision:
+    """Ask a case as often as it says, each time with a state that remembers, and give the last answer."""
+    decision = engine.decide(case.point, facts)
+    if not decision.gates:
+        return decision
+    state = MemoryState(_Still())
+    for _ in range(case.repeat):
+        answer = answer_gates(state, decision, facts)
+        settle_tickets(state, answer.tickets, Used(), is_error=None)
+    return answer.decision
 
 
 def _differences(case: TestCase, decision: Decision) -> Iterator[str]:

@@ -17,8 +17,17 @@ from opentelemetry.context import create_key, get_current
 
 from agentguard.capture import Span, StreamUsage, context_with, find_parent, narrower
 from agentguard.errors import ApprovalPending, CallDenied
-from agentguard.runtime.deciding import ask_people, decide, note, put_on_record, undecidable, undecided
+from agentguard.runtime.deciding import (
+    ask_people,
+    decide,
+    note,
+    outcome_record,
+    put_on_record,
+    undecidable,
+    undecided,
+)
 from agentguard.runtime.declaration import Declaration
+from agentguard.runtime.gates import ask_state, charged_usd, release, settle
 from agentguard.runtime.known import KnownCall
 from agentguard.runtime.plain import fingerprint
 from agentguard.runtime.results import follow_stream, returns_stream
@@ -27,7 +36,6 @@ from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec, spec_of
 from agentguard.values import (
     AttributeValue,
-    Decision,
     DecisionRecord,
     Effect,
     RecordMode,
@@ -35,8 +43,6 @@ from agentguard.values import (
 from agentguard.values import attributes as names
 
 CALL_KEY = create_key("agentguard-call")
-
-_OUTCOME = Decision(effect=Effect.ALLOW)
 
 
 class GuardedCall(KnownCall):
@@ -63,6 +69,7 @@ class GuardedCall(KnownCall):
         self.facts = None
         self.is_recorded = False
         self.repeats = 0
+        self.tickets = ()
 
         context = get_current()
         outer = context.get(CALL_KEY)
@@ -160,6 +167,8 @@ class GuardedCall(KnownCall):
             ApprovalPending: A person must decide first.
         """
         token = ""
+        if record.decision.gates or record.decision.kill_scope:
+            record = ask_state(self, record)
         if record.decision.effect is Effect.REQUIRE_APPROVAL:
             record, token, frozen = ask_people(self, record)
             if frozen is not None:
@@ -204,7 +213,9 @@ class GuardedCall(KnownCall):
         raise CallDenied(record) from None
 
     def stop(self) -> None:
-        """End a call that policy stopped."""
+        """End a call that policy stopped: before it ran, or, where it has ended, without its result."""
+        if self.tickets and not self.is_ended:
+            release(self)
         self.span.deny()
         self._end()
 
@@ -279,6 +290,8 @@ class GuardedCall(KnownCall):
         return result
 
     def _judged(self, record: DecisionRecord, result: Any) -> Any:
+        if record.decision.kill_scope:
+            record = ask_state(self, record)
         record = put_on_record(self, record)
         decision = record.decision
         if not decision.is_allowed or decision.matched or decision.errors:
@@ -328,26 +341,16 @@ class GuardedCall(KnownCall):
             span.end()
             usage = span.counted_usage
             tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
-            cost_usd = usage.cost_usd or 0.0 if usage is not None else 0.0
+            cost_usd = charged_usd(services, usage.cost_usd, tokens, self.model) if usage is not None else 0.0
+            if self.tickets:
+                settle(self, usage, cost_usd, is_error=is_error)
             self.run.count_end(is_error=is_error, tokens=tokens, cost_usd=cost_usd, retries=span.retries)
             if spec.governed_as == "tool":
                 services.state.rates.record(spec.name, is_error=is_error)
             if tokens or cost_usd:
                 services.state.spend.add(usd=cost_usd, tokens=tokens)
             if self.is_recorded:
-                services.journal.append(
-                    DecisionRecord(
-                        decision_id=f"{services.ids.span_id():016x}",
-                        time_unix_ns=services.clock.unix_ns(),
-                        point="outcome",
-                        decision=_OUTCOME,
-                        bundle=services.revision,
-                        call_id=span.call_id,
-                        trace_id=span.trace_id,
-                        run_id=self.run.run_id,
-                        outcome=span.outcome or names.OUTCOME_OK,
-                    )
-                )
+                services.journal.append(outcome_record(self))
         except Exception as error:
             services.health("runtime.end", error)
 
@@ -403,7 +406,10 @@ def begin(
         return call
     decision = record.decision
     if spec.is_async and (
-        decision.record is not RecordMode.ASYNC or not decision.is_allowed or decision.redact
+        decision.record is not RecordMode.ASYNC
+        or not decision.is_allowed
+        or decision.redact
+        or decision.gates
     ):
         # The disk and the approvals are waited for in a thread, never on the event loop.
         call.admission = partial(asyncio.to_thread, call.admit, record)

@@ -47,6 +47,7 @@ class Config:
     drift_interval_s: float
     flush_timeout_s: float
     queue_bytes_max: int
+    unpriced_usd_per_million: float
     retention_days: float
     strict: bool
     sources: Mapping[str, str]

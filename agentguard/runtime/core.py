@@ -88,6 +88,7 @@ class Runtime(Services):
         self.approvers = _approvers(self.bundle)
         self.declared = DeclaredTools(self.bundle)
         self.registered_facts = {}
+        self.unpriced = set()
         self.verdict = NO_VERDICT
         self.store = open_store(config, self.clock)
         self.sink = self.store.writer(

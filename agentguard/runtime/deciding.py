@@ -27,6 +27,8 @@ from agentguard.values import (
 )
 from agentguard.values import attributes as names
 
+_OUTCOME = Decision(effect=Effect.ALLOW)
+
 
 def decide(call: KnownCall, point: Point) -> DecisionRecord | None:
     """Ask the engine; None where no policies are loaded and nothing is killed."""
@@ -95,6 +97,22 @@ def put_on_record(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
         return record
     call.is_recorded = call.is_recorded or record.decision.is_allowed
     return record
+
+
+def outcome_record(call: KnownCall) -> DecisionRecord:
+    """Say how an admitted call ended: the record that closes it in the decision log."""
+    services, span = call.services, call.span
+    return DecisionRecord(
+        decision_id=f"{services.ids.span_id():016x}",
+        time_unix_ns=services.clock.unix_ns(),
+        point="outcome",
+        decision=_OUTCOME,
+        bundle=services.revision,
+        call_id=span.call_id,
+        trace_id=span.trace_id,
+        run_id=call.run.run_id,
+        outcome=span.outcome or names.OUTCOME_OK,
+    )
 
 
 def note(call: KnownCall, record: DecisionRecord) -> None:

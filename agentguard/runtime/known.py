@@ -9,6 +9,7 @@ from agentguard.capture import Span
 from agentguard.runtime.runs import Run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
+from agentguard.state import Ticket
 from agentguard.values import Usage
 
 
@@ -32,6 +33,7 @@ class KnownCall:
         "services",
         "span",
         "spec",
+        "tickets",
     )
 
     services: Services
@@ -56,6 +58,9 @@ class KnownCall:
     """Facts read so far; made when the engine is first asked."""
     is_recorded: bool
     """Whether the decision log has admitted the call, so that it must hear of its outcome."""
+
+    tickets: tuple[Ticket, ...]
+    """What the call settles with the limits of the machine when it ends."""
 
     @property
     def usage(self) -> Usage | None:

@@ -53,6 +53,8 @@ class Services:
     vulnerable_dependencies: int
     """As `doctor --deps` last found."""
     dependency_age_days_max: int
+    unpriced: set[str]
+    """Models that were charged the ceiling, for want of a price."""
 
     def publish(self, verdict: Verdict) -> None:
         """Take a verdict of the drift checker: from now on a fact for policies."""

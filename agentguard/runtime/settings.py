@@ -216,6 +216,13 @@ SETTINGS: tuple[Setting, ...] = (
         8_388_608,
         "Most memory that spans may hold before they are on disk, in bytes.",
     ),
+    Setting(
+        "unpriced_usd_per_million",
+        number(least=0, most=1_000_000),
+        100.0,
+        "What a million tokens of a model without a known price is charged, in US dollars, against budgets and "
+        "the facts of cost. 0 charges nothing, and limits on cost then do not hold for such models.",
+    ),
     Setting("retention_days", number(least=1, most=36_500), 183.0, "Days that spans are kept."),
     Setting(
         "strict",

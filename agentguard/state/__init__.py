@@ -12,6 +12,7 @@ from agentguard.state.action import Action, freeze_action
 from agentguard.state.approvals import ApprovalRequest, RequestState
 from agentguard.state.approver_key import create_approver_key, load_approver_key
 from agentguard.state.canonical import canonical_json
+from agentguard.state.gates import Answer, Ticket, Used, answer_gates, give_back, settle_tickets
 from agentguard.state.kill import KillOrder
 from agentguard.state.votes import (
     APPROVE,
@@ -29,6 +30,7 @@ __all__ = [
     "APPROVE",
     "DENY",
     "Action",
+    "Answer",
     "ApprovalRequest",
     "Approver",
     "Approvers",
@@ -37,12 +39,17 @@ __all__ = [
     "MemoryState",
     "RequestState",
     "State",
+    "Ticket",
+    "Used",
     "Vote",
+    "answer_gates",
     "approvers_of",
     "canonical_json",
     "create_approver_key",
     "freeze_action",
+    "give_back",
     "load_approver_key",
+    "settle_tickets",
     "sign_vote",
     "vote_document",
     "vote_of",

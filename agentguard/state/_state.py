@@ -11,9 +11,12 @@ from typing import Protocol, Self
 from agentguard.errors import AgentGuardError
 from agentguard.seal import Keystore, check_private_folder
 from agentguard.state.approvals import Approvals
+from agentguard.state.breakers import Breakers
 from agentguard.state.cells import Cells, MemoryCells
 from agentguard.state.database import SqliteCells
+from agentguard.state.keeper import Keeper
 from agentguard.state.kill import Kill
+from agentguard.state.ledger import Ledger
 from agentguard.state.page import KILL, MappedPage, MemoryPage, Page
 from agentguard.state.sums import WINDOW_S_MAX, Rates, Spend
 from agentguard.state.tally import Tally
@@ -32,6 +35,8 @@ class State(Protocol):
     spend: Spend
     approvals: Approvals
     kill: Kill
+    ledger: Ledger
+    breakers: Breakers
 
     def flush(self) -> None:
         """Share all sums now."""
@@ -43,9 +48,11 @@ class State(Protocol):
 
 
 class _Shared:
-    """Rates, spend, approvals and kill over cells."""
+    """Rates, spend, approvals, kill, limits and breakers over cells."""
 
-    def __init__(self, cells: Cells, page: Page, clock: Clock, store_id: bytes) -> None:
+    def __init__(
+        self, cells: Cells, page: Page, clock: Clock, store_id: bytes, *, is_shared: bool = False
+    ) -> None:
         self._cells = cells
         self._page = page
         self._clock = clock
@@ -55,12 +62,22 @@ class _Shared:
         self.spend = Spend(self._spend_tally, clock, self._refresh_if_stale, self._added)
         self.approvals = Approvals(cells, clock, store_id)
         self.kill = Kill(cells, page, clock)
+        self.ledger = Ledger(cells, clock, is_shared=is_shared, wake=self._drawn)
+        self.breakers = Breakers(cells, page, clock)
+
+    def _drawn(self, *, is_urgent: bool = False) -> None:
+        """Hear that something was drawn, or that what is leased runs out."""
 
     def _refresh_if_stale(self) -> None:
         """See to it that what others shared is at most a second old."""
 
     def _added(self) -> None:
         """Hear that there is something to share."""
+
+    def _tidy(self) -> None:
+        """Save what was drawn and what breakers heard."""
+        self.breakers.tidy()
+        self.ledger.tidy()
 
     def flush(self) -> None:
         """Share all sums now."""
@@ -108,6 +125,7 @@ class MemoryState(_Shared):
             self._cells.remove_expired(now)
         for tally in (self._rate_tally, self._spend_tally):
             tally.end_merge(is_written=True)
+        self._tidy()
 
 
 class MachineState(_Shared):
@@ -126,7 +144,10 @@ class MachineState(_Shared):
         store_id: bytes,
         on_internal_error: InternalErrorHook,
     ) -> None:
-        super().__init__(cells, page, clock, store_id)
+        super().__init__(cells, page, clock, store_id, is_shared=True)
+        self._keeper = Keeper(
+            self._tidy, lambda: self.ledger.is_busy or self.breakers.is_busy, on_internal_error
+        )
         self._sqlite = cells
         self._on_internal_error = on_internal_error
         self._refreshed_ns: int | None = None
@@ -189,6 +210,7 @@ class MachineState(_Shared):
         """
         with self._io_lock:
             self._merge()
+        self._tidy()
 
     def close(self) -> None:
         """Share all sums and let go of everything; errors are told to the hook."""
@@ -199,11 +221,16 @@ class MachineState(_Shared):
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(5.0)
+        self._keeper.close(5.0)
         try:
             self.flush()
+            self.ledger.tidy(is_last=True)
         except AgentGuardError as error:
             self._on_internal_error("state.close", error)
         super().close()
+
+    def _drawn(self, *, is_urgent: bool = False) -> None:
+        self._keeper.wake(is_urgent=is_urgent)
 
     def _refresh_if_stale(self) -> None:
         if os.getpid() != self._pid:
@@ -295,6 +322,9 @@ class MachineState(_Shared):
         self._begin()
         for tally in (self._rate_tally, self._spend_tally):
             tally.forget()
+        self.ledger.forget()
+        self.breakers.after_fork()
+        self._keeper.after_fork()
         self.kill.after_fork()
 
 

@@ -23,6 +23,8 @@ FILE_NAME = "control"
 PAGE_BYTES = 4096
 KILL = 8
 """Offset of the generation of the kill orders; 16, 24, 32 are kept for bundle, verdicts, rates."""
+BREAKERS = 40
+"""Offset of the generation of the breakers."""
 
 _MAGIC = b"AGCTRL1\n"
 _NUMBER = struct.Struct("<Q")

@@ -11,6 +11,8 @@ from agentguard.values.decision import (
     MODIFIERS,
     WAYS_OUT,
     ApprovalTerms,
+    BreakerTerms,
+    BudgetTerms,
     Decision,
     DecisionRecord,
     DenialKind,
@@ -19,6 +21,8 @@ from agentguard.values.decision import (
     Mode,
     Point,
     RecordMode,
+    StateGate,
+    ThrottleTerms,
 )
 from agentguard.values.facts import FACT_SCHEMA_VERSION, FACTS, FactSpec
 from agentguard.values.features import (
@@ -64,6 +68,8 @@ __all__ = [
     "ApprovalTerms",
     "AttributeValue",
     "Attributes",
+    "BreakerTerms",
+    "BudgetTerms",
     "Clock",
     "Decision",
     "DecisionRecord",
@@ -90,6 +96,8 @@ __all__ = [
     "SpanRecord",
     "SpanSink",
     "SpanSource",
+    "StateGate",
+    "ThrottleTerms",
     "Usage",
     "Verdict",
     "Verifier",

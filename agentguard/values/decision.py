@@ -104,6 +104,60 @@ class ApprovalTerms(NamedTuple):
     """Seconds until an unanswered request, or an unused approval, lapses."""
 
 
+class ThrottleTerms(NamedTuple):
+    """How many calls a rule with `throttle` lets through, within any window of that length."""
+
+    limit: int
+    window_s: float
+
+
+class BreakerTerms(NamedTuple):
+    """How a rule with `circuit_break` rests what fails."""
+
+    open_for_s: float
+    """Seconds during which nothing is tried."""
+    probe: int = 1
+    """Calls that are tried then; all must succeed, or it rests again."""
+
+
+class BudgetTerms(NamedTuple):
+    """What may be used up in each window. Amounts are integers: doubles do not add up."""
+
+    measure: str
+    """`cost.usd` in billionths of a dollar, `tokens`, `calls`, or `time.s` in milliseconds."""
+    limit: int
+    window_s: float
+    """Windows follow one another from 1970-01-01T00:00Z on: `1d` is a day of UTC."""
+    reserve: str = "estimate"
+    """What is set aside before a call: `estimate`, `max` or `none`."""
+    call_max: int = 0
+    """The most that one call uses; 0: not said."""
+    soft: float = 1.0
+    """Share of the limit from which on decisions warn."""
+
+
+class StateGate(NamedTuple):
+    """
+    A gate of a rule that only the past can answer.
+
+    The engine, which knows no past, names it; `state` answers it. Nothing of
+    one call is in it: the key is worked out from the facts it names.
+    """
+
+    effect: Effect
+    """What holds where it refuses: CIRCUIT_BREAK, THROTTLE, or DENY for a budget."""
+    policy: str
+    rule_id: str
+    title: str
+    mode: Mode
+    key: tuple[str, ...]
+    """Names of the facts whose values are counted apart."""
+    terms: ThrottleTerms | BreakerTerms | BudgetTerms
+    is_tripped: bool = False
+    """For CIRCUIT_BREAK: the condition holds now. Without it an open breaker still refuses."""
+    agent_message: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """
@@ -139,6 +193,12 @@ class Decision:
     retry_after_s: float | None = None
     would_be: Effect | None = None
     """What `shadow` and `warn` rules would have answered, where that is more restrictive."""
+    gates: tuple[StateGate, ...] = ()
+    """What state must still answer before the call may run, the most restrictive first."""
+    wait_s: float = 0.0
+    """For REQUIRE_APPROVAL: how long the call itself waits for people; 0: it ends with `ApprovalPending`."""
+    kill_scope: str = ""
+    """For KILL by a rule: what is to be stopped on the whole machine: all, agent, tool or model."""
 
     @property
     def is_allowed(self) -> bool:

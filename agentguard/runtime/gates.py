@@ -1,0 +1,150 @@
+"""
+The gates of a call that only the past can answer, and what it settles when it ends.
+
+The engine names them, `state` answers them, and here is said what the call has
+used. What cannot be asked refuses; what cannot be settled stays charged.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agentguard.errors import AuditError, StoreError
+from agentguard.runtime.deciding import undecided
+from agentguard.runtime.facts import CallFacts
+from agentguard.state import Used, answer_gates, give_back, settle_tickets
+from agentguard.values import Decision, DecisionRecord, Usage
+
+if TYPE_CHECKING:
+    from agentguard.runtime.known import KnownCall
+    from agentguard.runtime.services import Services
+
+UNPRICED_MAX = 256
+"""Models without a price that are each named once in the log."""
+
+logger = logging.getLogger("agentguard")
+
+
+def ask_state(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
+    """
+    Answer what the engine left open; may wait for the disk.
+
+    Args:
+        call:
+            The call; takes the tickets that it must settle.
+        record:
+            A decision with gates, or one that kills.
+
+    Returns:
+        The record with the decision that holds.
+    """
+    if record.decision.kill_scope:
+        return _order_kill(call, record)
+    try:
+        answer = answer_gates(call.services.state, record.decision, call.facts or CallFacts(call))
+    except Exception as error:
+        call.services.health("state.gates", error)
+        return record._replace(decision=undecided(f"the limits: {type(error).__name__}"))
+    if answer.decision.errors != record.decision.errors:
+        call.services.health("state.gates", StoreError("a limit could not be asked"))
+    call.tickets = answer.tickets
+    return record._replace(decision=answer.decision)
+
+
+def settle(call: KnownCall, usage: Usage | None, usd: float, *, is_error: bool) -> None:
+    """
+    Say what a call that ran has used.
+
+    Args:
+        call:
+            With its tickets.
+        usage:
+            What the call itself was billed for; None where calls inside it reported theirs, or nobody knows.
+        usd:
+            What *usage* is charged.
+        is_error:
+            Whether it raised.
+    """
+    tickets, call.tickets = call.tickets, ()
+    tokens: int | None = None
+    inner = call.span.totals
+    if inner is not None:
+        tokens = (inner.input_tokens or 0) + (inner.output_tokens or 0)
+        usd = charged_usd(call.services, inner.cost_usd, tokens, "")
+    elif usage is not None:
+        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    used = Used(None if tokens is None else usd, tokens, call.duration_ms / 1000)
+    for budget in settle_tickets(call.services.state, tickets, used, is_error=is_error):
+        logger.warning("agentguard: a call used more than the `call_max` of budget %s", budget)
+        call.services.health("budget.call_max", StoreError("a call used more than its budget's call_max"))
+
+
+def charged_usd(services: Services, cost_usd: float | None, tokens: int, model: str) -> float:
+    """
+    Say what tokens are charged: their price, or the ceiling where nobody knows a price.
+
+    Args:
+        services:
+            For the ceiling.
+        cost_usd:
+            By the table of prices or the provider; None where neither says.
+        tokens:
+            Input and output together.
+        model:
+            For the warning, which is given once for each model.
+
+    Returns:
+        US dollars.
+    """
+    if cost_usd is not None or not tokens:
+        return cost_usd or 0.0
+    per_million = services.config.unpriced_usd_per_million
+    if model not in services.unpriced and len(services.unpriced) < UNPRICED_MAX:
+        services.unpriced.add(model)
+        logger.warning(
+            "agentguard: model %r has no price: it is charged %g USD for a million tokens "
+            "(`unpriced_usd_per_million`); name its price in `prices`",
+            model or "(unknown)",
+            per_million,
+        )
+    return tokens * per_million / 1_000_000
+
+
+def release(call: KnownCall) -> None:
+    """Give back what was set aside for a call that did not run."""
+    tickets, call.tickets = call.tickets, ()
+    give_back(call.services.state, tickets)
+
+
+def _order_kill(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
+    """Stop what a rule says, on the whole machine; the call is stopped whether or not that can be written."""
+    services, decision = call.services, record.decision
+    scope = decision.kill_scope
+    if scope == "agent":
+        # Without a name there is no order that would stop this agent but the one for all.
+        scope = f"agent:{call.agent}" if call.agent else "all"
+    elif scope != "all":
+        scope = f"{scope}:{call.model or call.spec.name}"
+    by = f"rule {decision.policy}/{decision.rule_id}"
+    title = next((rule.title for rule in decision.matched if rule.rule_id == decision.rule_id), "")
+    try:
+        services.state.kill.set(scope, reason=title, by=by)
+    except Exception as error:
+        services.health("state.kill", error)
+        failed = f"{decision.rule_id}: the kill order could not be written: {type(error).__name__}"
+        logger.error("agentguard: %s matched, and its kill order could not be written", decision.rule_id)  # noqa: TRY400 - the health counter has the error
+        return record._replace(decision=_with_error(decision, failed))
+    logger.warning("agentguard: %s has stopped %s; `agentguard kill clear` lifts it", by, scope)
+    try:
+        services.journal.append_event(
+            "kill.set", {"scope": scope, "reason": title, "by": by, "decision_id": record.decision_id}
+        )
+    except (AuditError, StoreError, OSError) as error:
+        services.health("audit.append", error)
+    return record
+
+
+def _with_error(decision: Decision, error: str) -> Decision:
+    return replace(decision, errors=(*decision.errors, error))
