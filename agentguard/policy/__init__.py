@@ -10,9 +10,10 @@ evaluated denies.
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._engine import Engine
 from agentguard.policy._flip import Change, smallest_change
+from agentguard.policy._format import format_document
 from agentguard.policy._json_schema import json_schema
 from agentguard.policy._lint import Finding, lint
-from agentguard.policy._load import load_bundle, load_texts
+from agentguard.policy._load import load_bundle, load_texts, policy_files
 from agentguard.policy._model import (
     Approver,
     Approvers,
@@ -55,11 +56,13 @@ __all__ = [
     "arguments_of",
     "defaults_in_plain_words",
     "disagreement",
+    "format_document",
     "json_schema",
     "lint",
     "load_bundle",
     "load_texts",
     "mutants",
+    "policy_files",
     "rule_in_plain_words",
     "smallest_change",
     "tools_from_mcp",

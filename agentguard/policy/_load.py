@@ -91,6 +91,27 @@ def load_texts(texts: Mapping[str, str | bytes], *, extra_facts: Iterable[FactSp
     return _assemble(sources, facts, Problems(), named=list(texts))
 
 
+def policy_files(paths: Sequence[str | Path]) -> list[Path]:
+    """
+    List the files that `load_bundle` would read.
+
+    Args:
+        paths:
+            Files and folders.
+
+    Returns:
+        Each file once, in the order in which it is read.
+
+    Raises:
+        PolicyDocumentError: One of them cannot be listed, or a folder holds none.
+    """
+    problems = Problems()
+    found = _files([Path(path) for path in paths], problems)
+    if problems.count:
+        raise problems.error()
+    return found
+
+
 def _files(paths: Sequence[Path], problems: Problems) -> list[Path]:
     """List the files to read, each once, in a stable order."""
     found: dict[str, Path] = {}

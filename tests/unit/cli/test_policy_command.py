@@ -352,3 +352,19 @@ def test_coverage_and_mutants(capfd: pytest.CaptureFixture[str], tmp_path: Path)
     assert any(row["change"] == "> as >=" for row in found["mutation"]["survived"])
     status, out, _ = run(capfd, "test", "--mutate", "--min-score", "0.99", "--format", "github", str(rule))
     assert (status, "mutant-survived" in out) == (1, True)
+
+
+def test_fmt(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Says what would change, changes it, and then has nothing to say; a broken file is left alone."""
+    good, broken = tmp_path / "good.yaml", tmp_path / "broken.yaml"
+    good.write_text("a:   1 # why\nb:\n- 2\n")
+    good.chmod(0o640)
+    assert run(capfd, "fmt", "--check", str(tmp_path))[0] == 1
+    assert run(capfd, "fmt", str(tmp_path))[0] == 0
+    assert good.read_text() == "a: 1   # why\nb:\n  - 2\n"
+    assert good.stat().st_mode & 0o777 == 0o640
+    assert run(capfd, "fmt", "--check", str(tmp_path))[0] == 0
+    broken.write_text("a: [1")
+    status, _, err = run(capfd, "fmt", str(tmp_path))
+    assert (status, broken.read_text(), "1 cannot be read" in err) == (2, "a: [1", True)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
