@@ -45,6 +45,12 @@ The setting `key` says which provider gives the key of the store:
 |---|---|
 | `file:PATH` | in a file of mode 0400: the base64 of 32 bytes. `agentguard init` makes one. |
 | `passphrase` | derived with Argon2id from `AGENTGUARD_PASSPHRASE`, or from the file that `AGENTGUARD_PASSPHRASE_FILE` names, or asked for on the terminal |
+| `systemd:NAME` | a credential of the service (`LoadCredentialEncrypted=NAME:FILE` in its unit): the base64 of 32 bytes |
+| `fd:N` | read once from the open file descriptor N, such as a pipe: the base64 of 32 bytes |
+| `keyring:SERVICE` | in the keyring of the desktop, under the user name `agentguard` (`pip install 'agentguard[keyring]'`). Backends that keep secrets in clear are refused. |
+| `kms:ARN` | wrapped by a symmetric key of AWS KMS (`pip install 'agentguard[kms]'`); credentials and endpoint come from where the AWS tools take them. The encryption context is `agentguard-store`, the id of the store. |
+| `pkcs11:URI` | made by a secret key on a token, which never leaves it (`pip install 'agentguard[pkcs11]'`): `pkcs11:token=NAME;object=NAME?module-path=PATH&pin-source=file:PATH` |
+| `auditor:FILE` | an auditor's private key: opens the store for reading only, on the command line only |
 | `env` | in `AGENTGUARD_KEY`: the base64 of 32 bytes. A warning is logged: every tool that the agent starts inherits the environment. |
 
 `AGENTGUARD_KEY_FILE` is short for `key = "file:..."`. Without any of these the key lies in `agentguard/key` under the

@@ -22,6 +22,7 @@ from agentguard.runtime import Config, SystemClock, load_config
 if TYPE_CHECKING:
     from agentguard.seal import Keystore
     from agentguard.store import Store
+    from agentguard.values import KeyProvider
 
 FINE, FINDINGS, UNUSABLE = 0, 1, 2
 """Exit statuses of every command."""
@@ -41,6 +42,19 @@ class Place:
         """The configuration, with the options of the command line before all else."""
         return load_config({"store": self.store and str(self.store.absolute()), "key": self.key})
 
+    @cached_property
+    def provider(self) -> KeyProvider:
+        """
+        Where the key comes from; made once, since a descriptor can be read once.
+
+        Raises:
+            ConfigurationError: The setting names no provider.
+        """
+        # Imported late: help and errors of other commands need no cryptography.
+        from agentguard.seal import provider_from
+
+        return provider_from(self.config.key, environ=os.environ)
+
     def open_store(self) -> Store:
         """
         Open the store for reading.
@@ -49,15 +63,10 @@ class Place:
             StoreError: There is none.
             KeyUnavailableError: The key cannot be had, or is not the store's.
         """
-        # Imported late: help and errors of other commands need no cryptography.
-        from agentguard.seal import provider_from
+        # Imported late, as above.
         from agentguard.store import Store
 
-        return Store.open(
-            self.config.store,
-            provider=provider_from(self.config.key, environ=os.environ),
-            clock=SystemClock(),
-        )
+        return Store.open(self.config.store, provider=self.provider, clock=SystemClock())
 
     def open_keystore(self) -> Keystore:
         """Open the keys of the store; raises as `open_store`."""

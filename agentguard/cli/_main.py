@@ -61,7 +61,10 @@ class _LazyGroup(click.Group):
 @click.option(
     "--store", type=click.Path(path_type=Path), help="Folder of the store, instead of the configured one."
 )
-@click.option("--key", help="Where the key comes from: file:PATH, passphrase or env.")
+@click.option(
+    "--key",
+    help="Where the key comes from: file:PATH, passphrase, keyring:SERVICE …; auditor:FILE to read only.",
+)
 @click.pass_context
 def root(ctx: click.Context, store: Path | None, key: str | None) -> None:
     """Wrap AI agents and govern them."""

@@ -28,7 +28,8 @@ policies = ["policies"]
 @click.option(
     "--key",
     "key_spec",
-    help="file:PATH, passphrase (from AGENTGUARD_PASSPHRASE, or asked for) or env (AGENTGUARD_KEY).  "
+    help="file:PATH, passphrase (from AGENTGUARD_PASSPHRASE, or asked for), systemd:NAME, fd:N, "
+    "keyring:SERVICE, kms:ARN, pkcs11:URI or env (AGENTGUARD_KEY).  "
     "[default: a new file outside the project]",
 )
 @click.option("--policies/--no-policies", default=True, help="Copy the starter policies.")
@@ -41,7 +42,7 @@ def init(place: Place, folder: Path, service: str | None, key_spec: str | None, 
     file (mode 0400) outside it. What is there already stays as it is.
     """
     # Imported here: `--help` needs no cryptography.
-    from agentguard.seal import STORE_FILE, create_key_file, provider_from
+    from agentguard.seal import STORE_FILE, create_key, create_key_file, provider_from
     from agentguard.store import Store
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,10 @@ def init(place: Place, folder: Path, service: str | None, key_spec: str | None, 
     store.parent.mkdir(mode=0o700, exist_ok=True)
     (store.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     if not (store / STORE_FILE).exists():
-        Store.create(store, provider=provider_from(key, environ=os.environ), clock=SystemClock())
+        provider = provider_from(key, environ=os.environ)
+        if create_key(provider):
+            _did(f"key       {key}: keep a copy; without it nobody reads the store")
+        Store.create(store, provider=provider, clock=SystemClock())
         _did(f"store     {store} (encrypted)")
     written = SETTINGS_FILE.format(service=service, key=key)
     if not policies and not (folder / "policies").exists():

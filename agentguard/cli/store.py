@@ -22,6 +22,7 @@ from agentguard.cli._common import (
     listing_options,
     note,
 )
+from agentguard.cli.keys import key
 from agentguard.errors import StoreError
 from agentguard.values import SpanRecord
 from agentguard.values import attributes as names
@@ -330,6 +331,9 @@ def _distinct(columns: tuple[str, ...]) -> list[str]:
 @click.group()
 def store() -> None:
     """Look after the encrypted store."""
+
+
+store.add_command(key)
 
 
 @store.command("info")

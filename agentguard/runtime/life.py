@@ -45,7 +45,7 @@ def init(
         policies:
             Policy files and folders; they add to those configured elsewhere.
         key:
-            `file:PATH`, `passphrase` or `env`.
+            `file:PATH`, `passphrase` and others; docs/reference/configuration.md has all.
         capture:
             none, metadata, redacted or full.
         otel:

@@ -6,9 +6,9 @@ import logging
 import os
 from pathlib import Path
 
-from agentguard.errors import StoreError
+from agentguard.errors import ConfigurationError, KeyUnavailableError, StoreError
 from agentguard.runtime.config import Config
-from agentguard.seal import STORE_FILE, create_key_file, provider_from
+from agentguard.seal import STORE_FILE, AuditorKey, create_key_file, provider_from
 from agentguard.store import Store
 from agentguard.values import Clock
 
@@ -29,6 +29,7 @@ def open_store(config: Config, clock: Clock) -> Store:
         The store.
 
     Raises:
+        ConfigurationError: The setting names no provider, or one that only reads.
         KeyUnavailableError: The key cannot be had, or is not the store's.
         StoreError: The store cannot be opened or made.
     """
@@ -37,6 +38,10 @@ def open_store(config: Config, clock: Clock) -> Store:
     if is_new and config.key.startswith("file:") and config.sources.get("key") == "default":
         _make_default_key(Path(config.key.removeprefix("file:")))
     provider = provider_from(config.key, environ=os.environ)
+    if isinstance(provider, AuditorKey):
+        raise ConfigurationError(
+            "key: got an auditor's, which only reads, expected one that opens the store for a program that records"
+        ).hint("an auditor uses the command line: agentguard --store FOLDER --key auditor:FILE spans")
     if is_new:
         try:
             store = Store.create(folder, provider=provider, clock=clock)
@@ -54,11 +59,12 @@ def _make_default_key(path: Path) -> None:
     """Make the key file of a user who has configured nothing."""
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         create_key_file(path)
-    except FileExistsError:
-        return  # Another process was first.
+    except KeyUnavailableError:
+        if path.exists():
+            return  # Another process was first.
+        raise
     logger.warning(
         "agentguard: made a key in %s; whoever has this file can read the store, and without it nobody can",
         path,

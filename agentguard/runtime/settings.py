@@ -139,7 +139,7 @@ SETTINGS: tuple[Setting, ...] = (
         "key",
         text,
         "",
-        "Where the key comes from: `file:PATH`, `passphrase` or `env`; by default the file `agentguard/key` under the user's configuration folder, made on first use.",
+        "Where the key comes from: `file:PATH`, `passphrase`, `systemd:NAME`, `fd:N`, `keyring:SERVICE`, `kms:ARN`, `pkcs11:URI` or `env`; by default the file `agentguard/key` under the user's configuration folder, made on first use.",
         is_path=True,
     ),
     Setting(
@@ -240,5 +240,6 @@ SECRET_VARIABLES = (
     "AGENTGUARD_PASSPHRASE",
     "AGENTGUARD_PASSPHRASE_FILE",
     "AGENTGUARD_KEY_FILE",
+    "AGENTGUARD_NEW_PASSPHRASE",
 )
 """Read by key providers; not settings, so that no value of theirs is ever printed."""

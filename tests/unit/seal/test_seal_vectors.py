@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
 
 import pytest
 
 from agentguard.errors import AgentGuardError, KeyUnavailableError, SealError, TamperedError
-from agentguard.seal import RootKey, open_box, open_keystore
+from agentguard.seal import AuditorKey, RootKey, open_box, open_keystore
 from tests.support.stores import KnownKey
 from tests.vectors.seal import generate
 
@@ -47,6 +48,11 @@ def test_own_reader(path: Path, tmp_path: Path) -> None:
         folder = tmp_path / "store"
         folder.mkdir(mode=0o700)
         (folder / "STORE").write_bytes(data)
+        if head["format"] == "auditor":
+            secret = tmp_path / "auditor"
+            secret.write_text(f"x25519-secret:{base64.b64encode(generate.AUDITOR_SECRET).decode()}")
+            secret.chmod(0o400)
+            return open_keystore(folder, AuditorKey(secret)).root.derive(b"agentguard/v1/seg")
         return open_keystore(folder, KnownKey()).root._key
 
     if head["expect"] == "success":

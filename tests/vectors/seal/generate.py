@@ -14,13 +14,15 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentguard.seal import RootKey, create_keystore, seal_box
+from agentguard.seal import AuditorPublicKey, RootKey, create_keystore, seal_box
 from tests.support.stores import KnownKey
 from tests.vectors.seal import reader
 
 FOLDER = Path(__file__).parent
 ROOT = bytes(range(32))
 KEK = bytes([7]) * 32
+AUDITOR_SECRET = bytes([5]) * 32
+AUDITOR = AuditorPublicKey(bytes.fromhex("50a61409b1ddd0325e9b16b700e719e9772c07000b1bd7786e907c653d20495d"))
 PURPOSE, CONTEXT = "approval", b"row 1"
 
 
@@ -63,9 +65,11 @@ def vectors() -> Iterator[tuple[str, str, str, bytes]]:
         store = (Path(base) / "store" / "STORE").read_bytes()
         create_keystore(Path(base) / "other", KnownKey(8), random_bytes=chance)
         other = (Path(base) / "other" / "STORE").read_bytes()
+        keystore.add_auditor(AUDITOR, random_bytes=chance)
+        audited = (Path(base) / "store" / "STORE").read_bytes()
 
-    def rechecked(place: int) -> bytes:
-        data = bytearray(store)
+    def rechecked(place: int, whole: bytes = store) -> bytes:
+        data = bytearray(whole)
         data[place] ^= 1
         data[-4:] = struct.pack("<I", zlib.crc32(data[:-4]))
         return bytes(data)
@@ -79,6 +83,12 @@ def vectors() -> Iterator[tuple[str, str, str, bytes]]:
     yield "store-second-slot-forged", "store", "tampered", rechecked(32 + 156 + 110)
     yield "store-generation-forged", "store", "tampered", rechecked(32 + 312 + 20)
     yield "store-mac-forged", "store", "tampered", rechecked(len(store) - 20)
+    yield "store-with-auditor", "store", "success", audited
+    yield "auditor", "auditor", "success", audited
+    yield "auditor-none", "auditor", "no key", store
+    bundle = 32 + 3 * 156 + 2 * 64 + 8
+    for part, place in (("signature", 0), ("sender", 64), ("box", 96 + 60)):
+        yield f"auditor-{part}-forged", "auditor", "tampered", rechecked(bundle + place, audited)
 
 
 def load(path: Path) -> tuple[dict[str, str], bytes]:
@@ -91,6 +101,8 @@ def second_reading(head: dict[str, str], data: bytes) -> tuple[str, bytes]:
     """What the second reader says."""
     if head["format"] == "box":
         return reader.open_box(data, ROOT, PURPOSE.encode(), CONTEXT)
+    if head["format"] == "auditor":
+        return reader.open_auditor(data, AUDITOR_SECRET, b"")
     return reader.open_store(data, KEK)
 
 

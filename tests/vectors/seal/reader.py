@@ -7,7 +7,9 @@ import hmac
 import struct
 import zlib
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 
@@ -35,16 +37,58 @@ def open_box(data: bytes, root: bytes, purpose: bytes, context: bytes) -> tuple[
         return "tampered", b""
 
 
+def attached(data: bytes, offset: int, count: int) -> dict[int, bytes] | None:
+    """The attachments by slot; None where they do not fill what is before the MAC."""
+    found = {}
+    for _ in range(count):
+        slot_id, length = struct.unpack_from("<II", data, offset)
+        found[slot_id] = data[offset + 8 : offset + 8 + length]
+        offset += 8 + length
+    return found if offset == len(data) - 36 else None
+
+
+def open_auditor(data: bytes, secret: bytes, pinned: bytes) -> tuple[str, bytes]:
+    """Verdict, and the key that reads segments of the newest generation, from an auditor's slot."""
+    if zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+        return "damaged", b""
+    _, slots, generations, attachments = struct.unpack_from("<HHHH", data, 8)
+    store_id = data[16:32]
+    bundles = attached(data, 32 + 156 * slots + 64 * generations, attachments) or {}
+    private = X25519PrivateKey.from_private_bytes(secret)
+    public = private.public_key().public_bytes_raw()
+    for i in range(slots):
+        slot = data[32 + 156 * i : 32 + 156 * (i + 1)]
+        if slot[4] != 1 or slot[60:92] != public:
+            continue
+        bundle = bundles[struct.unpack("<I", slot[:4])[0]]
+        signature, sender, box = bundle[:64], bundle[64:96], bundle[96:]
+        try:
+            shared = private.exchange(X25519PublicKey.from_public_bytes(sender))
+        except ValueError:
+            return "tampered", b""
+        key = hmac.digest(sender + public, shared, hashlib.sha256)
+        verdict, plain = open_box(box, key, b"auditor", store_id + slot[:4])
+        if verdict != "success":
+            return "tampered", b""
+        try:
+            signed = b"agentguard/v1/auditor" + store_id + slot[:4] + public + sender + box
+            Ed25519PublicKey.from_public_bytes(pinned or plain[100:132]).verify(signature, signed)
+        except InvalidSignature:
+            return "tampered", b""
+        return "success", plain[-132:][4:36]
+    return "no key", b""
+
+
 def open_store(data: bytes, kek: bytes) -> tuple[str, bytes]:
     """Verdict and newest root key of a STORE file."""
     if len(data) < 68:
         return "truncated", b""
     if zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         return "damaged", b""
-    version, slots, generations = struct.unpack_from("<HHH", data, 8)
-    if data[:8] != bytes.fromhex("89414753544f0d0a") or version != 1:
+    version, slots, generations, attachments = struct.unpack_from("<HHHH", data, 8)
+    if data[:8] != bytes.fromhex("89414753544f0d0a") or version not in (1, 2):
         return "header failure", b""
-    if len(data) != 32 + 156 * slots + 64 * generations + 36:
+    if attached(data, 32 + 156 * slots + 64 * generations, attachments if version == 2 else 0) is None:
         return "header failure", b""
     store_id = data[16:32]
     for i in range(slots):
