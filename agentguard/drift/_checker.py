@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from agentguard.drift._comparison import Comparison
+from agentguard.drift._layout import PLACES
 from agentguard.drift._profile import Profile, compare_profiles, read_profile
 from agentguard.drift._reference import REFERENCE_BLOB, WINDOW_S, Reference
 from agentguard.drift._season import DAY_S
 from agentguard.drift._source import FeatureStore, read_summary
-from agentguard.drift._summary import Summary, coarsen
+from agentguard.drift._summary import MEASURES, MEASURES_MAX, Summary, coarsen
 from agentguard.drift._tier import run
 from agentguard.drift._typed import Floors
 from agentguard.drift._verdicts import alarm_verdict, from_json, to_json
@@ -276,6 +277,7 @@ class Checker:
             until_unix_ns=end * WINDOW_S * 10**9,
             window_s=WINDOW_S,
             agent=reference.agent,
+            layout=reference.layout,
         )
         if not len(summary.keys) or int(summary.windows[-1]) < first:
             return None
@@ -312,7 +314,13 @@ class Checker:
                 continue
             change = tier.active.change_window * model.window_s * 10**9
             since = max(change, now - int(self._config.described_s_max * 1e9))
-            profile = read_profile(self._store, since_unix_ns=since, until_unix_ns=now, agent=reference.agent)
+            profile = read_profile(
+                self._store,
+                since_unix_ns=since,
+                until_unix_ns=now,
+                agent=reference.agent,
+                layout=reference.layout,
+            )
             return alarm_verdict(reference, model, tier.active, profile, now)
         return _quiet_verdict(reference, watch, now)
 
@@ -341,7 +349,7 @@ def _locked(blob: Any) -> Iterator[bool]:
 
 def _calls_by_window(summary: Summary) -> dict[int, int]:
     """Return how many calls ended in each window: every call has one error flag."""
-    from_errors = summary.series % 6 == 3
+    from_errors = (summary.series < PLACES) & (summary.series % MEASURES_MAX == MEASURES.index("error"))
     windows, places = np.unique(summary.windows[from_errors], return_inverse=True)
     counts = np.zeros(len(windows), dtype=np.int64)
     np.add.at(counts, places, summary.counts[from_errors])

@@ -87,6 +87,8 @@ class FeatureComparison:
             n_reference=self.n_reference,
             n_current=self.n_current,
             sentence=self.sentence,
+            effect_low=None if math.isnan(self.effect_low) else self.effect_low,
+            effect_high=None if math.isnan(self.effect_high) else self.effect_high,
         )
 
 

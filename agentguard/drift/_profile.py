@@ -14,15 +14,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from agentguard.drift._assemble import Correction, Judged, judge_feature, settle
-from agentguard.drift._comparison import Comparison
+from agentguard.drift._assemble import ROWS_MIN, Correction, Judged, judge_feature, settle
+from agentguard.drift._comparison import Comparison, FeatureComparison
 from agentguard.drift._dependence import dependence
+from agentguard.drift._layout import PLACES, WHOLE, Layout
 from agentguard.drift._sample import Bools, Ints
 from agentguard.drift._sides import Side
 from agentguard.drift._source import (
     COLUMNS,
     LONGEST_CALL_NS,
     FeatureStore,
+    Labels,
     Rows,
     is_of,
     is_watched,
@@ -30,9 +32,10 @@ from agentguard.drift._source import (
     rows_of,
     summarise_rows,
 )
-from agentguard.drift._streams import possible_streams, scale_of, score_windows
-from agentguard.drift._summary import KINDS, MEASURES, Summary, merge, sample_from, series_code, total
+from agentguard.drift._streams import Stream, possible_streams, scale_of, score_windows
+from agentguard.drift._summary import KINDS, Summary, measure_of, merge, sample_from, series_code, total
 from agentguard.drift._typed import Floors
+from agentguard.values import FeatureType
 
 ASKED = ("tool", "model", "prompt_version")
 """What was asked for: known of calls that a policy stopped, too."""
@@ -68,7 +71,14 @@ class Profile:
     """By series: calls that carry as much evidence as one independent call, at least 1."""
 
 
-def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int, agent: str = "") -> Profile:
+def read_profile(
+    store: FeatureStore,
+    *,
+    since_unix_ns: int,
+    until_unix_ns: int,
+    agent: str = "",
+    layout: Layout = WHOLE,
+) -> Profile:
     """
     Read the calls of a store that ended in [since, until).
 
@@ -81,7 +91,10 @@ def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int,
             End, not included.
         agent:
             Only calls of this agent; empty for all.
+        layout:
+            Segments that are counted beside the whole.
     """
+    labels = Labels()
     waiting: list[Rows] = []
     parts: list[Summary] = []
     block_s = max(1, (until_unix_ns - since_unix_ns) // (BLOCKS * 10**9))
@@ -99,7 +112,7 @@ def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int,
         if not inside.any():
             continue
         asked, inside = inside, inside & is_watched(block)
-        kept = Rows(*(column[inside] for column in rows))
+        kept = rows._replace(labels=labels.of(block)).where(inside)
         n += len(kept.kind)
         _count(block.columns, inside, kept.kind, categories, SAID)
         # A call that a policy stopped was asked for all the same: left out here, a rule that holds a tool
@@ -107,10 +120,10 @@ def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int,
         _count(block.columns, asked, rows.kind[asked], categories, ASKED)
         waiting.append(kept)
         if sum(len(one.kind) for one in waiting) >= _BATCH_ROWS:
-            parts = [merge([*parts, summarise_rows(joined(waiting), block_s)], block_s)]
+            parts = [merge([*parts, _summed(waiting, block_s, labels, layout)], block_s)]
             waiting = []
     if waiting:
-        parts = [merge([*parts, summarise_rows(joined(waiting), block_s)], block_s)]
+        parts = [merge([*parts, _summed(waiting, block_s, labels, layout)], block_s)]
     histograms = histograms_of(parts[0]) if parts else {}
     return Profile(
         since_unix_ns,
@@ -120,6 +133,12 @@ def read_profile(store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int,
         {name: dict(counts.most_common(CATEGORY_NAMES_MAX)) for name, counts in sorted(categories.items())},
         dependences(parts[0], histograms) if parts else {},
     )
+
+
+def _summed(waiting: list[Rows], block_s: int, labels: Labels, layout: Layout) -> Summary:
+    """Summarise batches, each row in the whole and in its segments."""
+    rows = joined(waiting)
+    return summarise_rows(rows, block_s, labels.members(rows, layout))
 
 
 def dependences(summary: Summary, histograms: Mapping[int, Mapping[int, int]]) -> dict[int, float]:
@@ -201,7 +220,7 @@ def compare_profiles(
     for name in sorted({*reference.categories, *current.categories}):
         judged += _judge_category(name, reference, current, limits)
     notes = tuple(
-        f"{KINDS[code // len(MEASURES)]} {MEASURES[code % len(MEASURES)]}: neighbouring calls of the reference"
+        f"{' '.join(measure_of(code))}: neighbouring calls of the reference"
         f" are alike; about {factor:.0f} count as one."
         for code, factor in sorted(reference.dependence.items())
     )
@@ -233,6 +252,18 @@ def _judge_kind(kind: str, reference: Profile, current: Profile, floors: Floors)
     return judged
 
 
+def compare_segment(reference: Profile, current: Profile, stream: Stream) -> FeatureComparison | None:
+    """Compare one feature of one segment; None where either side has too few calls of it."""
+    name = stream.feature.partition(".")[2]
+    sides = [side_from(profile, stream.kind, name, place=stream.place) for profile in (reference, current)]
+    if min(side.n for side in sides) < ROWS_MIN:
+        return None
+    type_: FeatureType = {"count": "count", "share": "share"}.get(stream.score, "continuous")  # type: ignore[assignment]
+    judged = judge_feature(stream.feature, type_, *sides, floors=Floors(), confidence=0.95)
+    row = settle(judged[:1], alpha=0.05, correction="holm")[0]
+    return replace(row, feature=stream.name, sentence=row.sentence.replace(stream.feature, stream.name, 1))
+
+
 _MEASURE_OF = {
     "response_latency_ms": ("latency", 1e-6),
     "time_to_first_chunk_ms": ("first_chunk", 1e-6),
@@ -242,14 +273,14 @@ _MEASURE_OF = {
 }
 
 
-def side_from(profile: Profile, kind: str, name: str) -> Side:
-    """Return one feature of one kind of call as a side of a comparison."""
+def side_from(profile: Profile, kind: str, name: str, *, place: int = 0) -> Side:
+    """Return one feature of one kind of call, whole or in a segment, as a side of a comparison."""
     measure, scale = _MEASURE_OF[name]
     histograms, factor = profile.histograms, profile.dependence.get(series_code(kind, measure), 1.0)
-    histogram = histograms.get(series_code(kind, measure), {})
+    histogram = histograms.get(place * PLACES + series_code(kind, measure), {})
     sample = sample_from(histogram, measure, scale=scale)
     missing = 0
-    if measure == "tokens":
+    if measure == "tokens" and not place:
         missing = histograms.get(series_code(kind, "usage_missing"), {}).get(1, 0)
     return Side(sample.n + missing, n_missing=missing, sample=sample, dependence=factor)
 

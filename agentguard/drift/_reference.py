@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from agentguard.drift._codec import model_from, model_to
-from agentguard.drift._profile import Profile, read_profile
+from agentguard.drift._layout import WHOLE, Layout, Segment, layout_of
+from agentguard.drift._profile import Profile, histograms_of, read_profile
 from agentguard.drift._season import DAY_S
-from agentguard.drift._source import FeatureStore, read_summary, time_span
-from agentguard.drift._streams import possible_streams
+from agentguard.drift._source import DIMENSIONS, PAIRS, FeatureStore, read_summary, time_span
+from agentguard.drift._streams import Stream, possible_streams
 from agentguard.drift._summary import Summary, coarsen
 from agentguard.drift._table_store import TableStore
 from agentguard.drift._tier import TierModel, fit_tier
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 
-REFERENCE_VERSION = 1
+REFERENCE_VERSION = 2
 REFERENCE_BLOB = "drift-reference"
 
 WINDOW_S = 3600
@@ -58,6 +59,8 @@ class Reference:
     drift: TierModel | None
     sentence: str
     """What this reference can carry."""
+    layout: Layout = WHOLE
+    """Segments that have lines of evidence of their own."""
 
     @property
     def days(self) -> float:
@@ -84,6 +87,7 @@ class Reference:
                 "incident": None if self.incident is None else model_to(self.incident),
                 "drift": None if self.drift is None else model_to(self.drift),
                 "sentence": self.sentence,
+                "layout": [[list(part) for part in segment.parts] for segment in self.layout.segments],
             },
             separators=(",", ":"),
         ).encode()
@@ -98,10 +102,10 @@ class Reference:
         """
         try:
             plain: dict[str, Any] = json.loads(data)
-            if plain["version"] > REFERENCE_VERSION:
+            if plain["version"] != REFERENCE_VERSION:
                 raise DriftInputError(
-                    f"drift reference: got version {plain['version']}, expected at most {REFERENCE_VERSION}"
-                ).hint("a newer agentguard wrote it; update this one or fit again")
+                    f"drift reference: got version {plain['version']}, expected {REFERENCE_VERSION}"
+                ).hint("another agentguard wrote it; fit again: agentguard drift fit")
             profile = Profile(
                 plain["since_unix_ns"],
                 plain["until_unix_ns"],
@@ -121,6 +125,7 @@ class Reference:
                 None if plain["incident"] is None else model_from(plain["incident"]),
                 None if plain["drift"] is None else model_from(plain["drift"]),
                 plain["sentence"],
+                Layout(tuple(Segment(tuple((d, v) for d, v in parts)) for parts in plain["layout"])),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, DriftInputError):
@@ -198,18 +203,28 @@ def fit_reference(
             f"reference: got {profile.n_calls} calls, expected at least {CALLS_MIN}"
         ).hint("let the agent run a while longer, or name a longer time")
     tie_key = key or hashlib.blake2b(f"{agent}\0{since}\0{until}".encode(), digest_size=16).digest()
-    summary = read_summary(store, since_unix_ns=since, until_unix_ns=until, window_s=WINDOW_S, agent=agent)
-    incident, drift = fit_tiers(summary, since, until, promise_per_year=promise_per_year, key=tie_key)
+    layout = layout_of(
+        {
+            dimension: profile.categories.get(f"{'tool' if dimension == 'tool' else 'model'}.{dimension}", {})
+            for dimension in DIMENSIONS
+        },
+        PAIRS,
+    )
+    summary = read_summary(
+        store, since_unix_ns=since, until_unix_ns=until, window_s=WINDOW_S, agent=agent, layout=layout
+    )
+    profile = replace(profile, histograms=histograms_of(summary) or profile.histograms)
+    streams = possible_streams(layout)
+    incident, drift = fit_tiers(
+        summary, since, until, promise_per_year=promise_per_year, key=tie_key, streams=streams
+    )
     sentence = _sentence(profile, since, until, incident, drift, promise_per_year)
     if must_arm and incident is None:
         raise BaselineTooSmallError(f"reference: {sentence}")
     reference = Reference(
-        "", agent, since, until, profile, promise_per_year, tie_key, incident, drift, sentence
+        "", agent, since, until, profile, promise_per_year, tie_key, incident, drift, sentence, layout
     )
-    digest = hashlib.blake2b(reference.to_bytes(), digest_size=6).hexdigest()
-    return Reference(
-        digest, agent, since, until, profile, promise_per_year, tie_key, incident, drift, sentence
-    )
+    return replace(reference, reference_id=hashlib.blake2b(reference.to_bytes(), digest_size=6).hexdigest())
 
 
 def _as_store(source: object) -> FeatureStore:
@@ -237,13 +252,20 @@ def _bounds(
 
 
 def fit_tiers(
-    summary: Summary, since_unix_ns: int, until_unix_ns: int, *, promise_per_year: float, key: bytes
+    summary: Summary,
+    since_unix_ns: int,
+    until_unix_ns: int,
+    *,
+    promise_per_year: float,
+    key: bytes,
+    streams: tuple[Stream, ...] | None = None,
 ) -> tuple[TierModel | None, TierModel | None]:
     """
     Fit both tiers on the whole windows between two times; None for what cannot be carried.
 
     Only whole windows count: the first and the last are often cut.
     """
+    watched = possible_streams() if streams is None else streams
     window_ns, day_ns = WINDOW_S * 10**9, DAY_S * 10**9
     first, end = -(-since_unix_ns // window_ns), until_unix_ns // window_ns
     incident = None
@@ -251,7 +273,7 @@ def fit_tiers(
         incident = fit_tier(
             "incident",
             summary,
-            possible_streams(),
+            watched,
             first=first,
             n_windows=end - first,
             season="week",
@@ -265,7 +287,7 @@ def fit_tiers(
         drift = fit_tier(
             "drift",
             coarsen(summary, DAY_S),
-            possible_streams(),
+            watched,
             first=first_day,
             n_windows=end_day - first_day,
             season="weekday",

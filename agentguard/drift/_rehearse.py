@@ -70,6 +70,7 @@ def rehearse(store: FeatureStore, reference: Reference, *, years: float = 1.0, s
         until_unix_ns=end_day * DAY_S * 10**9,
         window_s=reference.incident.window_s,
         agent=reference.agent,
+        layout=reference.layout,
     )
     if end_day - first_day < 7 or not len(summary.keys):
         raise BaselineTooSmallError("rehearsal: the calls of the reference are no longer in the store")

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from agentguard.drift._layout import PLACES, WHOLE, Layout, Members
 from agentguard.drift._sample import Bools, Ints
 from agentguard.drift._summary import (
     KINDS,
     MEASURES,
+    MEASURES_MAX,
     RETRIES_MAX,
     Summary,
     empty_summary,
@@ -33,6 +35,13 @@ COLUMNS = (
     "error_type",
 )
 """Columns of the feature block that the checker reads."""
+
+DIMENSIONS = ("tool", "model", "prompt_version")
+"""Columns of the feature block whose values are segments."""
+PAIRS = (("model", "prompt_version"),)
+"""Dimensions whose pairs are counted; a tool is called without a model."""
+SEGMENTED = frozenset({"latency", "tokens", "retries", "error"})
+"""Measures that segments have too."""
 
 STOPPED = frozenset({"denied", "agentguard.errors.CallDenied", "agentguard.errors.ApprovalPending"})
 """Error types of calls that a policy stopped or held, and of the calls around them that ended by it.
@@ -109,12 +118,61 @@ class Rows(NamedTuple):
     retries: Ints
     is_error: Ints
     is_usage_missing: Ints
+    labels: Ints | None = None
+    """Index into the texts of each dimension of `DIMENSIONS`. Shape `(n_rows, n_dimensions)`."""
+
+    def where(self, mask: Bools) -> Rows:
+        """Return some of the rows."""
+        return Rows(*(None if column is None else column[mask] for column in self))  # type: ignore[arg-type]
 
 
-def summarise_rows(rows: Rows, window_s: int) -> Summary:
-    """Count calls by window, kind, measure and bin; a call belongs to the window in which it ended."""
+class Labels:
+    """Texts of the dimensions, numbered as they come: blocks have dictionaries of their own."""
+
+    def __init__(self) -> None:
+        self.texts: tuple[list[str], ...] = tuple([] for _ in DIMENSIONS)
+        self._numbers: tuple[dict[str, int], ...] = tuple({} for _ in DIMENSIONS)
+
+    def of(self, block: FeatureBlockLike) -> Ints:
+        """Return the number of each row's text in each dimension."""
+        found = np.empty((block.rows, len(DIMENSIONS)), dtype=np.int64)
+        for place, dimension in enumerate(DIMENSIONS):
+            column = block.columns.get(dimension)
+            texts: tuple[str, ...] = ("",) if column is None else column.dictionary or ("",)
+            numbers, listed = self._numbers[place], self.texts[place]
+            for text in texts:
+                if text not in numbers:
+                    numbers[text] = len(listed)
+                    listed.append(text)
+            codes = np.array([numbers[text] for text in texts], dtype=np.int64)
+            found[:, place] = codes[0] if column is None else codes[np.asarray(column.values)]
+        return found
+
+    def members(self, rows: Rows, layout: Layout) -> Members:
+        """Return which rows are in which segment."""
+        if rows.labels is None or not layout.segments:
+            return ()
+        columns = {
+            dimension: (rows.labels[:, place], tuple(self.texts[place]))
+            for place, dimension in enumerate(DIMENSIONS)
+        }
+        return layout.members(columns, len(rows.kind))
+
+
+def summarise_rows(rows: Rows, window_s: int, members: Members = ()) -> Summary:
+    """
+    Count calls by window, kind, measure and bin; a call belongs to the window in which it ended.
+
+    Args:
+        rows:
+            The calls.
+        window_s:
+            Length of a window in seconds.
+        members:
+            Which rows are in which segment; they count there and in the whole.
+    """
     window = rows.end_unix_ns // (window_s * 10**9)
-    base = rows.kind * len(MEASURES)
+    base = rows.kind * MEASURES_MAX
     is_model = rows.kind == KINDS.index("model")
     everywhere = np.ones(len(window), dtype=bool)
     parts = (
@@ -129,14 +187,27 @@ def summarise_rows(rows: Rows, window_s: int) -> Summary:
         ("usage_missing", is_model, np.clip(rows.is_usage_missing, 0, 1)),
         ("first_chunk", rows.first_chunk_ns >= 0, logarithmic_bins(rows.first_chunk_ns.astype(np.float64))),
     )
-    windows = np.concatenate([window[keep] for _, keep, _ in parts])
-    series = np.concatenate([base[keep] + MEASURES.index(name) for name, keep, _ in parts])
-    bins = np.concatenate([values[keep] for _, keep, values in parts])
+    places = [(0, everywhere), *members]
+    chosen = [
+        (place * PLACES + MEASURES.index(name), keep & mine, values)
+        for place, mine in places
+        for name, keep, values in parts
+        if place == 0 or name in SEGMENTED
+    ]
+    windows = np.concatenate([window[keep] for _, keep, _ in chosen])
+    series = np.concatenate([base[keep] + code for code, keep, _ in chosen])
+    bins = np.concatenate([values[keep] for _, keep, values in chosen])
     return summarise(windows, series, bins, window_s)
 
 
 def read_summary(
-    store: FeatureStore, *, since_unix_ns: int, until_unix_ns: int, window_s: int, agent: str = ""
+    store: FeatureStore,
+    *,
+    since_unix_ns: int,
+    until_unix_ns: int,
+    window_s: int,
+    agent: str = "",
+    layout: Layout = WHOLE,
 ) -> Summary:
     """
     Summarise the calls of a store that ended in [since, until).
@@ -152,12 +223,16 @@ def read_summary(
             Length of the windows.
         agent:
             Only calls of this agent; empty for all.
+        layout:
+            Segments that are counted beside the whole.
     """
     parts: list[Summary] = []
-    for rows in _batches(store, since_unix_ns - LONGEST_CALL_NS, until_unix_ns, agent):
+    labels = Labels() if layout.segments else None
+    for rows in _batches(store, since_unix_ns - LONGEST_CALL_NS, until_unix_ns, agent, labels):
         inside = (rows.end_unix_ns >= since_unix_ns) & (rows.end_unix_ns < until_unix_ns)
         if inside.any():
-            parts.append(summarise_rows(Rows(*(column[inside] for column in rows)), window_s))
+            kept = rows.where(inside)
+            parts.append(summarise_rows(kept, window_s, labels.members(kept, layout) if labels else ()))
         if len(parts) > 16:
             parts = [merge(parts, window_s)]
     return merge(parts, window_s) if parts else empty_summary(window_s)
@@ -175,15 +250,22 @@ def time_span(store: FeatureStore, *, agent: str = "") -> tuple[int, int, int]:
 
 
 def _batches(
-    store: FeatureStore, since_unix_ns: int | None, until_unix_ns: int | None, agent: str
+    store: FeatureStore,
+    since_unix_ns: int | None,
+    until_unix_ns: int | None,
+    agent: str,
+    labels: Labels | None = None,
 ) -> Iterator[Rows]:
     """Yield rows in batches: blocks are small, and NumPy wants large arrays."""
     waiting: list[Rows] = []
     n = 0
     since = None if since_unix_ns is None else max(0, since_unix_ns)
-    for block in store.query().features(COLUMNS, since_unix_ns=since, until_unix_ns=until_unix_ns):
+    wanted = COLUMNS if labels is None else (*COLUMNS, *DIMENSIONS)
+    for block in store.query().features(wanted, since_unix_ns=since, until_unix_ns=until_unix_ns):
         everything, mine = rows_of(block), is_watched(block) & is_of(block, agent)
-        rows = Rows(*(values[mine] for values in everything))
+        if labels is not None:
+            everything = everything._replace(labels=labels.of(block))
+        rows = everything.where(mine)
         waiting.append(rows)
         n += len(rows.end_unix_ns)
         if n >= _BATCH_ROWS:
@@ -195,7 +277,10 @@ def _batches(
 
 def joined(parts: list[Rows]) -> Rows:
     """Put small batches together."""
-    return Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    together = [
+        None if columns[0] is None else np.concatenate(columns) for columns in zip(*parts, strict=True)
+    ]
+    return Rows(*together)  # type: ignore[arg-type]
 
 
 def is_watched(block: FeatureBlockLike) -> Bools:

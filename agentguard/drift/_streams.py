@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from agentguard.drift._layout import PLACES, WHOLE, Layout
 from agentguard.drift._sample import Floats, Ints
 from agentguard.drift._summary import KINDS, MEASURES, Summary, matrix_of, series_code
 
@@ -33,29 +34,46 @@ class Stream(NamedTuple):
     """One line of evidence."""
 
     kind: str
+    """Kind of call; empty for a column of somebody's table."""
     measure: str
     score: ScoreType
+    segment: str = ""
+    """Name of the segment; empty for the whole traffic."""
+    place: int = 0
+    """Of the segment in the layout."""
+    column: int = 0
+    """Number of the column, where there is no kind."""
+    has_falls: bool = False
+    """Whether a fall of a share or count is news too."""
+    grain: float = 1.0
+    """What one bin of a share stands for."""
+
+    @property
+    def feature(self) -> str:
+        """What it is about, such as model.response_latency_ms."""
+        return f"{self.kind}.{_WORDS[self.measure]}" if self.kind else self.measure
 
     @property
     def name(self) -> str:
-        """The name in verdicts, such as model.response_latency_ms."""
-        word = _WORDS[self.measure]
-        return f"{self.kind}.{word} (tail)" if self.score == "tail" else f"{self.kind}.{word}"
+        """The name in verdicts, such as tool.response_latency_ms [tool=search]."""
+        where = f" [{self.segment}]" if self.segment else ""
+        return f"{self.feature}{where}{' (tail)' if self.score == 'tail' else ''}"
 
     @property
     def code(self) -> int:
         """The series that it reads."""
-        return series_code(self.kind, self.measure)
+        base = series_code(self.kind, self.measure) if self.kind else self.column
+        return self.place * PLACES + base
 
     @property
     def is_two_sided(self) -> bool:
         """Whether a fall is news too. Fewer errors are not."""
-        return self.score == "rank"
+        return self.score == "rank" or self.has_falls
 
     @property
     def is_quality(self) -> bool:
         """Whether it speaks of the data, not of the agent."""
-        return self.measure == "usage_missing"
+        return self.measure == "usage_missing" or (not self.kind and self.measure.endswith(MISSING))
 
 
 _WORDS = {
@@ -76,11 +94,28 @@ _SCORES: Mapping[str, tuple[ScoreType, ...]] = {
 }
 
 
-def possible_streams() -> tuple[Stream, ...]:
-    """Return all streams that could be watched, in a fixed order."""
-    return tuple(
+MISSING = " missing"
+"""Ends the name of a share of rows without a value."""
+
+
+def possible_streams(layout: Layout = WHOLE) -> tuple[Stream, ...]:
+    """Return all streams that could be watched, in a fixed order: of the whole, then of each segment."""
+    whole = tuple(
         Stream(kind, measure, score) for kind in KINDS for measure in MEASURES for score in _SCORES[measure]
     )
+    parts = tuple(
+        Stream(
+            "tool" if segment.parts[0][0] == "tool" else "model",
+            measure,
+            _SCORES[measure][0],
+            segment.name,
+            place,
+        )
+        for place, segment in enumerate(layout.segments, 1)
+        if not segment.is_pair
+        for measure in ("latency", "tokens", "retries", "error")
+    )
+    return whole + parts
 
 
 class Scale(NamedTuple):
@@ -108,14 +143,14 @@ def scale_of(stream: Stream, histogram: Mapping[int, int]) -> Scale:
         border = bins[int(np.searchsorted(np.cumsum(counts), 0.95 * counts.sum()))]
         scores = (bins > border).astype(np.float64)
         return Scale(bins, scores, 1.0, np.where(bins > border, 1.0, 0.0))
-    scores = np.minimum(bins.astype(np.float64), RETRIES_CAP)
+    scores = np.minimum(bins.astype(np.float64) * stream.grain, RETRIES_CAP)
     return Scale(bins, scores, RETRIES_CAP if stream.score == "count" else 1.0, scores)
 
 
 def scores_at(scale: Scale, stream: Stream, bins: Ints) -> Floats:
     """Return the score of a call in each of *bins*, known to the reference or not."""
     if stream.score in {"count", "share"}:
-        return np.minimum(bins.astype(np.float64), RETRIES_CAP)
+        return np.minimum(bins.astype(np.float64) * stream.grain, RETRIES_CAP)
     places = np.searchsorted(scale.bins, bins)
     inside = np.minimum(places, len(scale.bins) - 1)
     known = scale.bins[inside] == bins

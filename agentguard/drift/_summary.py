@@ -21,12 +21,14 @@ GROWTH: Final = 1.02
 
 _LOG_GROWTH: Final = math.log(GROWTH)
 _BIN_BITS: Final = 12
-_SERIES_BITS: Final = 12
+_SERIES_BITS: Final = 18
 ZERO_BIN: Final = 0
 """Bin of the value 0; bin b > 0 of a logarithmic measure holds values in (1.02^(b-2), 1.02^(b-1)]."""
 
 KINDS: Final = ("agent", "model", "tool", "workflow", "retriever", "other")
 MEASURES: Final = ("latency", "tokens", "retries", "error", "usage_missing", "first_chunk")
+MEASURES_MAX: Final = 10
+"""Numbers kept for the measures of one kind."""
 LOGARITHMIC: Final = frozenset({"latency", "tokens", "first_chunk"})
 RETRIES_MAX: Final = 100
 """Larger counts are taken as this."""
@@ -59,7 +61,12 @@ class Summary(NamedTuple):
 
 def series_code(kind: str, measure: str) -> int:
     """Return the number under which a measure of one kind of call is kept."""
-    return KINDS.index(kind) * len(MEASURES) + MEASURES.index(measure)
+    return KINDS.index(kind) * MEASURES_MAX + MEASURES.index(measure)
+
+
+def measure_of(code: int) -> tuple[str, str]:
+    """Return kind and measure of a series of the whole traffic."""
+    return KINDS[code // MEASURES_MAX], MEASURES[code % MEASURES_MAX]
 
 
 def empty_summary(window_s: int) -> Summary:

@@ -6,10 +6,12 @@ import json
 import math
 from datetime import UTC, datetime
 
+from agentguard.drift._attribution import Attribution, attribute
 from agentguard.drift._comparison import figure
-from agentguard.drift._profile import Profile, compare_profiles
+from agentguard.drift._layout import PLACES
+from agentguard.drift._profile import Profile, compare_profiles, compare_segment
 from agentguard.drift._reference import Reference
-from agentguard.drift._streams import FLOORS
+from agentguard.drift._streams import FLOORS, scale_of
 from agentguard.drift._tier import Alarm, TierModel
 from agentguard.values import NO_VERDICT, DriftStatus, FeatureVerdict, Verdict
 
@@ -35,16 +37,19 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
     }
     features: list[FeatureVerdict] = []
     for stream in model.streams:
-        is_carried = stream.name in alarm.streams
-        row = compared.get(stream.name.removesuffix(" (tail)"))
-        if not is_carried:
+        if stream.name not in alarm.streams:
             continue
+        row = compared.get(stream.feature)
+        if stream.segment:
+            row = compare_segment(reference.profile, since, stream)
         place = alarm.streams.index(stream.name)
         effect, error = alarm.effects[place], alarm.standard_errors[place]
         unit, value = _score_unit(stream.score), effect
+        ends = (effect - 1.96 * error, effect + 1.96 * error)
         moved = f"{stream.name}: {figure(effect, 'share', signed=True)} {unit}"
         if row is not None and stream.score != "tail" and not math.isnan(row.effect):
             unit, value = row.unit, row.effect
+            ends = (row.effect_low, row.effect_high)
             moved = row.sentence.split(", p ")[0].split(": within chance")[0]
         features.append(
             FeatureVerdict(
@@ -58,6 +63,9 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
                 n_reference=row.n_reference if row is not None else 0,
                 n_current=row.n_current if row is not None else since.n_calls,
                 sentence=f"{moved}; score {effect:+.3f} +- {1.96 * error:.3f}, floor {FLOORS[stream.score]:g}.",
+                effect_low=ends[0],
+                effect_high=ends[1],
+                segment=stream.segment,
             )
         )
     carried = [stream for stream in model.streams if stream.name in alarm.streams]
@@ -67,14 +75,40 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
     order = sorted(features, key=lambda f: (f.feature.endswith(" (tail)"), alarm.streams.index(f.feature)))
     lead = order[0].sentence.split(";")[0]
     others = ", ".join(f.feature for f in order[1:])
+    found = _attributed(reference, model, alarm, since)
+    where = "" if found is None else carried_words(found)
     return Verdict(
         DriftStatus.DRIFT,
         kind="quality" if is_quality else alarm.tier,
         time_unix_ns=now,
         features=tuple(features),
         agent=reference.agent,
-        sentence=f"since about {began:%Y-%m-%d %H:%M} UTC {lead}{f'; also {others}' if others else ''}.",
+        sentence=f"since about {began:%Y-%m-%d %H:%M} UTC {lead}{f'; also {others}' if others else ''}{where}.",
+        change_unix_ns=alarm.change_window * model.window_s * 10**9,
+        segment="" if found is None else found.top,
     )
+
+
+def _attributed(reference: Reference, model: TierModel, alarm: Alarm, since: Profile) -> Attribution | None:
+    """Search the segments for the one that carries the strongest stream's change."""
+    if not reference.layout.segments:
+        return None
+    lead = next(stream for stream in model.streams if stream.name == alarm.streams[0])
+    histogram = reference.profile.histograms.get(lead.code % PLACES)
+    if not histogram:
+        return None
+    scale = scale_of(lead, histogram)
+    return attribute(reference.layout, lead, scale, reference.profile.histograms, since.histograms)
+
+
+def carried_words(found: Attribution) -> str:
+    """Say which segment carries a change, and whether the mix or the parts changed."""
+    words = f"; carried by {found.top}" if found.top else ""
+    total = max((abs(split.mix) + abs(split.within) for split in found.splits), default=0.0)
+    mixed = [split for split in found.splits if total and abs(split.mix) > 0.5 * total]
+    if mixed:
+        words += f"; mostly another mix of {' and '.join(split.dimension for split in mixed)}"
+    return words
 
 
 def _score_unit(score: str) -> str:
@@ -96,6 +130,8 @@ def to_json(verdict: Verdict) -> bytes:
             "time_unix_ns": verdict.time_unix_ns,
             "agent": verdict.agent,
             "sentence": verdict.sentence,
+            "change_unix_ns": verdict.change_unix_ns,
+            "segment": verdict.segment,
             "features": [
                 {name: getattr(feature, name) for name in FeatureVerdict.__dataclass_fields__}
                 for feature in verdict.features
@@ -117,6 +153,8 @@ def from_json(data: bytes | None) -> Verdict:
             tuple(FeatureVerdict(**feature) for feature in plain["features"]),
             plain["agent"],
             plain["sentence"],
+            plain.get("change_unix_ns", 0),
+            plain.get("segment", ""),
         )
     except (KeyError, TypeError, ValueError):
         return Verdict(DriftStatus.UNKNOWN, sentence="the last verdict does not decode")

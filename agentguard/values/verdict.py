@@ -34,6 +34,11 @@ class FeatureVerdict:
     n_current: int
     sentence: str
     """One line that a person can act on."""
+    effect_low: float | None = None
+    """Lower end of the effect's 95 % interval; None where there is none."""
+    effect_high: float | None = None
+    segment: str = ""
+    """The part of the traffic that it is about, such as tool=search; empty for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,10 @@ class Verdict:
     features: tuple[FeatureVerdict, ...] = ()
     agent: str = ""
     sentence: str = ""
+    change_unix_ns: int = 0
+    """Where the change is thought to have begun; 0 where none did, or nothing is known of it."""
+    segment: str = ""
+    """The part of the traffic that carries the change; empty for all of it."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
