@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,10 +27,12 @@ from agentguard.runtime.active import governing
 from agentguard.runtime.calls import CALL_KEY, GuardedCall, MakeCall, begin
 from agentguard.runtime.deciding import decide, note, put_on_record, undecided
 from agentguard.runtime.declaration import Declaration
+from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.gates import release
 from agentguard.runtime.results import follow_stream
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
-from agentguard.values import AttributeValue, Usage
+from agentguard.values import AttributeValue, DecisionRecord, StateGate, Usage
 from agentguard.values import attributes as names
 from agentguard.wrapping import attach, detach
 
@@ -101,6 +104,7 @@ class JoinedCall(RequestCall):
         self.facts = None
         self.is_recorded = False
         self.repeats = 0
+        self.tickets = ()
         self.run = outer.run
         self.agent, self.agent_version = outer.agent, outer.agent_version
         self.model = self._requested_model()
@@ -120,10 +124,18 @@ class JoinedCall(RequestCall):
     def enter_run(self) -> None:
         """Count nothing: the call around it was counted."""
 
-    def admit(self, record: Any) -> None:
-        """Let the request run or stop it; the outer call tells the decision log how it ended."""
+    def admit(self, record: DecisionRecord) -> None:
+        """Let the request run or stop it; the outer call settles and tells the decision log how it ended."""
+        outer = self._outer
+        if record.decision.gates:
+            # What the outer call has been charged with already is not asked again: it is one model call.
+            first = decide(outer, outer.spec.before)
+            asked = {_counted(gate, outer) for gate in first.decision.gates} if first is not None else set()
+            gates = tuple(gate for gate in record.decision.gates if _counted(gate, self) not in asked)
+            record = record._replace(decision=replace(record.decision, gates=gates))
         super().admit(record)
-        self._outer.is_recorded = self._outer.is_recorded or self.is_recorded
+        outer.tickets, self.tickets = (*outer.tickets, *self.tickets), ()
+        outer.is_recorded = outer.is_recorded or self.is_recorded
 
     @property
     def holds_back(self) -> bool:
@@ -144,7 +156,9 @@ class JoinedCall(RequestCall):
         return result
 
     def stop(self) -> None:
-        """Leave the end to the call around it, which may ask another model."""
+        """Give back what was set aside; the call around it goes on, and may ask another model."""
+        if self.tickets:
+            release(self)
 
     def fail(self, error: BaseException) -> None:
         """Leave the end to the call around it, which may try again."""
@@ -172,6 +186,12 @@ class _JoinedEnd:
         """Take the tokens, where the call around it still runs."""
         if usage is not None and self._span.is_recording():
             self._span.record_usage(usage)
+
+
+def _counted(gate: StateGate, call: GuardedCall) -> tuple[object, ...]:
+    """Say what a gate counts for a call: two gates that count the same are one."""
+    facts = call.facts or CallFacts(call)
+    return (gate.policy, gate.rule_id, *(facts.get(name) for name in gate.key))
 
 
 def _is_streamed(result: object) -> bool:

@@ -362,6 +362,60 @@ def test_inside_a_model_function_it_is_one_span(
     assert len(wire.asked) == 2
 
 
+def test_a_limit_counts_one_model_call_once(
+    governed: Governed, client: openai.OpenAI, wire: WireServer
+) -> None:
+    """The function and its request are one call for a throttle; a throttle by model counts the model."""
+    governed.start(
+        """
+        - id: THR-001
+          title: Two calls
+          at: model.before
+          when: "true"
+          then: { throttle: { key: agent.name, limit: 2, window: 1h } }
+        - id: THR-002
+          title: One call of the big model
+          at: model.before
+          when: model.name == 'big'
+          then: { throttle: { key: model.name, limit: 1, window: 1h } }
+        """
+    )
+
+    @agentguard.model
+    def ask(model: str | None = None) -> str:
+        return (
+            client.chat.completions.create(model=model or "small", messages=HELLO).choices[0].message.content
+        )
+
+    assert ask() == TEXT
+    assert ask("big") == TEXT
+    for model, rule in (("small", "THR-001"), ("big", "THR-00")):
+        with pytest.raises(agentguard.CallDenied, match=rule):
+            client.chat.completions.create(model=model, messages=HELLO)
+    assert len(wire.asked) == 2
+
+
+def test_timeouts_and_cancellation_are_the_callers(governed: Governed, wire: WireServer) -> None:
+    """`asyncio.timeout` around a wrapped call fires as around a bare one, in a stream too."""
+    governed.start()
+    wire.pause_s = 1.0
+
+    async def scene() -> None:
+        async with async_client(wire) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    async for _ in await client.chat.completions.create(
+                        model="small", messages=HELLO, stream=True
+                    ):
+                        pass
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+
+    asyncio.run(scene())
+    assert governed.only().attributes[names.OUTCOME] == "cancelled"
+
+
 def test_a_stream_inside_a_model_function(governed: Governed, client: openai.OpenAI) -> None:
     """Consumed inside or handed out: one span, tokens once, time to first chunk."""
     governed.start()
