@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agentguard.store._features import encode_features
+from agentguard.store._derive import encode_features
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
-from agentguard.store._rows import encode_gaps, encode_outcomes, encode_spans
+from agentguard.store._rows import encode_gaps, encode_outcomes, grid_of_records, pack_rows
 from agentguard.values import GapRecord, InternalErrorHook, OutcomeRecord, SpanRecord, SpanSource
 
 
@@ -118,9 +118,10 @@ class Batcher:
         if not records:
             return []
         try:
-            rows = encode_spans(records, first)
-            features = encode_features(records, first)
-            is_too_long = len(rows) > self._record_bytes_max and len(records) > 1
+            grid = grid_of_records(records)
+            features = encode_features(grid, first)
+            plain = pack_rows(grid.shapes, grid.rows, first)
+            is_too_long = len(plain) > self._record_bytes_max and len(records) > 1
         except Exception as error:  # The same.
             if len(records) == 1:
                 self._drops.count("encode_error", now_unix_ns)
@@ -132,10 +133,10 @@ class Batcher:
             return self._span_bodies(records[:middle], first, now_unix_ns) + self._span_bodies(
                 records[middle:], first + middle, now_unix_ns
             )
-        if len(rows) > self._record_bytes_max:
+        if len(plain) > self._record_bytes_max:
             self._drops.count("too_long", now_unix_ns)
             return []
         return [
-            make_body(Kind.SPANS, rows, records=len(records)),
+            make_body(Kind.SPANS, plain, records=len(records)),
             make_body(Kind.FEATURES, features),
         ]

@@ -34,10 +34,10 @@ _TYPE_CODES = {"int64": 1, "float64": 2, "dict": 3}
 _FORMATS: Final[Mapping[int, Literal["q", "d", "H"]]] = {1: "q", 2: "d", 3: "H"}
 _IS_BIG_ENDIAN = sys.byteorder == "big"
 _INT64_MAX = 2**63 - 1
-_DICT_TEXT_CHARS_MAX = 512
+TEXT_CHARS_MAX = 512
 _CACHE_ENTRIES_MAX = 4096
 MISSING = -1
-_NAN = math.nan
+NAN = math.nan
 
 _OTEL_TYPES: Mapping[type, str] = {str: "string", bool: "bool", int: "int", float: "double"}
 
@@ -90,8 +90,6 @@ def _describe() -> bytes:
 
 
 _DESCRIPTION = _describe()
-_NUMBER_NAMES = tuple(spec.name for spec in FEATURES.values() if spec.dtype != "dict")
-_TEXT_NAMES = tuple(spec.name for spec in FEATURES.values() if spec.dtype == "dict")
 
 
 class _Fingerprints:
@@ -101,13 +99,13 @@ class _Fingerprints:
         self._known: dict[tuple[str, ...], tuple[list[type], str]] = {}
         """For each tuple of names the types that came with it last."""
 
-    def of(self, attributes: Mapping[str, Any]) -> str:
-        names_of = tuple(attributes)
-        types = list(map(type, attributes.values()))
+    def of(self, names_of: tuple[str, ...], types: list[type]) -> str:
         last = self._known.get(names_of)
         if last is not None and last[0] == types:
             return last[1]
-        pairs = sorted(f"{k}:{_OTEL_TYPES.get(type(v), 'array')}" for k, v in attributes.items())
+        pairs = sorted(
+            f"{name}:{_OTEL_TYPES.get(kind, 'array')}" for name, kind in zip(names_of, types, strict=True)
+        )
         text = "\n".join(pairs).encode("utf-8", "backslashreplace")
         found = hashlib.blake2b(text, digest_size=8).hexdigest()
         if len(self._known) >= _CACHE_ENTRIES_MAX:
@@ -116,10 +114,11 @@ class _Fingerprints:
         return found
 
 
-_fingerprint = _Fingerprints().of
+fingerprint = _Fingerprints().of
+"""The fingerprint of attribute names and their values' types."""
 
 
-def _count(value: object, missing: int = MISSING) -> int:
+def count_of(value: object, missing: int = MISSING) -> int:
     """A number of tokens or nanoseconds that fits 64 bits; *missing* for anything else."""
     if type(value) is int:
         return value if -_INT64_MAX <= value <= _INT64_MAX else missing
@@ -128,36 +127,52 @@ def _count(value: object, missing: int = MISSING) -> int:
     return missing
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     """A name that fits a dictionary; empty where there is none."""
     if value is None:
         return ""
-    return value[:_DICT_TEXT_CHARS_MAX] if isinstance(value, str) else ""
+    return value[:TEXT_CHARS_MAX] if isinstance(value, str) else ""
+
+
+def nanoseconds_of(seconds: object) -> int:
+    """Seconds as nanoseconds; `MISSING` where they are no number."""
+    return count_of(seconds * 1e9) if isinstance(seconds, int | float) else MISSING
+
+
+def cost_of(cost: object, amount: object, currency: object) -> float:
+    """US dollars: what a call cost, else an amount in that currency; not a number where unknown."""
+    if cost is None and currency == "USD":
+        cost = amount
+    return float(cost) if isinstance(cost, int | float) else NAN
+
+
+def retries_of(resent: object, attempts: object) -> int:
+    """Attempts beyond the first."""
+    retries = count_of(attempts, 1) - 1 if resent is None else resent
+    return max(count_of(retries, 0), 0)
+
+
+def first_reason_of(reasons: object) -> object:
+    """The first of the finish reasons."""
+    if isinstance(reasons, list | tuple):
+        return reasons[0] if reasons else None
+    return reasons
 
 
 def numbers_of(record: SpanRecord) -> tuple[int, int, int, int, int, float, int, int, int]:
     """Derive the number columns of one span, in the order of the catalogue."""
     attributes = record.attributes
     get = attributes.get
-    first_chunk_s = get(names.TIME_TO_FIRST_CHUNK_S)
-    input_tokens, output_tokens = get(names.INPUT_TOKENS), get(names.OUTPUT_TOKENS)
-    cost = get(names.COST_USD)
-    if cost is None and names.COST_AMOUNT in attributes and get(names.COST_CURRENCY, "USD") == "USD":
-        cost = attributes[names.COST_AMOUNT]
-    retries = get(names.HTTP_RESEND_COUNT)
-    if retries is None:
-        retries = _count(get(names.ATTEMPTS, 1), 1) - 1
-    inputs = MISSING if input_tokens is None else _count(input_tokens)
-    outputs = MISSING if output_tokens is None else _count(output_tokens)
+    inputs, outputs = count_of(get(names.INPUT_TOKENS)), count_of(get(names.OUTPUT_TOKENS))
     is_missing = record.kind == "model" and (inputs == outputs == MISSING or bool(get(names.USAGE_MISSING)))
     return (
-        _count(record.start_unix_ns, 0),
-        _count(record.duration_ns, 0),
-        _count(first_chunk_s * 1e9) if isinstance(first_chunk_s, int | float) else MISSING,
+        count_of(record.start_unix_ns, 0),
+        count_of(record.duration_ns, 0),
+        nanoseconds_of(get(names.TIME_TO_FIRST_CHUNK_S)),
         inputs,
         outputs,
-        float(cost) if isinstance(cost, int | float) else _NAN,
-        max(_count(retries, 0), 0),
+        cost_of(get(names.COST_USD), get(names.COST_AMOUNT), get(names.COST_CURRENCY, "USD")),
+        retries_of(get(names.HTTP_RESEND_COUNT), get(names.ATTEMPTS, 1)),
         1 if record.status == "error" or names.ERROR_TYPE in attributes else 0,
         1 if is_missing else 0,
     )
@@ -167,40 +182,42 @@ def texts_of(record: SpanRecord) -> tuple[str, ...]:
     """Derive the dictionary columns of one span, in the order of the catalogue."""
     attributes = record.attributes
     get = attributes.get
-    reasons = get(names.RESPONSE_FINISH_REASONS)
-    if isinstance(reasons, list | tuple):
-        reasons = reasons[0] if reasons else None
     found = (
         record.kind,
         get(names.AGENT_NAME),
         get(names.TOOL_NAME),
         get(names.RESPONSE_MODEL) or get(names.REQUEST_MODEL),
         get(names.PROMPT_VERSION),
-        reasons,
+        first_reason_of(get(names.RESPONSE_FINISH_REASONS)),
         get(names.ERROR_TYPE),
     )
-    return (*map(_text, found), _fingerprint(attributes))
+    return (*map(text_of, found), fingerprint(tuple(attributes), list(map(type, attributes.values()))))
 
 
-def encode_features(records: Sequence[SpanRecord], first_sequence: int) -> bytes:
-    """Derive the feature block of consecutive spans."""
+def pack_features(
+    numbers: Sequence[array[Any]], texts: Sequence[Sequence[str]], *, rows: int, first_sequence: int
+) -> bytes:
+    """Write the feature block of consecutive spans from their columns, in the order of the catalogue."""
     parts = [
-        _HEAD.pack(FEATURE_BLOCK_VERSION, len(FEATURES), len(records), first_sequence, len(_DESCRIPTION), 0),
+        _HEAD.pack(FEATURE_BLOCK_VERSION, len(FEATURES), rows, first_sequence, len(_DESCRIPTION), 0),
         _DESCRIPTION,
     ]
-    numbers = zip(*map(numbers_of, records), strict=True)
-    for name, values in zip(_NUMBER_NAMES, numbers, strict=True):
-        column = array("d" if FEATURES[name].dtype == "float64" else "q", values)
+    for column in numbers:
         if _IS_BIG_ENDIAN:
             column.byteswap()
         parts.append(column.tobytes())
     dictionaries = []
-    for texts in zip(*map(texts_of, records), strict=True):
-        distinct = {text: index for index, text in enumerate(dict.fromkeys(texts))}
-        column = array("H", map(distinct.__getitem__, texts))
-        if _IS_BIG_ENDIAN:
-            column.byteswap()
-        parts.append(column.tobytes() + bytes(-2 * len(texts) % 8))
+    padding = bytes(-2 * rows % 8)
+    for entries in texts:
+        distinct = {text: index for index, text in enumerate(dict.fromkeys(entries))}
+        if len(distinct) == 1:
+            indices = bytes(2 * rows)
+        else:
+            column = array("H", map(distinct.__getitem__, entries))
+            if _IS_BIG_ENDIAN:
+                column.byteswap()
+            indices = column.tobytes()
+        parts += (indices, padding)
         dictionaries.append(_pack_dictionary(distinct))
     return b"".join(parts + dictionaries)
 

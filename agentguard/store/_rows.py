@@ -56,20 +56,91 @@ class SpanRows(NamedTuple):
     rows: list[Row]
 
 
-def encode_spans(records: Sequence[SpanRecord], first_sequence: int) -> bytes:
+class Grid(NamedTuple):
+    """Spans as rows, and what features are made of as columns."""
+
+    shapes: Sequence[Sequence[str]]
+    """Distinct tuples of attribute names."""
+    rows: Sequence[Row | tuple[Any, ...]]
+    shape: Sequence[int]
+    """For each span the place of its tuple in `shapes`."""
+    values: Sequence[Sequence[Any]]
+    start: Sequence[int]
+    duration: Sequence[int]
+    status: Sequence[str]
+    kind: Sequence[str]
+
+
+def grid_of_records(records: Sequence[SpanRecord]) -> Grid:
+    """Make rows of spans, a column at a time: the interpreter is slow at anything else."""
+    (traces, spans, parents, span_names, kinds, otel_kinds, starts, durations, statuses, descriptions,
+     attributes, events, links, scopes, scope_versions, trace_states) = zip(*records, strict=True)  # fmt: skip
+    known: dict[tuple[str, ...], int] = {}
+    shapes, place, last = [], -1, None
+    for keys in map(tuple, attributes):
+        if keys != last:
+            # Names are mostly the same objects, so that comparing them is quicker than a hash.
+            last, place = keys, known.setdefault(keys, len(known))
+        shapes.append(place)
+    values = [list(each.values()) for each in attributes]
+    rows = list(zip(
+        _ids(traces, 16), _ids(spans, 8), _ids(parents, 8), span_names, kinds, otel_kinds, starts, durations,
+        statuses, descriptions, shapes, values, map(_event_rows, events) if any(events) else events,
+        map(_link_rows, links) if any(links) else links, scopes, scope_versions, trace_states, strict=True,
+    ))  # fmt: skip
+    return Grid(list(known), rows, shapes, values, starts, durations, statuses, kinds)
+
+
+def grid_of_rows(rows: SpanRows) -> Grid:
+    """Take rows that were decoded apart into columns."""
+    columns = list(zip(*rows.rows, strict=True))
+    return Grid(
+        rows.shapes, rows.rows, columns[SHAPE], columns[VALUES], columns[START], columns[DURATION],
+        columns[STATUS], columns[KIND],
+    )  # fmt: skip
+
+
+def _event_rows(events: Sequence[SpanEvent]) -> list[tuple[object, ...]]:
+    return [(event.name, event.time_unix_ns, event.attributes) for event in events]
+
+
+def _link_rows(links: Sequence[SpanLink]) -> list[tuple[object, ...]]:
+    return [(_id_bytes(link.trace_id, 16), _id_bytes(link.span_id, 8), link.attributes) for link in links]
+
+
+def _ids(texts: Sequence[str], length: int) -> Sequence[bytes | str]:
+    """Pack a column of ids, all at once where each is hexadecimal."""
+    if set(map(len, texts)) == {2 * length}:
+        try:
+            joined = bytes.fromhex("".join(texts))
+        except ValueError:
+            pass
+        else:
+            if len(joined) == length * len(texts):
+                return [joined[i : i + length] for i in range(0, len(joined), length)]
+    return [_id_bytes(text, length) for text in texts]
+
+
+def pack_rows(shapes: Sequence[Sequence[str]], rows: Sequence[object], first_sequence: int) -> bytes:
     """
-    Encode consecutive spans as one frame.
+    Encode rows of consecutive spans as one frame.
 
     A value that cannot be stored (a lone surrogate, an integer beyond 64 bits) is
     replaced by its nearest text; the span is never lost for it.
     """
-    shapes: dict[tuple[str, ...], int] = {}
-    rows = [_span_row(record, shapes) for record in records]
-    document = (ROWS_VERSION, first_sequence, list(shapes), rows)
+    document = (ROWS_VERSION, first_sequence, shapes, rows)
     try:
         return encode(document)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return encode(_cleaned(document))
+
+
+def encode_spans(records: Sequence[SpanRecord], first_sequence: int) -> bytes:
+    """Encode consecutive spans as one frame."""
+    if not records:
+        return pack_rows((), (), first_sequence)
+    grid = grid_of_records(records)
+    return pack_rows(grid.shapes, grid.rows, first_sequence)
 
 
 def encode_rows(rows: SpanRows) -> bytes:
@@ -78,24 +149,6 @@ def encode_rows(rows: SpanRows) -> bytes:
     for row in rows.rows:
         row[SHAPE] = used.setdefault(row[SHAPE], len(used))
     return encode((ROWS_VERSION, rows.first_sequence, [rows.shapes[i] for i in used], rows.rows))
-
-
-def _span_row(record: SpanRecord, shapes: dict[tuple[str, ...], int]) -> tuple[object, ...]:
-    """Make one row, adding its tuple of attribute names to *shapes* where it is new."""
-    (trace_id, span_id, parent_id, name, kind, otel_kind, start, duration, status, description,
-     attributes, events, links, scope, scope_version, trace_state) = record  # fmt: skip
-    keys = tuple(attributes)
-    shape = shapes.get(keys)
-    if shape is None:
-        shape = shapes[keys] = len(shapes)
-    return (
-        _id_bytes(trace_id, 16), _id_bytes(span_id, 8), _id_bytes(parent_id, 8), name, kind, otel_kind,
-        start, duration, status, description, shape, list(attributes.values()),
-        [(event.name, event.time_unix_ns, event.attributes) for event in events] if events else (),
-        [(_id_bytes(link.trace_id, 16), _id_bytes(link.span_id, 8), link.attributes) for link in links]
-        if links else (),
-        scope, scope_version, trace_state,
-    )  # fmt: skip
 
 
 def _id_bytes(text: str, length: int) -> bytes | str:
@@ -153,6 +206,24 @@ def span_record(row: Row, shapes: Sequence[Sequence[str]]) -> SpanRecord:
         )  # fmt: skip
     except (TypeError, ValueError, LookupError) as error:
         raise SegmentCorruptError("spans: got a row that does not decode, expected 17 places") from error
+
+
+def check_row(row: Row, shapes: Sequence[Sequence[str]]) -> None:
+    """
+    See that a row refers to names for its values, and holds the numbers that columns are made of.
+
+    Raises:
+        SegmentCorruptError: It does not.
+    """
+    shape, values = row[SHAPE], row[VALUES]
+    if not (
+        type(values) is list
+        and type(shape) is int
+        and 0 <= shape < len(shapes)
+        and len(shapes[shape]) == len(values)
+        and type(row[DURATION]) is int
+    ):
+        raise SegmentCorruptError("spans: got a row that does not decode, expected 17 places")
 
 
 def _value(value: Any) -> Any:

@@ -17,8 +17,9 @@ from agentguard.errors import SegmentCorruptError
 from agentguard.seal import Keystore, SealKey
 from agentguard.store import _codec
 from agentguard.store._damage import Damage
+from agentguard.store._derive import encode_features
 from agentguard.store._disk import Disk, try_lock
-from agentguard.store._features import FeatureBlock, decode_features, encode_features
+from agentguard.store._features import FeatureBlock, decode_features
 from agentguard.store._footer import Footer, Place, tag_arrays, trace_tag
 from agentguard.store._layout import Header, Kind, State, pack_frame, pack_trailer, parse_segment_name
 from agentguard.store._live import Body, make_body, new_header
@@ -28,14 +29,15 @@ from agentguard.store._rows import (
     TRACE,
     Row,
     SpanRows,
+    check_row,
     decode_gaps,
     decode_outcomes,
     decode_spans,
     encode_rows,
-    span_record,
+    grid_of_rows,
 )
 from agentguard.store._segment import Frame, SegmentFile
-from agentguard.values import Clock, SpanRecord
+from agentguard.values import Clock
 
 CHUNK_SPANS = 128
 QUARANTINE = "quarantine"
@@ -183,7 +185,6 @@ class _Chunks:
         self._size = chunk_spans
         self._shapes: dict[tuple[str, ...], int] = {}
         self._rows: list[Row] = []
-        self._records: list[SpanRecord] = []
         self._first = 0
         self._next = 0
         self.features: list[tuple[Body, int, int, tuple[int, int]]] = []
@@ -199,16 +200,16 @@ class _Chunks:
             SegmentCorruptError: A row cannot be made into a record.
 
         """
-        records = [span_record(row, frame.shapes) for row in frame.rows]
+        for row in frame.rows:
+            check_row(row, frame.shapes)
         if self._rows and frame.first_sequence != self._next:
             self.flush()  # Spans are absent in between: a chunk has consecutive ones only.
         if not self._rows:
             self._first = self._next = frame.first_sequence
         numbers = [self._shapes.setdefault(tuple(shape), len(self._shapes)) for shape in frame.shapes]
-        for row, record in zip(frame.rows, records, strict=True):
+        for row in frame.rows:
             row[SHAPE] = numbers[row[SHAPE]]
             self._rows.append(row)
-            self._records.append(record)
             self._next += 1
             if len(self._rows) == self._size:
                 shapes = self._shapes
@@ -226,11 +227,10 @@ class _Chunks:
     def flush(self) -> None:
         """Write the rows at hand as one chunk."""
         rows, self._rows = self._rows, []
-        records, self._records = self._records, []
         if rows:
-            shapes = [list(shape) for shape in self._shapes]
-            features = encode_features(records, self._first)
-            self._write(self._first, rows, encode_rows(SpanRows(self._first, shapes, rows)), features)
+            spans = SpanRows(self._first, list(map(list, self._shapes)), rows)
+            features = encode_features(grid_of_rows(spans), self._first)
+            self._write(self._first, rows, encode_rows(spans), features)
         self._first = self._next
         self._shapes = {}
 

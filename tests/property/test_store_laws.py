@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store import SegmentWriter, Store, _codec
-from agentguard.store._features import decode_features, encode_features
+from agentguard.store._derive import WANTED, derive, encode_features
+from agentguard.store._features import decode_features, numbers_of, texts_of
 from agentguard.store._footer import unpack_footer
 from agentguard.store._rows import (
     decode_gaps,
@@ -23,6 +24,7 @@ from agentguard.store._rows import (
     decode_outcomes,
     decode_spans,
     encode_spans,
+    grid_of_records,
     span_record,
 )
 from agentguard.values import SpanEvent, SpanLink, SpanRecord
@@ -80,9 +82,41 @@ def test_rows_come_back(spans: list[SpanRecord], first: int) -> None:
 @settings(max_examples=60)
 def test_features_of_any_span(spans: list[SpanRecord]) -> None:
     """Every span has features, and they decode to as many rows."""
-    block = decode_features(encode_features(spans, 7))
+    block = decode_features(encode_features(grid_of_records(spans), 7))
     assert (block.rows, block.first_sequence) == (len(spans), 7)
     assert all(len(column.values) == len(spans) for column in block.columns.values())
+
+
+_VALUES = st.sampled_from(
+    (0, -1, 5, 2**63, 2**70, -(2**64), True, 0.5, float("nan"), float("inf"), "", "USD", "EUR", "x" * 600,
+     None, (), ("stop", "length"), ["stop"], (3,), "7")
+)  # fmt: skip
+_FEATURE_ATTRIBUTES = st.dictionaries(
+    st.sampled_from((*sorted(WANTED), "other", "more")), _VALUES, max_size=9
+)
+
+
+@given(
+    st.lists(
+        st.builds(
+            SpanRecord, hexadecimal(32), hexadecimal(16), hexadecimal(16), st.just("n"),
+            st.sampled_from(("model", "tool")), st.just("client"), INT64, INT64,
+            st.sampled_from(("ok", "error", "unset")), st.just(""), _FEATURE_ATTRIBUTES,
+        ),
+        min_size=1, max_size=6,
+    )
+)  # fmt: skip
+@settings(max_examples=300)
+def test_columns_say_what_spans_say(spans: list[SpanRecord]) -> None:
+    """Features derived a column at a time are those derived span by span, whatever the values."""
+    columns = derive(grid_of_records(spans))
+    found = [list(map(repr, row)) for row in zip(*columns.numbers, *columns.texts, strict=True)]
+    assert found == [list(map(repr, (*numbers_of(span), *texts_of(span)))) for span in spans]
+
+
+def _features_of(spans: list[SpanRecord], first: int) -> bytes:
+    """The feature block of some spans."""
+    return encode_features(grid_of_records(spans), first)
 
 
 @given(st.binary(max_size=3000), st.integers(1, 6))
@@ -113,7 +147,7 @@ def test_parsers_raise_one_kind_of_error(data: bytes, codec: int) -> None:
 def test_mutated_frames_raise_one_kind_of_error(numbers: list[int], data: st.DataObject) -> None:
     """Rows and features with some bytes changed decode to something or raise SegmentCorruptError."""
     spans = [make_span(number) for number in numbers]
-    for encode, decode in ((encode_spans, decode_spans), (encode_features, decode_features)):
+    for encode, decode in ((encode_spans, decode_spans), (_features_of, decode_features)):
         plain = bytearray(encode(spans, 0))
         for _ in range(3):
             plain[data.draw(st.integers(0, len(plain) - 1))] = data.draw(st.integers(0, 255))

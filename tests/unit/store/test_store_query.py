@@ -166,6 +166,18 @@ def test_sql(store: Store) -> None:
     assert result.rows == [(SPANS[390].start_unix_ns,)]
 
 
+def test_sql_knows_types(store: Store) -> None:
+    """Columns have types and what is joined on has an index; the tables are empty but there without data."""
+    assert store.sql("select type from pragma_table_info('spans') where name = 'cost_usd'").rows == [
+        ("REAL",)
+    ]
+    assert store.sql("select sum(o.score) from outcomes o join spans s on s.span_id = o.call_id").rows == [
+        (1.5,)
+    ]
+    later = SPANS[-1].start_unix_ns + 1
+    assert store.sql("select count(*), max(agent) from spans", since_unix_ns=later).rows == [(0, None)]
+
+
 @pytest.mark.parametrize(
     "query",
     [

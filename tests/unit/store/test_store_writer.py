@@ -245,8 +245,8 @@ def test_a_segment_has_a_header_as_soon_as_it_has_its_name(tmp_path: Path) -> No
 def test_whoever_fills_the_queue_encodes(tmp_path: Path) -> None:
     """A burst that comes faster than the thread wakes loses nothing, in a coroutine and outside."""
     store = new_store(tmp_path / "store")
-    # Room for a hundred spans as they are.
-    writer = new_writer(store, queue_bytes_max=100_000)
+    # Room for four hundred spans as they are.
+    writer = new_writer(store, queue_bytes_max=400_000)
     spans = [make_span(i) for i in range(6000)]
 
     async def burst() -> None:
@@ -446,7 +446,7 @@ def test_a_blob_of_another_name_does_not_open(tmp_path: Path) -> None:
         good[:-1],
         good[:3],
         b"",
-        good[:40] + b"\x00" + good[41:],
+        good[:40] + bytes([good[40] ^ 1]) + good[41:],
         bytes([2]) + good[1:],
     ):
         one.write_bytes(bad)

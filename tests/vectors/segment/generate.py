@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from agentguard.seal import RootKey
 from agentguard.store import _codec
-from agentguard.store._features import encode_features
+from agentguard.store._derive import encode_features
 from agentguard.store._footer import Footer, Place, tag_arrays, trace_tag
 from agentguard.store._layout import (
     FRAME_HEAD_BYTES,
@@ -30,7 +30,7 @@ from agentguard.store._layout import (
     pack_frame,
     pack_trailer,
 )
-from agentguard.store._rows import encode, encode_outcomes, encode_spans
+from agentguard.store._rows import encode, encode_outcomes, encode_spans, grid_of_records
 from agentguard.values import OutcomeRecord, SpanRecord
 from tests.support.spans import make_span
 from tests.vectors.segment import reader
@@ -130,7 +130,13 @@ class _Maker:
         records = [make_span(i) for i in range(first, first + count)]
         starts = (records[0].start_unix_ns, records[-1].start_unix_ns)
         self.add(Kind.SPANS, encode_spans(records, first), first=first, rows=count, starts=starts)
-        self.add(Kind.FEATURES, encode_features(records, first), first=first, rows=count, starts=starts)
+        self.add(
+            Kind.FEATURES,
+            encode_features(grid_of_records(records), first),
+            first=first,
+            rows=count,
+            starts=starts,
+        )
 
     def data(self) -> bytes:
         """The file so far."""
