@@ -13,6 +13,7 @@ from agentguard.capture.environment import CaptureEnvironment, SpanLimits
 from agentguard.capture.failures import class_name, error_type, is_cancellation
 from agentguard.capture.foreign import ForeignSpanProcessor
 from agentguard.capture.ids import RandomIds
+from agentguard.capture.inner_calls import GENAI_UTIL, announce_outer_call, take_inner_call
 from agentguard.capture.late_prices import LatePrices
 from agentguard.capture.load import Load
 from agentguard.capture.refining import Refiner
@@ -26,6 +27,7 @@ from agentguard.capture.usage_sums import UsageTotals
 
 __all__ = [
     "CAPTURE_MODES",
+    "GENAI_UTIL",
     "PRICES_AS_OF",
     "CaptureEnvironment",
     "CaptureMode",
@@ -47,6 +49,7 @@ __all__ = [
     "StreamUsage",
     "UsageTotals",
     "add_usage",
+    "announce_outer_call",
     "async_http_hooks",
     "class_name",
     "context_with",
@@ -62,6 +65,7 @@ __all__ = [
     "parse_prices",
     "span_context",
     "stamina_hook",
+    "take_inner_call",
     "tenacity_hook",
     "watch_stream",
 ]

@@ -134,16 +134,60 @@ class ContentCapture:
                 found[names.INPUT_HASH if is_input else names.OUTPUT_HASH] = keyed_hash(whole, self._hash_key)
         if self.mode == "metadata":
             return found
+        own = names.INPUT_CONTENT if is_input else names.OUTPUT_CONTENT
+        self._keep(found, _ATTRIBUTES.get((kind, is_input), own), value)
+        return found
+
+    def _keep(self, found: dict[str, AttributeValue], name: str, value: object) -> None:
+        """Redact, render and cut one value, and count."""
         if self.mode == "redacted":
             from agentguard.redaction import redact
 
             value, count = redact(value, self.kinds)
-            found[names.CONTENT_REDACTIONS] = count
+            before = found.get(names.CONTENT_REDACTIONS, 0)
+            found[names.CONTENT_REDACTIONS] = count + (before if isinstance(before, int) else 0)
         text, cut = _cut(render(value, chars_max=self.bytes_max), self.bytes_max)
-        own = names.INPUT_CONTENT if is_input else names.OUTPUT_CONTENT
-        found[_ATTRIBUTES.get((kind, is_input), own)] = text
+        found[name] = text
         if cut:
             found[names.CONTENT_TRUNCATED] = True
+
+    def messages(
+        self, *, inputs: object, outputs: object, instructions: object, tools: object
+    ) -> dict[str, AttributeValue]:
+        """
+        Make the attributes for what a model was sent and gave back, as the conventions name them.
+
+        Args:
+            inputs:
+                Messages to the model.
+            outputs:
+                Messages from it.
+            instructions:
+                Of the system.
+            tools:
+                Offered to the model.
+
+        Returns:
+            One attribute for each that is not empty, each cut to the limit;
+            nothing in the modes `none` and `metadata`, and after an internal
+            error, which is reported.
+
+        """
+        found: dict[str, AttributeValue] = {}
+        if self.mode not in {"redacted", "full"}:
+            return found
+        try:
+            for name, value in (
+                (names.INPUT_MESSAGES, inputs),
+                (names.OUTPUT_MESSAGES, outputs),
+                (names.SYSTEM_INSTRUCTIONS, instructions),
+                (names.TOOL_DEFINITIONS, tools),
+            ):
+                if value:
+                    self._keep(found, name, value)
+        except Exception as error:
+            self.on_internal_error("capture.content", error)
+            return {}
         return found
 
 

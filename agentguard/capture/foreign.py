@@ -19,6 +19,7 @@ from agentguard.capture.attribute_values import clean_value
 from agentguard.capture.context import current_span
 from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.failures import looks_like_a_class
+from agentguard.capture.recording import text_size
 from agentguard.capture.span import Span
 from agentguard.capture.usage import token_count
 from agentguard.capture.usage_sums import UsageTotals
@@ -30,22 +31,30 @@ _MODEL_KINDS: Final = frozenset({"model", "embeddings"})
 _SHORT_CHARS_MAX: Final = 256
 _BYTES_ESTIMATE: Final = 2_000
 _OPEN_MAX: Final = 10_000
+_CONTENTS_MAX: Final = 256
 
 
 class ForeignSpan:
     """An ended span of another library, on its way to the store; implements `values.SpanSource`."""
 
-    __slots__ = ("_counted_by", "_environment", "_span")
+    __slots__ = ("_content", "_counted_by", "_environment", "_span")
 
-    def __init__(self, span: Any, environment: CaptureEnvironment, counted_by: str) -> None:
+    def __init__(
+        self,
+        span: Any,
+        environment: CaptureEnvironment,
+        counted_by: str,
+        content: Mapping[str, AttributeValue] | None = None,
+    ) -> None:
         self._span = span
+        self._content = content or {}
         self._environment = environment
         self._counted_by = counted_by
 
     @property
     def bytes_estimate(self) -> int:
         """About how much memory the span holds until it is written."""
-        return _BYTES_ESTIMATE
+        return _BYTES_ESTIMATE + sum(text_size(value) for value in self._content.values())
 
     def record(self) -> SpanRecord:
         """Make the record."""
@@ -56,6 +65,7 @@ class ForeignSpan:
             # Our own span around it has the tokens; a sum over the trace must see them once.
             found = {key: value for key, value in found.items() if not key.startswith(names.USAGE_PREFIX)}
             found[names.USAGE_COUNTED_BY] = self._counted_by
+        found.update(self._content)
         status = span.status
         description = status.description or ""
         record = SpanRecord(
@@ -158,6 +168,7 @@ class ForeignSpanProcessor:
         self._on_usage = on_usage
         # The SDK ends a copy of the span that it began, so the id is what joins them.
         self._owners: dict[int, Span] = {}
+        self._contents: dict[int, Mapping[str, AttributeValue]] = {}
 
     def on_start(self, span: Any, parent_context: Context | None = None) -> None:
         """Remember in which span of ours it began."""
@@ -170,6 +181,22 @@ class ForeignSpanProcessor:
                 self._owners[span.get_span_context().span_id] = owner
         except Exception as error:
             self._environment.on_internal_error("capture.foreign", error)
+
+    def keep_content(self, span: Any, content: Mapping[str, AttributeValue]) -> None:
+        """
+        Keep what a native span that still runs was sent and gave back.
+
+        Args:
+            span:
+                Of the application's provider.
+            content:
+                Made by `ContentCapture`, so redacted and cut already.
+
+        """
+        while len(self._contents) >= _CONTENTS_MAX:
+            # Spans that are dropped without an end must not fill the memory: the oldest is forgotten.
+            self._contents.pop(next(iter(self._contents)), None)
+        self._contents[span.get_span_context().span_id] = content
 
     def _on_ending(self, span: Any) -> None:
         """Do nothing: the SDK calls this on each processor."""
@@ -184,6 +211,7 @@ class ForeignSpanProcessor:
     def _take(self, span: Any) -> None:
         """Count and queue."""
         owner = self._owners.pop(span.context.span_id, None)
+        content = self._contents.pop(span.context.span_id, None)
         scope = span.instrumentation_scope
         if scope is not None and scope.name == "agentguard":
             return
@@ -201,7 +229,7 @@ class ForeignSpanProcessor:
                 owner.add_inner_usage(UsageTotals(usage.input_tokens, usage.output_tokens, usage.cost_usd))
             if not counted_by and self._on_usage is not None:
                 self._on_usage(owner, usage)
-        self._environment.sink(ForeignSpan(span, self._environment, counted_by))
+        self._environment.sink(ForeignSpan(span, self._environment, counted_by, content))
 
     def shutdown(self) -> None:
         """Do nothing: the store is closed by its owner."""

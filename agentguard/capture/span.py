@@ -195,6 +195,10 @@ class Span(RetryingSpan):
             self._environment.late_writes += 1
             return
         for key, value in attributes.items():
+            before = self._attributes.get(key)
+            if key == names.CONTENT_REDACTIONS and isinstance(before, int) and isinstance(value, int):
+                # Arguments, result and messages are redacted one after the other.
+                value += before  # noqa: PLW2901 - the sum stands for both
             self._attributes[key] = value
             self._text_bytes += text_size(value)
 

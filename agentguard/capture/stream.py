@@ -302,7 +302,9 @@ def _raised(exc_info: tuple[object, ...]) -> BaseException | None:
 
 def _wrap(inner: Any, watch: _Watch) -> Any:
     """Choose the proxy by what the object can do."""
-    if hasattr(inner, "__anext__") or hasattr(inner, "__aiter__") or hasattr(inner, "__aenter__"):
+    # Not `type`: a proxy of somebody else may have the methods of both, its `__class__` says what it stands for.
+    kind = inner.__class__
+    if hasattr(kind, "__anext__") or hasattr(kind, "__aiter__") or hasattr(kind, "__aenter__"):
         return WatchedAsyncStream(inner, watch)
     return WatchedStream(inner, watch)
 

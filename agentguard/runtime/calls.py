@@ -11,11 +11,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from sys import modules as _modules
 from typing import Any
 
 from opentelemetry.context import create_key, get_current
 
-from agentguard.capture import Span, StreamUsage, context_with, find_parent, narrower
+from agentguard.capture import (
+    GENAI_UTIL,
+    Span,
+    StreamUsage,
+    announce_outer_call,
+    context_with,
+    find_parent,
+    narrower,
+    take_inner_call,
+)
 from agentguard.errors import ApprovalPending, CallDenied
 from agentguard.runtime.deciding import (
     ask_people,
@@ -105,13 +115,10 @@ class GuardedCall(KnownCall):
             attributes=attributes,
             mirror=mirror,
         )
-        self.context = context_with(
-            self.span,
-            context,
-            current=mirror,
-            is_visible=sees_otel,
-            more={CALL_KEY: self, RUN_KEY: self.run},
-        )
+        more: dict[str, object] = {CALL_KEY: self, RUN_KEY: self.run}
+        if GENAI_UTIL in _modules and services.mirror.joins:
+            more.update(announce_outer_call(spec.kind, context))
+        self.context = context_with(self.span, context, current=mirror, is_visible=sees_otel, more=more)
 
     def _requested_model(self) -> str:
         """Read the model from the arguments, where they name one."""
@@ -336,6 +343,8 @@ class GuardedCall(KnownCall):
         """End the span, count, and record the outcome. Nothing here reaches the caller."""
         services, span, spec = self.services, self.span, self.spec
         try:
+            if GENAI_UTIL in _modules and services.mirror.joins:
+                take_inner_call(span, self.context)
             if self.content.is_on:
                 self._capture_content()
             span.end()
