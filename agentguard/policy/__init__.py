@@ -11,6 +11,7 @@ from agentguard.policy._bundle import Bundle
 from agentguard.policy._engine import Engine
 from agentguard.policy._flip import Change, smallest_change
 from agentguard.policy._format import format_document
+from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._json_schema import json_schema
 from agentguard.policy._lint import Finding, lint
 from agentguard.policy._load import load_bundle, load_texts, policy_files
@@ -37,6 +38,7 @@ from agentguard.policy._tool_types import (
 from agentguard.policy.conditions import Condition
 
 __all__ = [
+    "HISTORY_GIVEN",
     "Approver",
     "Approvers",
     "Arguments",

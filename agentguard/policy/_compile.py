@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from agentguard.errors import PolicyDocumentError, PolicyProblem
 from agentguard.policy._detects import DETECTS, wrong_kinds
+from agentguard.policy._history import HISTORY, wrong_history
 from agentguard.policy._model import Approvers, Policy, Rule, ToolSchema
 from agentguard.policy._policy_reader import PolicyDraft
 from agentguard.policy._problems import Problems, Source, did_you_mean
@@ -154,6 +155,8 @@ class _Compiler:
         reader = self._draft.reader
         for start, text, hint in wrong_kinds(condition.tree):
             self._add_at(rule, start, text, code="unknown-detector", hint=hint)
+        for start, code, text, hint in wrong_history(condition.tree, dict(self._facts)):
+            self._add_at(rule, start, text, code=code, hint=hint)
         for start, text in _numbers_as_text(condition.tree):
             self._add_at(rule, start, text, code="number-as-text", hint="write the number without quotes")
         if self._draft.timezone != "UTC" and any(name in _DAILY for name in condition.reads):
@@ -174,7 +177,8 @@ class _Compiler:
     def _compile_at(self, rule: RuleDraft, point: Point) -> Condition:
         """Compile for one point; where the tools are known and declared, with the types of their arguments."""
         schema = self._schemas[point]
-        condition = compile_condition(rule.when.text, schema, constants=self._constants, functions=(DETECTS,))
+        functions = (DETECTS, *HISTORY) if point is Point.TOOL_BEFORE else (DETECTS,)
+        condition = compile_condition(rule.when.text, schema, constants=self._constants, functions=functions)
         pinned = terms_of(condition.tree).names.get("tool.name")
         if rule.tools:
             pinned = frozenset(rule.tools) if pinned is None else pinned & frozenset(rule.tools)
@@ -185,7 +189,7 @@ class _Compiler:
             for name, kind in self._tools[tool].items():
                 types[name] = kind if types.get(name, kind) == kind else "dyn"
         return compile_condition(
-            rule.when.text, schema, constants=self._constants, functions=(DETECTS,), arguments=types
+            rule.when.text, schema, constants=self._constants, functions=functions, arguments=types
         )
 
     def _place(self, rule: RuleDraft, point: Point, problem: PolicyProblem) -> None:

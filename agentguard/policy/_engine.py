@@ -14,7 +14,9 @@ from typing import NamedTuple
 from agentguard.errors import PolicyEvaluationError
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._finite import find_not_finite
+from agentguard.policy._history import NAMES, remembered
 from agentguard.policy._plan import Asked, Plan, Shelf, shelve
+from agentguard.policy._terms import terms_of
 from agentguard.policy._verdict import Fault, conclude
 from agentguard.values import Decision, Effect, Mode, Point
 
@@ -44,7 +46,7 @@ class Engine:
             safe to use from many threads.
     """
 
-    __slots__ = ("_books", "_shelves", "bundle", "reads")
+    __slots__ = ("_books", "_shelves", "bundle", "has_history", "reads", "remembers")
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -55,6 +57,19 @@ class Engine:
             for name in (*condition.reads, *rule.action.key)
         )
         """Names of the facts that any rule reads: what need not be computed for others."""
+        found = frozenset(
+            (terms_of(condition.tree).names.get("tool.name"), what)
+            for rule in (*bundle.rules, *bundle.budgets)
+            for condition in rule.conditions.values()
+            for what in remembered(condition.tree)
+        )
+        self.remembers: tuple[tuple[frozenset[str] | None, str, str], ...] = tuple(
+            (tools, what.argument, what.key) for tools, what in found
+        )
+        """What must be remembered of calls that are let run: of which tools (None: all), the argument
+        whose values are added up (empty: calls are counted), and the fact that is counted by."""
+        self.has_history = not self.reads.isdisjoint(NAMES)
+        """Whether any rule asks for what was let run before."""
         self._shelves = shelve(bundle.policies)
         facts = {"tool": "tool.name", "model": "model.name"}
         # Found by the point's text as well: a StrEnum is equal to it and has its hash.

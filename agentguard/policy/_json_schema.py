@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from agentguard.policy._budget_reader import UNITS
 from agentguard.policy._effects import CALLS_MAX, KEY_FACTS_MAX, PROBES_MAX
+from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._model import API_VERSION, BEFORE_POINTS
 from agentguard.policy._other_readers import REPEAT_MAX
 from agentguard.redaction import KINDS
@@ -184,7 +185,10 @@ def _budget(mode: Mapping[str, object]) -> dict[str, object]:
 
 def _test() -> tuple[dict[str, object], list[str]]:
     """A document of kind PolicyTest."""
-    given = _object({name: {"description": spec.description} for name, spec in FACTS.items()}, required=[])
+    given = _object(
+        {name: {"description": spec.description} for name, spec in {**FACTS, **HISTORY_GIVEN}.items()},
+        required=[],
+    )
     expect = _object(
         {
             "decision": _ANSWER,

@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 
+from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._model import Approver, Approvers, Expectation, PolicyTest, TestCase, ToolSchema
 from agentguard.policy._policy_reader import NAME_FORM, read_metadata
 from agentguard.policy._problems import did_you_mean, quoted
@@ -200,7 +201,7 @@ def _given(reader: Reader, node: Node | None, specs: dict[str, FactSpec]) -> dic
         return None
     facts: dict[str, object] = {}
     for name, (key, value) in node.entries.items():
-        spec = specs.get(name)
+        spec = specs.get(name) or HISTORY_GIVEN.get(name)
         if spec is None:
             reader.problem(
                 key, f"unknown fact {quoted(name)}", code="unknown-fact", hint=did_you_mean(name, specs)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from agentguard.errors import PolicyDocumentError
-from agentguard.policy import Bundle, Engine
+from agentguard.policy import HISTORY_GIVEN, Bundle, Engine
 from agentguard.review._given import GivenFacts
 from agentguard.values import Decision, FactSpec, Point
 
@@ -96,13 +96,15 @@ def _flatten(
     """Turn nested objects into dotted names, and check these."""
     for key, value in values.items():
         name = f"{prefix}{key}"
-        spec = specs.get(name)
+        spec = specs.get(name) or HISTORY_GIVEN.get(name)
         if spec is not None:
             wrong = _mismatch(spec, value)
             if wrong:
                 raise PolicyDocumentError(f"fact `{name}`: {wrong}")
             into[name] = value
-        elif isinstance(value, Mapping) and any(known.startswith(f"{name}.") for known in specs):
+        elif isinstance(value, Mapping) and any(
+            known.startswith(f"{name}.") for known in (*specs, *HISTORY_GIVEN)
+        ):
             _flatten(f"{name}.", value, specs, into)
         else:
             error = PolicyDocumentError(f"unknown fact `{name[:80]}`")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from agentguard.errors import PolicyDocumentError
+from agentguard.policy import HISTORY_GIVEN
 from agentguard.values import FACTS, FactSpec
 
 NEVER_S = 1e12
@@ -53,6 +54,10 @@ duration, usage) have no neutral value: where a rule reads them, they are given.
 """
 
 
+NO_PAST: Mapping[str, object] = {"history.sum": 0.0, "history.count": 0, "history.called": []}
+"""What the functions of the past give where nothing was before."""
+
+
 class GivenFacts(dict[str, object]):
     """
     Facts by name; what was not given is neutral, and noted when a rule reads it.
@@ -72,13 +77,27 @@ class GivenFacts(dict[str, object]):
 
     def __init__(self, given: Mapping[str, object], specs: Mapping[str, FactSpec] = FACTS) -> None:
         super().__init__({name: _typed(name, value, specs.get(name)) for name, value in given.items()})
+        for name in HISTORY_GIVEN:
+            if name in self:
+                self[name] = _history(name, self[name])
         self.assumed: dict[str, object] = {}
         """Neutral values that were read."""
 
     def __missing__(self, name: str) -> object:
+        if name in NO_PAST:
+            self.assumed[name] = NO_PAST[name]
+            return _history(name, NO_PAST[name])
         value = NEUTRAL[name]
         self.assumed[name] = value
         return value
+
+
+def _history(name: str, given: object) -> Callable[..., object]:
+    """Answer a function of the past with what a person wrote: one number, or the tools that were called."""
+    if name == "history.called":
+        tools = frozenset(given) if isinstance(given, list) else frozenset()
+        return lambda tool, _window: tool in tools
+    return lambda *_: given
 
 
 def _typed(name: str, value: object, spec: FactSpec | None) -> object:

@@ -28,7 +28,6 @@ from agentguard.capture import (
 )
 from agentguard.errors import ApprovalPending, CallDenied
 from agentguard.runtime.deciding import (
-    ask_people,
     decide,
     note,
     outcome_record,
@@ -37,7 +36,7 @@ from agentguard.runtime.deciding import (
     undecided,
 )
 from agentguard.runtime.declaration import Declaration
-from agentguard.runtime.gates import ask_state, charged_usd, release, settle
+from agentguard.runtime.gates import admission, ask_state, charged_usd, release, settle
 from agentguard.runtime.known import KnownCall
 from agentguard.runtime.plain import fingerprint
 from agentguard.runtime.results import follow_stream, returns_stream
@@ -47,7 +46,6 @@ from agentguard.runtime.spec import CallSpec, spec_of
 from agentguard.values import (
     AttributeValue,
     DecisionRecord,
-    Effect,
     RecordMode,
 )
 from agentguard.values import attributes as names
@@ -173,14 +171,9 @@ class GuardedCall(KnownCall):
             CallDenied: The decision, or the failure to record it, forbids the call.
             ApprovalPending: A person must decide first.
         """
-        token = ""
-        if record.decision.gates or record.decision.kill_scope:
-            record = ask_state(self, record)
-        if record.decision.effect is Effect.REQUIRE_APPROVAL:
-            record, token, frozen = ask_people(self, record)
-            if frozen is not None:
-                self._use_frozen(frozen)
-        record = put_on_record(self, record)
+        record, token, frozen = admission(self, record)
+        if frozen is not None:
+            self._use_frozen(frozen)
         decision = record.decision
         if not decision.is_allowed or decision.matched or decision.errors:
             note(self, record)

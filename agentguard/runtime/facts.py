@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from agentguard.runtime.known import KnownCall
 from agentguard.runtime.plain import plain
@@ -94,6 +94,36 @@ def _drift_age_s(call: KnownCall) -> float:
     return (call.services.clock.unix_ns() - checked) / NS if checked else NEVER_S
 
 
+def _window_s(window: object) -> float:
+    """Read the window of a `history` function; the documents were checked, so a text is right."""
+    if isinstance(window, timedelta):
+        return window.total_seconds()
+    text = str(window)
+    return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[text[-1]]
+
+
+def _history_sum(call: KnownCall) -> object:
+    def total(argument: str, window: object, key: str) -> float:
+        return call.services.state.memory.total(call.spec.name, argument, key, _window_s(window))
+
+    return total
+
+
+def _history_count(call: KnownCall) -> object:
+    def count(window: object, key: str) -> int:
+        return call.services.state.memory.count(call.spec.name, key, _window_s(window))
+
+    return count
+
+
+def _history_called(call: KnownCall) -> object:
+    def called(tool: str, window: object) -> bool:
+        last_ns = call.run.tools.get(tool)
+        return last_ns is not None and call.services.clock.monotonic_ns() - last_ns <= _window_s(window) * NS
+
+    return called
+
+
 def _usage(field: str) -> Callable[[KnownCall], object]:
     def read(call: KnownCall) -> object:
         tokens = getattr(call.usage, field) if call.usage is not None else None
@@ -140,6 +170,9 @@ PROVIDERS: Mapping[str, Callable[[KnownCall], object]] = {
     "drift.age_s": _drift_age_s,
     "deps.vulnerable": lambda call: call.services.vulnerable_dependencies,
     "deps.age_days_max": lambda call: call.services.dependency_age_days_max,
+    "history.sum": _history_sum,
+    "history.count": _history_count,
+    "history.called": _history_called,
     "result": _result,
     "call.duration_ms": lambda call: call.duration_ms,
     "call.error": lambda call: call.error_type,

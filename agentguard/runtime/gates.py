@@ -8,14 +8,15 @@ used. What cannot be asked refuses; what cannot be settled stays charged.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentguard.errors import AuditError, StoreError
-from agentguard.runtime.deciding import undecided
+from agentguard.runtime.deciding import ask_people, put_on_record, undecided
 from agentguard.runtime.facts import CallFacts
 from agentguard.state import Used, answer_gates, give_back, settle_tickets
-from agentguard.values import Decision, DecisionRecord, Usage
+from agentguard.values import Decision, DecisionRecord, Effect, Usage
 
 if TYPE_CHECKING:
     from agentguard.runtime.known import KnownCall
@@ -25,6 +26,34 @@ UNPRICED_MAX = 256
 """Models without a price that are each named once in the log."""
 
 logger = logging.getLogger("agentguard")
+
+
+def admission(
+    call: KnownCall, record: DecisionRecord
+) -> tuple[DecisionRecord, str, Mapping[str, object] | None]:
+    """
+    Ask state and people what the engine left open, and put the answer on record; may wait.
+
+    Args:
+        call:
+            The call.
+        record:
+            What the engine decided.
+
+    Returns:
+        The record that holds; the token of a request where people were asked and have not answered;
+        the frozen arguments to run with where they have approved.
+    """
+    decision = record.decision
+    token, frozen = "", None
+    if decision.gates or decision.kill_scope:
+        record = ask_state(call, record)
+    if record.decision.effect is Effect.REQUIRE_APPROVAL:
+        record, token, frozen = ask_people(call, record)
+    engine = call.services.engine
+    if engine is not None and engine.has_history and record.decision.is_allowed:
+        record = remember(call, record)
+    return put_on_record(call, record), token, frozen
 
 
 def ask_state(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
@@ -51,6 +80,38 @@ def ask_state(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
         call.services.health("state.gates", StoreError("a limit could not be asked"))
     call.tickets = answer.tickets
     return record._replace(decision=answer.decision)
+
+
+def remember(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
+    """
+    Remember of a tool call that is let run what rules with `history.*` ask for.
+
+    Args:
+        call:
+            The call.
+        record:
+            Its decision, which allows.
+
+    Returns:
+        The record; a denial where it cannot be remembered, since later rules would ask in vain.
+    """
+    engine, tool = call.services.engine, call.spec.name
+    assert engine is not None
+    facts = call.facts or CallFacts(call)
+    try:
+        call.run.note_tool(tool, call.services.clock.monotonic_ns())
+        for tools, argument, key in engine.remembers:
+            if tools is not None and tool not in tools:
+                continue
+            amount = (call.arguments or {}).get(argument, 0) if argument else 0
+            is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+            call.services.state.memory.remember(
+                tool, argument, str(facts[key]), float(amount) if is_number else 0.0
+            )
+    except Exception as error:
+        call.services.health("state.history", error)
+        return record._replace(decision=undecided(f"the history: {type(error).__name__}"))
+    return record
 
 
 def settle(call: KnownCall, usage: Usage | None, usd: float, *, is_error: bool) -> None:

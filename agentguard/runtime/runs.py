@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 RUN_KEY = create_key("agentguard-run")
 REPEATS_MAX = 4096
+TOOLS_MAX = 4096
+"""Tools that one run remembers for `history.called`."""
 
 
 class Run:
@@ -42,6 +44,7 @@ class Run:
         "start_ns",
         "tokens",
         "tool_calls",
+        "tools",
     )
 
     def __init__(
@@ -64,6 +67,8 @@ class Run:
         self.calls = self.tool_calls = self.model_calls = 0
         self.errors = self.retries = self.tokens = 0
         self.cost_usd = 0.0
+        self.tools: dict[str, int] = {}
+        """When each tool was last let run, in monotonic nanoseconds."""
         self.repeats: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
 
@@ -84,6 +89,18 @@ class Run:
                 self.tokens += tokens
                 self.cost_usd += cost_usd
                 self.retries += retries
+
+    def note_tool(self, tool: str, now_ns: int) -> None:
+        """
+        Note that a tool is let run.
+
+        Raises:
+            OverflowError: The run has called more tools than are remembered.
+        """
+        with self._lock:
+            if tool not in self.tools and len(self.tools) >= TOOLS_MAX:
+                raise OverflowError(f"a run of more than {TOOLS_MAX} tools")
+            self.tools[tool] = now_ns
 
     def repeat(self, tool: str, fingerprint: int) -> int:
         """

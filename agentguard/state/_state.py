@@ -17,6 +17,8 @@ from agentguard.state.database import SqliteCells
 from agentguard.state.keeper import Keeper
 from agentguard.state.kill import Kill
 from agentguard.state.ledger import Ledger
+from agentguard.state.memory import WINDOW_S_MAX as MEMORY_S_MAX
+from agentguard.state.memory import Memory
 from agentguard.state.page import KILL, MappedPage, MemoryPage, Page
 from agentguard.state.sums import WINDOW_S_MAX, Rates, Spend
 from agentguard.state.tally import Tally
@@ -37,6 +39,7 @@ class State(Protocol):
     kill: Kill
     ledger: Ledger
     breakers: Breakers
+    memory: Memory
 
     def flush(self) -> None:
         """Share all sums now."""
@@ -58,8 +61,11 @@ class _Shared:
         self._clock = clock
         self._rate_tally = Tally(cells, Rates.KIND, is_kept=Rates.is_kept, keep_s=2 * WINDOW_S_MAX)
         self._spend_tally = Tally(cells, Spend.KIND, is_kept=Spend.is_kept, keep_s=_SPEND_KEEP_S)
+        self._memory_tally = Tally(cells, Memory.KIND, is_kept=Memory.is_kept, keep_s=2 * MEMORY_S_MAX)
+        self._tallies = (self._rate_tally, self._spend_tally, self._memory_tally)
         self.rates = Rates(self._rate_tally, clock, self._refresh_if_stale, self._added)
         self.spend = Spend(self._spend_tally, clock, self._refresh_if_stale, self._added)
+        self.memory = Memory(self._memory_tally, clock, self._refresh_if_stale, self._added)
         self.approvals = Approvals(cells, clock, store_id)
         self.kill = Kill(cells, page, clock)
         self.ledger = Ledger(cells, clock, is_shared=is_shared, wake=self._drawn)
@@ -119,11 +125,11 @@ class MemoryState(_Shared):
         self._merged_ns = self._clock.monotonic_ns()
         now = self._clock.unix_ns() // 1_000_000_000
         with self._cells.transaction():
-            for tally in (self._rate_tally, self._spend_tally):
+            for tally in self._tallies:
                 tally.begin_merge()
                 tally.write_merge(now)
             self._cells.remove_expired(now)
-        for tally in (self._rate_tally, self._spend_tally):
+        for tally in self._tallies:
             tally.end_merge(is_written=True)
         self._tidy()
 
@@ -254,7 +260,7 @@ class MachineState(_Shared):
 
     def _read(self) -> None:
         began = self._clock.monotonic_ns()
-        for tally in (self._rate_tally, self._spend_tally):
+        for tally in self._tallies:
             tally.end_merge(is_written=False)
         self._refreshed_ns = began
 
@@ -262,7 +268,7 @@ class MachineState(_Shared):
         """Write and read the sums; the I/O lock is held."""
         began = self._clock.monotonic_ns()
         now = self._clock.unix_ns() // 1_000_000_000
-        tallies = (self._rate_tally, self._spend_tally)
+        tallies = self._tallies
         is_dirty = any(tally.is_dirty for tally in tallies)
         if is_dirty:
             for tally in tallies:
@@ -308,19 +314,19 @@ class MachineState(_Shared):
                 asked, dirty = self._asked_ns, False
                 try:
                     with self._io_lock:
-                        dirty = self._rate_tally.is_dirty or self._spend_tally.is_dirty
+                        dirty = any(tally.is_dirty for tally in self._tallies)
                         self._merge()
                 except Exception as error:  # The thread must live; the sums are kept and tried again.
                     self._on_internal_error("state.merge", error)
                 quiet = 0 if dirty or asked != self._asked_ns else quiet + 1
             self._is_idle = True
-            if self._rate_tally.is_dirty or self._spend_tally.is_dirty:
+            if any(tally.is_dirty for tally in self._tallies):
                 self._wake()
 
     def _after_fork(self) -> None:
         """Begin in a child: what is not merged is the parent's to merge."""
         self._begin()
-        for tally in (self._rate_tally, self._spend_tally):
+        for tally in self._tallies:
             tally.forget()
         self.ledger.forget()
         self.breakers.after_fork()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import NamedTuple, Protocol
 
 from agentguard.errors import StoreError
@@ -26,6 +27,7 @@ FULL_NS = 50_000_000
 AHEAD = 32
 """How many draws are leased ahead at least, where there is plenty."""
 
+YIELD_S = 0.001
 TRIES_MAX = 8
 """How often a draw asks again because others took what was leased for it."""
 
@@ -112,9 +114,13 @@ class Ledger:
         need = max(amount, 1)
         with self._lock:
             answer = self._take(account, amount, need)
-            if answer is not None:
-                return answer
-            account.demand += need
+            if answer is None:
+                account.demand += need
+        if answer is not None:
+            if self._is_shared and isinstance(answer, Refused) and self._exchange_lock.locked():
+                # Refused threads that ask again at once would keep the one with the lock from the processor.
+                time.sleep(YIELD_S)
+            return answer
         arrived_ns = self._clock.monotonic_ns()
         try:
             with self._exchange_lock:
