@@ -36,10 +36,7 @@ class AgentGuardMiddleware:
     `answer_denials` answers 403 with the text of the denial where the
     application lets one through; without it the exception goes its way.
 
-    Example:
-        >>> from starlette.applications import Starlette  # doctest: +SKIP
-        >>> app = Starlette(...)  # doctest: +SKIP
-        >>> app.add_middleware(AgentGuardMiddleware, skip=["/health"])  # doctest: +SKIP
+    With Starlette and FastAPI: `app.add_middleware(AgentGuardMiddleware, skip=["/health"])`.
     """
 
     def __init__(

@@ -31,10 +31,7 @@ class AgentGuardMiddleware:
     environ. The application runs in a copy of the context, so that nothing of
     one request is left in the thread for the next.
 
-    Example:
-        >>> from flask import Flask  # doctest: +SKIP
-        >>> app = Flask(__name__)  # doctest: +SKIP
-        >>> app.wsgi_app = AgentGuardMiddleware(app.wsgi_app)  # doctest: +SKIP
+    With Flask: `app.wsgi_app = AgentGuardMiddleware(app.wsgi_app)`.
     """
 
     def __init__(

@@ -155,6 +155,9 @@ def make_spec(
         version=version,
         usage=usage,
         capture=capture,
-        span_name=names.span_name(row.operation, subject if row.subject else ""),
+        # An operation of the application's own is told apart by the function.
+        span_name=names.span_name(
+            row.operation, subject if row.subject or row.operation not in names.OPERATIONS else ""
+        ),
         conversation_id=conversation_id,
     )
