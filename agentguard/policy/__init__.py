@@ -9,11 +9,12 @@ evaluated denies.
 
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._engine import Engine
+from agentguard.policy._exceptions import ends, is_expired
 from agentguard.policy._flip import Change, smallest_change
 from agentguard.policy._format import format_document
 from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._json_schema import json_schema
-from agentguard.policy._lint import Finding, lint
+from agentguard.policy._lint import Finding, lint, scope_in_words
 from agentguard.policy._load import load_bundle, load_texts, policy_files
 from agentguard.policy._model import (
     Approver,
@@ -21,6 +22,7 @@ from agentguard.policy._model import (
     Expectation,
     Place,
     Policy,
+    PolicyException,
     PolicyTest,
     Rule,
     TestCase,
@@ -51,6 +53,7 @@ __all__ = [
     "Mutant",
     "Place",
     "Policy",
+    "PolicyException",
     "PolicyTest",
     "Rule",
     "TestCase",
@@ -58,7 +61,9 @@ __all__ = [
     "arguments_of",
     "defaults_in_plain_words",
     "disagreement",
+    "ends",
     "format_document",
+    "is_expired",
     "json_schema",
     "lint",
     "load_bundle",
@@ -66,6 +71,7 @@ __all__ = [
     "mutants",
     "policy_files",
     "rule_in_plain_words",
+    "scope_in_words",
     "smallest_change",
     "tools_from_mcp",
     "write_tool_schema",

@@ -8,7 +8,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from agentguard.policy._model import API_VERSION, Approver, Approvers, Policy, PolicyTest, Rule, ToolSchema
+from agentguard.policy._model import (
+    API_VERSION,
+    Approver,
+    Approvers,
+    Policy,
+    PolicyException,
+    PolicyTest,
+    Rule,
+    ToolSchema,
+)
 from agentguard.values import FACT_SCHEMA_VERSION, FactSpec
 
 
@@ -31,6 +40,8 @@ class Bundle:
     """The catalogue, and the facts that the application registered."""
     paths: tuple[str, ...]
     """Files that were read."""
+    exceptions: tuple[PolicyException, ...] = ()
+    """Documents of kind Exception, expired ones included; `lift` says which count."""
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
@@ -79,6 +90,7 @@ class Bundle:
             *(policy.content for policy in self.policies),
             *(document.content for document in self.approver_documents),
             *(schema.content for schema in self.schemas),
+            *(exception.content for exception in self.exceptions),
         ]
 
     def with_tests(self, tests: tuple[PolicyTest, ...]) -> Bundle:
@@ -109,4 +121,5 @@ class Bundle:
             tests=(),
             facts=self.facts,
             paths=self.paths,
+            exceptions=tuple(one for one in self.exceptions if one.policy in names),
         )

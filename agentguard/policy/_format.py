@@ -47,7 +47,7 @@ def format_document(data: bytes, path: str = "policy.yaml") -> str:
 
     Example:
         >>> format_document(b"kind:   Policy # mine\nrules:\n- id: A\n  at: 'tool.before'\n")
-        "kind: Policy   # mine\nrules:\\n  - id: A\n    at: 'tool.before'\n"
+        "kind: Policy   # mine\nrules:\n  - id: A\n    at: 'tool.before'\n"
     """
     text, meaning = _read(data, path)
     for _ in range(_PASSES_MAX):

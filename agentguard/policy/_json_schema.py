@@ -34,6 +34,7 @@ def json_schema() -> dict[str, object]:
         "PolicyTest": _test(),
         "Approvers": _approvers(),
         "ToolSchema": _tools(),
+        "Exception": _exception(),
     }
     return {
         "$schema": SCHEMA_DIALECT,
@@ -48,6 +49,17 @@ def json_schema() -> dict[str, object]:
             for kind, (properties, required) in documents.items()
         ],
     }
+
+
+def _exception() -> tuple[dict[str, object], list[str]]:
+    """Properties of a document of kind Exception."""
+    required = ["policy", "rule", "owner", "ticket", "reason", "approver"]
+    scope = _object(dict.fromkeys(("agents", "environments", "tools", "principals"), _TEXTS), required=[])
+    return (
+        {"metadata": _metadata(), **dict.fromkeys(required, _TEXT),
+         "expires": {"type": "string", "format": "date"}, "scope": scope},
+        ["metadata", *required, "expires"],
+    )  # fmt: skip
 
 
 def _object(properties: dict[str, object], *, required: list[str]) -> dict[str, object]:

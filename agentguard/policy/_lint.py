@@ -12,7 +12,8 @@ from datetime import date
 from typing import NamedTuple
 
 from agentguard.policy._bundle import Bundle
-from agentguard.policy._model import Place, Policy, Rule
+from agentguard.policy._exceptions import is_expired
+from agentguard.policy._model import Place, Policy, PolicyException, Rule
 from agentguard.policy._terms import terms_of
 from agentguard.policy.conditions import tree as t
 from agentguard.values import Effect, Mode, Point
@@ -56,6 +57,7 @@ def lint(bundle: Bundle, *, today: date) -> tuple[Finding, ...]:
     found.extend(_overdue(bundle, today))
     found.extend(_untested(bundle))
     found.extend(_twice(bundle))
+    found.extend(_excepted(bundle, today))
     found.extend(_uncovered(bundle))
     for policy in bundle.policies:
         found.extend(_unreachable(policy))
@@ -65,6 +67,46 @@ def lint(bundle: Bundle, *, today: date) -> tuple[Finding, ...]:
             found.extend(_model_supplied(bundle, rule))
             found.extend(_nobody_approves(bundle, rule))
     return tuple(sorted(found, key=lambda one: (one.place.path, one.place.line, one.place.column, one.code)))
+
+
+def _excepted(bundle: Bundle, today: date) -> Iterator[Finding]:
+    """Exceptions: the expired ones are in nobody's interest any more, the others are to be seen."""
+    for one in bundle.exceptions:
+        if is_expired(one, today):
+            yield Finding(
+                one.place, "expired-exception", one.rule_id,
+                f"exception `{one.name}` expired on {one.expires} and is ignored: {one.rule_id} is in force",
+                "remove the document, or let it be approved anew",
+            )  # fmt: skip
+        else:
+            yield Finding(
+                one.place, "exception", one.rule_id,
+                f"{one.rule_id} is NOT ENFORCED for {scope_in_words(one)} until {one.expires} "
+                f"(exception `{one.name}`, {one.ticket}, approved by {one.approver})",
+                level="note",
+            )  # fmt: skip
+
+
+def scope_in_words(exception: PolicyException) -> str:
+    """
+    Say for which calls an exception counts.
+
+    Args:
+        exception:
+            Of a loaded bundle.
+
+    Returns:
+        Such as `agents fin-*, environments prod`, or `every call`.
+    """
+    parts = [
+        f"{what} {', '.join(globs)}"
+        for what, globs in (
+            ("agents", exception.agents), ("environments", exception.environments),
+            ("tools", exception.tools), ("principals", exception.principals),
+        )
+        if globs
+    ]  # fmt: skip
+    return "; ".join(parts) or "every call"
 
 
 def _overdue(bundle: Bundle, today: date) -> Iterator[Finding]:

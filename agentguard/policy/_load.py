@@ -9,7 +9,8 @@ from pathlib import Path
 
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._compile import compile_policy, join_tool_schemas
-from agentguard.policy._model import API_VERSION, Approvers, Policy, PolicyTest, ToolSchema
+from agentguard.policy._exception_reader import exceptions_agree, read_exception
+from agentguard.policy._model import API_VERSION, Approvers, Policy, PolicyException, PolicyTest, ToolSchema
 from agentguard.policy._other_readers import read_approvers, read_policy_test, read_tool_schema
 from agentguard.policy._policy_reader import PolicyDraft, read_policy
 from agentguard.policy._problems import Problems, Source, did_you_mean, quoted
@@ -23,8 +24,7 @@ FILES_MAX = 2_000
 BYTES_MAX = 32 << 20
 """Bytes of all files of one bundle."""
 
-_KINDS = ("Policy", "PolicyTest", "Approvers", "ToolSchema")
-_NOT_YET = {"Exception": "exceptions are not honoured by this version; change the rule, or its `mode`"}
+_KINDS = ("Policy", "PolicyTest", "Approvers", "ToolSchema", "Exception")
 
 
 def load_bundle(paths: Sequence[str | Path], *, extra_facts: Iterable[FactSpec] = ()) -> Bundle:
@@ -212,11 +212,13 @@ def _assemble(
     approvers: list[Approvers] = []
     schemas: list[ToolSchema] = []
     tests: list[tuple[Reader, PolicyTest]] = []
+    exceptions: list[tuple[Reader, PolicyException]] = []
     readers: dict[str, Callable[[Reader, Node], object]] = {
         "Policy": read_policy,
         "PolicyTest": lambda reader, node: read_policy_test(reader, node, facts),
         "Approvers": read_approvers,
         "ToolSchema": read_tool_schema,
+        "Exception": read_exception,
     }
     for path, data in sources:
         text = decode(path, data, problems)
@@ -239,6 +241,8 @@ def _assemble(
                 approvers.append(found)
             elif isinstance(found, ToolSchema):
                 schemas.append(found)
+            elif isinstance(found, PolicyException):
+                exceptions.append((reader, found))
             elif isinstance(found, PolicyTest):
                 tests.append((reader, found))
     _names_are_unique(drafts, problems)
@@ -247,6 +251,7 @@ def _assemble(
     policies: list[Policy] = [compile_policy(draft, facts, tools, approvers, problems) for draft in drafts]
     if problems.count == 0:
         _tests_name_policies(tests, policies)
+        exceptions_agree(exceptions, policies, approvers)
     if not policies and problems.count == 0:
         where = named[0] if named else "policies"
         problems.add(
@@ -262,6 +267,7 @@ def _assemble(
         tests=tuple(test for _, test in tests),
         facts=facts,
         paths=tuple(path for path, _ in sources),
+        exceptions=tuple(exception for _, exception in exceptions),
     )
 
 
@@ -297,11 +303,6 @@ def _kind(reader: Reader, node: Node) -> str | None:
         return None
     version = reader.word(node.entries["apiVersion"][1], "apiVersion", (API_VERSION,), code="unknown-version")
     kind_node = node.entries["kind"][1]
-    if isinstance(kind_node, Scalar) and kind_node.text in _NOT_YET:
-        reader.problem(
-            kind_node, f"kind `{kind_node.text}`: {_NOT_YET[kind_node.text]}", code="not-supported"
-        )
-        return None
     kind = reader.word(kind_node, "kind", _KINDS, code="unknown-kind")
     return kind if version else None
 

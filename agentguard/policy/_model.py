@@ -152,6 +152,29 @@ class ToolSchema:
     content: object
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyException:
+    """A document of kind Exception: one rule is lifted for some calls, until a day."""
+
+    name: str
+    policy: str
+    rule_id: str
+    owner: str
+    ticket: str
+    reason: str
+    approver: str
+    """Another person than the owner."""
+    expires: date
+    """The last day on which it counts, in UTC."""
+    agents: tuple[str, ...]
+    """Globs; empty: any. A name that is not known is no name that fits."""
+    environments: tuple[str, ...]
+    tools: tuple[str, ...]
+    principals: tuple[str, ...]
+    place: Place
+    content: object
+
+
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """What a test case expects; None: not looked at."""

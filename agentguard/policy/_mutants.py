@@ -62,7 +62,7 @@ def mutants(bundle: Bundle) -> Iterator[Mutant]:
     """
     for index, policy in enumerate(bundle.policies):
         for field in ("rules", "budgets"):
-            rules: tuple[Rule, ...] = getattr(policy, field, ())
+            rules: tuple[Rule, ...] = getattr(policy, field)
             for number, rule in enumerate(rules):
                 for count, (what, changed) in enumerate(_of_rule(rule)):
                     if count >= RULE_MUTANTS_MAX:
@@ -122,7 +122,7 @@ def _actions(action: Action) -> Iterator[tuple[str, Action]]:
         yield f"{action.effect} as warn", warns
         if action.effect is Effect.REQUIRE_APPROVAL:
             yield "require_approval as deny", denies
-    limit: Any = getattr(action, "limit", None)
+    limit: Any = action.limit
     if limit is not None and "limit" in limit._fields:
         step = max(1, round(limit.limit * _STEP))
         for moved in (limit.limit + step, limit.limit - step):

@@ -186,15 +186,15 @@ def _covers(policy: Policy, agent: str, environment: str) -> bool:
     What is unknown is in every scope: a missing name must never take a call
     out of a policy's reach.
     """
-    return (not policy.agents or not agent or any(_glob(g).fullmatch(agent) for g in policy.agents)) and (
+    return (not policy.agents or not agent or any(glob(g).fullmatch(agent) for g in policy.agents)) and (
         not policy.environments
         or not environment
-        or any(_glob(g).fullmatch(environment) for g in policy.environments)
+        or any(glob(g).fullmatch(environment) for g in policy.environments)
     )
 
 
 @lru_cache(maxsize=512)
-def _glob(pattern: str) -> re.Pattern[str]:
+def glob(pattern: str) -> re.Pattern[str]:
     """A pattern with `*` and `?`, everything else literal."""
     collapsed = re.sub(r"\*+", "*", pattern)
     return re.compile(

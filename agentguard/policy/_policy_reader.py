@@ -112,7 +112,7 @@ def read_policy(reader: Reader, node: Node) -> PolicyDraft | None:
         title = reader.text(head.get("title"), "title", characters_max=200) or ""
         owner = reader.text(head.get("owner"), "owner", characters_max=200) or ""
         reviewers = reader.texts(head.get("reviewers"), "reviewers") or ()
-        recertify_by = _date(reader, head.get("recertify_by"))
+        recertify_by = read_date(reader, head.get("recertify_by"), "recertify_by")
     agents, environments = _scope(reader, found.get("scope"))
     variables = _variables(reader, found.get("vars"))
     rules = _rules(reader, found.get("rules"))
@@ -130,9 +130,9 @@ def read_policy(reader: Reader, node: Node) -> PolicyDraft | None:
     )  # fmt: skip
 
 
-def _date(reader: Reader, node: Node | None) -> date | None:
+def read_date(reader: Reader, node: Node | None, what: str) -> date | None:
     """Read a day such as 2027-02-28; YAML 1.2 leaves it as text."""
-    text = reader.text(node, "recertify_by")
+    text = reader.text(node, what)
     if text is None or node is None:
         return None
     try:
@@ -140,9 +140,7 @@ def _date(reader: Reader, node: Node | None) -> date | None:
             return date.fromisoformat(text)
     except ValueError:
         pass
-    reader.problem(
-        node, f"recertify_by {quoted(text)}: expected a day such as `2027-02-28`", code="wrong-form"
-    )
+    reader.problem(node, f"{what} {quoted(text)}: expected a day such as `2027-02-28`", code="wrong-form")
     return None
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agentguard.policy._bundle import Bundle
+from agentguard.policy._exceptions import lift
 from agentguard.policy._explain import explain, values_read
+from agentguard.policy._model import PolicyException
 from agentguard.policy._plan import Asked, Plan
 from agentguard.values import (
     GATES,
@@ -75,6 +77,9 @@ def conclude(
         The most restrictive answer of all documents in scope, with everything that matched.
     """
     matching = sorted((*plan.certain, *matched), key=lambda asked: asked.order)
+    used: tuple[PolicyException, ...] = ()
+    if bundle.exceptions:
+        matching, used = lift(bundle.exceptions, matching, facts)
     # A budget says nothing by itself: state says whether it is used up.
     every = [asked for asked in matching if not asked.rule.action.is_budget]
     enforced = [asked for asked in every if asked.rule.mode is Mode.ENFORCE]
@@ -86,6 +91,8 @@ def conclude(
     reason = answer.reason
     if restricts and answer.effect is Effect.ALLOW:
         reason = _join([reason, _not_enforced(bundle, plan, every, facts)])
+    if used:
+        reason = _join([*map(_lifted, used), reason])
     return Decision(
         effect=answer.effect,
         rule_id=answer.asked.rule.id if answer.asked else "",
@@ -101,7 +108,7 @@ def conclude(
         errors=tuple(_said(fault) for fault in faults[:ERRORS_MAX]),
         values=values_read(explains, plan.point, facts, bundle.facts) if explains else None,
         redact=tuple(dict.fromkeys(kind for a in enforced for kind in a.rule.action.redact)),
-        warnings=_warnings(bundle, plan, every),
+        warnings=(*_warnings(bundle, plan, every), *(f"exception:{one.name}" for one in used)),
         record=_record(every, faults, answer.effect),
         approval=answer.approval,
         retry_after_s=answer.retry_after_s,
@@ -109,6 +116,14 @@ def conclude(
         gates=_gates(plan, matching) if answer.effect in (Effect.ALLOW, Effect.REQUIRE_APPROVAL) else (),
         wait_s=answer.wait_s,
         kill_scope=answer.kill_scope,
+    )
+
+
+def _lifted(exception: PolicyException) -> str:
+    """That a rule was lifted, and on whose word."""
+    return (
+        f"{exception.rule_id} is lifted by exception {exception.name} until {exception.expires} "
+        f"({exception.ticket}, approved by {exception.approver})"
     )
 
 

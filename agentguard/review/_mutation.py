@@ -73,7 +73,7 @@ def coverage(bundle: Bundle, report: TestReport) -> tuple[RuleCoverage, ...]:
     return tuple(
         RuleCoverage(rule, matched.get((rule.policy, rule.id), 0), decided.get((rule.policy, rule.id), 0))
         for policy in bundle.policies
-        for rule in (*policy.rules, *getattr(policy, "budgets", ()))
+        for rule in (*policy.rules, *policy.budgets)
     )
 
 

@@ -278,7 +278,7 @@ def broken_files() -> Iterator[Mistake]:
         "another kind", text.replace("kind: Policy", "kind: ConfigMap", 1).encode(), "unknown-kind", 0
     )
     yield Mistake(
-        "an exception", text.replace("kind: Policy", "kind: Exception", 1).encode(), "not-supported", 0
+        "another kind", text.replace("kind: Policy", "kind: Waiver", 1).encode(), "unknown-kind", 0
     )
     yield Mistake("no rules", text[:rules].encode(), "missing-field", 0)
     yield Mistake("an empty list of rules", (text[:rules] + "rules: []\n").encode(), "empty-list", 0)

@@ -4,6 +4,7 @@ import click
 
 from agentguard.cli.policy._asking import evaluate_call, show
 from agentguard.cli.policy._checking import check, test
+from agentguard.cli.policy._exceptions import exceptions
 from agentguard.cli.policy._explaining import explain
 from agentguard.cli.policy._formatting import fmt
 from agentguard.cli.policy._writing import init, schema
@@ -16,5 +17,5 @@ def policy() -> None:
     """Check, test and evaluate policy documents."""
 
 
-for command in (check, fmt, test, evaluate_call, explain, show, schema, init):
+for command in (check, fmt, test, evaluate_call, exceptions, explain, show, schema, init):
     policy.add_command(command)

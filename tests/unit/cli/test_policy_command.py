@@ -144,7 +144,7 @@ def test_the_schema_lists_facts_and_describes_documents(capfd: pytest.CaptureFix
     facts = json.loads(run(capfd, "schema", "--format", "json")[1])
     assert {"args", "tool.name"} <= {row["fact"] for row in facts}
     schema = json.loads(run(capfd, "schema", "--format", "json-schema")[1])
-    assert len(schema["oneOf"]) == 4
+    assert len(schema["oneOf"]) == 5
 
 
 def test_from_a_template_to_a_passing_test(
@@ -368,3 +368,17 @@ def test_fmt(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, _, err = run(capfd, "fmt", str(tmp_path))
     assert (status, broken.read_text(), "1 cannot be read" in err) == (2, "a: [1", True)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_exceptions(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Listed with their state; an expired one is a finding, and strictly so for check."""
+    from tests.unit.policy.test_exceptions import EXCEPTION, RULE
+
+    (tmp_path / "p.yaml").write_text(document(RULE))
+    (tmp_path / "e.yaml").write_text(EXCEPTION.replace("2026-12-31", "2020-12-31"))
+    status, out, _ = run(capfd, "exceptions", str(tmp_path))
+    assert (status, "expired" in out, "GOV-1" in out) == (1, True, True)
+    status, out, _ = run(capfd, "check", "--strict", str(tmp_path))
+    assert (status, "expired on 2020-12-31 and is ignored" in out) == (1, True)
+    (tmp_path / "e.yaml").write_text(EXCEPTION.replace("2026-12-31", "2999-12-31"))
+    assert run(capfd, "exceptions", str(tmp_path))[0] == 0
