@@ -70,6 +70,11 @@ def features_of(text: str | None) -> dict[str, FeatureType | None] | None:
     return {name: type_ or None for name, _, type_ in pairs}  # type: ignore[misc]
 
 
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Read `a,b`."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
 def labels_of(text: str | None) -> tuple[str, str] | Literal["auto"]:
     """Read `predicted,true`."""
     if text is None:

@@ -23,6 +23,7 @@ from agentguard.cli._drift_text import (
     emit_one,
     features_of,
     labels_of,
+    names_of,
     plain_number,
     print_comparison,
     print_verdict,
@@ -326,45 +327,72 @@ def compare(
     show_default=True,
     help="Column with the time of each call.",
 )
+@click.option("--features", help="Columns to watch, such as latency_ms,retries:count,ok:share.")
+@click.option("--segments", help="Columns whose values are parts of the traffic, such as tool,model.")
 @click.option(
-    "--reference-days",
-    type=float,
-    default=28.0,
+    "--reference",
+    default="28d",
     show_default=True,
-    help="How much of the beginning is the reference.",
+    help="How much of the beginning is the reference: 28d, 4w.",
 )
 @click.option("--promise", type=float, default=1.0, show_default=True, help="False alarms tolerated a year.")
 @listing_options(default_limit=0)
 def backtest(
-    table: str, time_column: str, reference_days: float, promise: float, output_format: str, limit: int
+    table: str,
+    time_column: str,
+    features: str | None,
+    segments: str | None,
+    reference: str,
+    promise: float,
+    output_format: str,
+    limit: int,
 ) -> int:
     """
     Run the watch over the history in a table, as if it were live.
 
-    TABLE is a Parquet or CSV file with a time and the columns of `agentguard export features`.
+    TABLE is a Parquet or CSV file with a column of times; without --features the columns of `agentguard
+    export features` are watched, or all columns of numbers.
     Exit status: 1 where it would have alarmed, 2 where the table cannot be used, else 0.
     """
     from agentguard.drift import backtest as replay
 
     try:
-        result = replay(table, time=time_column, reference_days=reference_days, promise_per_year=promise)
+        result = replay(
+            table,
+            time=time_column,
+            features=features_of(features),
+            segments=names_of(segments),
+            reference=reference,
+            promise=promise,
+        )
     except DriftError as error:
         fail(error)
     rows = [
         {
             "kind": alarm.kind,
+            "stream": alarm.stream,
             "time": utc(alarm.time_unix_ns),
             "change": utc(alarm.change_unix_ns),
-            "streams": ", ".join(alarm.streams),
-            "effects": [round(effect, 4) for effect in alarm.effects],
+            "effect": plain_number(alarm.effect),
+            "effect_low": plain_number(alarm.effect_low),
+            "effect_high": plain_number(alarm.effect_high),
+            "effect_name": alarm.effect_name,
+            "unit": alarm.unit,
+            "segment": alarm.segment,
+            "streams": list(alarm.streams),
+            "mix": dict(alarm.mix),
+            "within": dict(alarm.within),
+            "sentence": alarm.sentence,
         }
         for alarm in result.alarms
     ]
     if output_format == "text":
         note(f"reference: {result.reference.sentence}")
+    for text in result.notes:
+        note(text)
     emit(
         rows,
-        columns=("kind", "time", "change", "streams"),
+        columns=("kind", "time", "change", "sentence"),
         output_format=output_format,
         limit=limit,
         empty=f"no alarm up to {utc(result.until_unix_ns)}",

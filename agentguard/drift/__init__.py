@@ -6,7 +6,7 @@ rate that was promised. It never opens a file but those handed to it, never read
 never raises into a guarded call.
 """
 
-from agentguard.drift._backtest import Backtest, BacktestAlarm, backtest
+from agentguard.drift._backtest import Backtest, BacktestAlarm, BacktestReference, backtest
 from agentguard.drift._checker import Checker, CheckerConfig, alarm_history, check, last_verdict
 from agentguard.drift._compare import compare
 from agentguard.drift._comparison import Comparison, FeatureComparison
@@ -20,6 +20,7 @@ from agentguard.drift._typed import Floors
 __all__ = [
     "Backtest",
     "BacktestAlarm",
+    "BacktestReference",
     "Checker",
     "CheckerConfig",
     "Comparison",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agentguard import drift
 from agentguard.drift._codec import model_from, model_to, state_from, state_to
 from agentguard.drift._evidence import uniforms
+from agentguard.drift._history import read_history
 from agentguard.drift._intervals import difference, wilson
 from agentguard.drift._quiet import _key
 from agentguard.drift._reference import fit_tiers
@@ -140,3 +141,59 @@ def test_streaming_and_restart_equal_batch(cut: int) -> None:
         state = state_from(state_to(state))
     assert alarms == expected
     assert math.isclose(state.log_evidence, whole.log_evidence, rel_tol=0, abs_tol=0)
+
+
+def orders(seed: int, n: int) -> dict[str, np.ndarray]:
+    """Some rows of two weeks, with values that repeat, are missing and are infinite."""
+    rng = np.random.default_rng(seed)
+    return {
+        "when": MONDAY_S + rng.integers(0, 14 * 86_400, n).astype(float),
+        "price": np.where(rng.random(n) < 0.1, np.nan, rng.choice([1.0, 2.5, 2.5, 7.0, np.inf, -3.0], n)),
+        "ok": rng.integers(0, 2, n),
+        "shop": rng.choice(["a", "b", "c"], n),
+    }
+
+
+@given(st.integers(0, 2**32), st.integers(1, 120), st.integers(1, 5))
+def test_any_partition_of_a_table_counts_the_same(seed: int, n: int, parts: int) -> None:
+    """The rows of a table dealt into parts in any way add up to the counts of the whole, segments included."""
+    history = read_history(
+        orders(seed, n),
+        time="when",
+        features={"price": "continuous", "ok": "share"},
+        segments=("shop",),
+        reference_ns=7 * 86_400 * 10**9,
+    )
+    dealt = np.random.default_rng(seed).integers(0, parts, n)
+    whole = history.summary(HOUR_S)
+    merged = merge([history.summary(HOUR_S, dealt == part) for part in range(parts)], HOUR_S)
+    assert np.array_equal(whole.keys, merged.keys)
+    assert np.array_equal(whole.counts, merged.counts)
+
+
+@pytest.mark.parametrize("cut", [5, 37])
+def test_segments_survive_a_restart(cut: int) -> None:
+    """A watch with segments, stopped and taken up again from plain data, alarms as one that ran through."""
+    rng = np.random.default_rng(4)
+    hour = np.repeat(np.arange(12 * 24), 40)
+    shop = rng.choice(["a", "b"], len(hour), p=[0.7, 0.3])
+    price = rng.normal(20, 2, len(hour)) + 2.0 * ((hour > 10 * 24) & (shop == "b"))
+    table = {"when": MONDAY_S + hour * 3600.0 + 60, "price": price, "shop": shop}
+    history = read_history(
+        table, time="when", features=["price"], segments=("shop",), reference_ns=9 * 86_400 * 10**9
+    )
+    summary = history.summary(HOUR_S)
+    border = MONDAY_S + 9 * 86_400
+    model, _ = fit_tiers(
+        summary, MONDAY_S * 10**9, border * 10**9, promise_per_year=1.0, key=b"k", streams=history.streams()
+    )
+    assert model is not None
+    first, end = border // HOUR_S, MONDAY_S // HOUR_S + 12 * 24
+    expected = run(model, begin(model, first - 1), summary, until=end, key=b"k")
+    assert expected
+    model = model_from(model_to(model))
+    state, alarms = begin(model, first - 1), []
+    for until in (*range(first + cut, end, cut), end):
+        alarms += run(model, state, between(summary, state.window + 1, until), until=until, key=b"k")
+        state = state_from(state_to(state))
+    assert alarms == expected
