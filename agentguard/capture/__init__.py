@@ -16,6 +16,7 @@ from agentguard.capture.ids import RandomIds
 from agentguard.capture.inner_calls import GENAI_UTIL, announce_outer_call, take_inner_call
 from agentguard.capture.late_prices import LatePrices
 from agentguard.capture.load import Load
+from agentguard.capture.load_curve import LoadCurve, LoadLevel, load_curve
 from agentguard.capture.refining import Refiner
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
 from agentguard.capture.span import Span
@@ -37,6 +38,8 @@ __all__ = [
     "HttpHooks",
     "LatePrices",
     "Load",
+    "LoadCurve",
+    "LoadLevel",
     "Meters",
     "Parent",
     "Price",
@@ -60,6 +63,7 @@ __all__ = [
     "http_hooks",
     "is_cancellation",
     "is_stream",
+    "load_curve",
     "narrower",
     "otel_upper_bound",
     "parse_prices",

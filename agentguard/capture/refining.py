@@ -76,15 +76,18 @@ class Refiner:
     def __call__(self, record: SpanRecord, usage: Usage | None, gaps_s: Sequence[float]) -> SpanRecord:
         """Price, measure and report one record."""
         try:
-            record, inside = self._counted(record, usage)
-            if self._meters is not None and self._meters.find():
+            meters = self._meters if self._meters is not None and self._meters.find() else None
+            inside = _Inside()
+            if meters is not None or self._late_prices is not None:
+                record, inside = self._counted(record, usage)
+            if meters is not None:
                 if not self._is_metered:
                     self._is_metered = True
                     self._on_metered()
                 if record.scope == "agentguard":
                     calls = CallsMade(inside.inference, inside.tools)
                     measured = measurements(record, profile=self._profile, gaps_s=gaps_s, calls=calls)
-                    self._meters.record(measured, span_context(record.trace_id, record.span_id))
+                    meters.record(measured, span_context(record.trace_id, record.span_id))
             if self._events is not None and record.events and record.kind in _CLIENT_KINDS:
                 self._events.exceptions(record)
         except Exception as error:

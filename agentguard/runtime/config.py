@@ -36,6 +36,7 @@ class Config:
     policies: tuple[Path, ...]
     capture: str
     capture_bytes_max: int
+    capture_hashes: bool
     prices: str
     """Path, or empty."""
     otel: str

@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentguard")
 
+_HASH_LABEL = b"agentguard/v1/content-hash"
+
 
 class Runtime(Services):
     """
@@ -106,9 +108,14 @@ class Runtime(Services):
             config.capture,  # type: ignore[arg-type] # checked by the settings
             otel_upper_bound(os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT")),
         )
+        hash_key = self.store.keystore.root.derive(_HASH_LABEL) if config.capture_hashes else None
         self.content = {
             mode: ContentCapture(
-                mode, bytes_max=config.capture_bytes_max, kinds=KINDS, on_internal_error=self.health
+                mode,
+                bytes_max=config.capture_bytes_max,
+                kinds=KINDS,
+                on_internal_error=self.health,
+                hash_key=hash_key,
             )
             for mode in CAPTURE_MODES
         }

@@ -162,6 +162,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Longest recorded content of one call, in bytes; what is longer is cut.",
     ),
     Setting(
+        "capture_hashes",
+        boolean,
+        False,
+        "Whether spans carry keyed hashes of arguments and results, also where their text is not recorded: equal "
+        "ones can be seen, and guessed only with the key. Hashes differ from store to store, and after a change of keys.",
+    ),
+    Setting(
         "prices",
         text,
         "",
