@@ -1,28 +1,73 @@
 """
 The decision log: chained, sealed, signed records of every decision.
 
-Takes decision records, gives them back and says whether they are unaltered. It
-decides nothing, and never hands out bytes that do not authenticate.
+Takes decision records, gives them back, proves single ones and says whether all are
+unaltered. It decides nothing, and never hands out bytes that do not authenticate.
 """
 
+from agentguard.audit.anchors import (
+    Anchor,
+    AnchorSink,
+    FileAnchor,
+    HookAnchor,
+    WebhookAnchor,
+    make_anchor,
+    read_anchors,
+)
+from agentguard.audit.checkpoint import Checkpoint
+from agentguard.audit.events import EVENTS, EventKind
 from agentguard.audit.journal import DecisionJournal
+from agentguard.audit.notes import NoteError, NoteKey
+from agentguard.audit.proof import (
+    Proof,
+    ProvenRecord,
+    check_against,
+    check_proof,
+    read_proof,
+    write_proof,
+)
+from agentguard.audit.proving import prove, prove_consistency, tiles
 from agentguard.audit.reader import read_decisions, read_entries
 from agentguard.audit.records import StoredDecision, StoredEvent
 from agentguard.audit.report import Answer, Finding, Question, VerdictLine, VerifyReport
 from agentguard.audit.ticket import JournalLimits
+from agentguard.audit.timestamps import TimestampAnchor, check_timestamp
 from agentguard.audit.verification import verify
 
 __all__ = [
+    "EVENTS",
+    "Anchor",
+    "AnchorSink",
     "Answer",
+    "Checkpoint",
     "DecisionJournal",
+    "EventKind",
+    "FileAnchor",
     "Finding",
+    "HookAnchor",
     "JournalLimits",
+    "NoteError",
+    "NoteKey",
+    "Proof",
+    "ProvenRecord",
     "Question",
     "StoredDecision",
     "StoredEvent",
+    "TimestampAnchor",
     "VerdictLine",
     "VerifyReport",
+    "WebhookAnchor",
+    "check_against",
+    "check_proof",
+    "check_timestamp",
+    "make_anchor",
+    "prove",
+    "prove_consistency",
+    "read_anchors",
     "read_decisions",
     "read_entries",
+    "read_proof",
+    "tiles",
     "verify",
+    "write_proof",
 ]

@@ -8,21 +8,25 @@ are counted here, because here is the next frame that can tell of them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from agentguard.audit import format as layout
-from agentguard.audit.disk import Disk
+from agentguard.audit.disk import Disk, ReservingDisk
+from agentguard.audit.events import RESERVE_USED
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import Ledger
 from agentguard.audit.records import GAP, encode_event
+from agentguard.audit.ticket import Safeguards
 from agentguard.audit.writer import JournalFile, RandomBytes, UnsyncedError
 from agentguard.seal import ensure_private_folder
 from agentguard.values import Clock, InternalErrorHook
 
 FOLDER = "dec"
+RESERVE = "reserve.bin"
 
 
 class Committer:
@@ -39,7 +43,7 @@ class Committer:
         journal_bytes_max: int,
         random_bytes: RandomBytes,
         disk: Disk,
-        post_quantum: bool = False,
+        safeguards: Safeguards,
     ) -> None:
         self._folder = folder
         self._keys = keys
@@ -48,8 +52,10 @@ class Committer:
         self._details = dict(details)
         self._journal_bytes_max = journal_bytes_max
         self._random_bytes = random_bytes
-        self._disk = disk
-        self._ledger = Ledger(folder, keys, clock, disk=disk, post_quantum=post_quantum)
+        self._disk = disk = ReservingDisk(disk, folder / RESERVE, safeguards.reserve_bytes)
+        self._ledger = Ledger(
+            folder, keys, clock, disk=disk, post_quantum=safeguards.post_quantum, mark=safeguards.mark
+        )
         self._file: JournalFile | None = None
         self.begin()
 
@@ -111,6 +117,10 @@ class Committer:
             )
             for reason, (count, first, last) in lost.items()
         ] + records
+        left_bytes = self._disk.reserve_left()
+        if left_bytes is not None:
+            self._on_internal_error("audit.reserve", OSError(errno.ENOSPC, "the disk is full"))
+            batch.append(encode_event(RESERVE_USED, self._clock.unix_ns(), {"left_bytes": left_bytes}))
         earlier = list(file.unsynced)
         try:
             try:
@@ -153,6 +163,8 @@ class Committer:
             file.ledger_sequence = self._ledger.append(journal=name, size=size, root=root, state="open")
         if self._file is file:
             self._checkpointed = size
+        with contextlib.suppress(OSError):  # Without it decisions are no less durable, while there is room.
+            self._disk.keep_reserve()
 
     def end(self, reason: str) -> None:
         """

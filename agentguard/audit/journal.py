@@ -23,7 +23,7 @@ from typing import Self
 from agentguard.audit.committer import FOLDER, Committer
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ticket import Event, JournalLimits, Ticket, not_durable, weight_of
+from agentguard.audit.ticket import Event, JournalLimits, Safeguards, Ticket, not_durable, weight_of
 from agentguard.audit.waiting import WaitingRecords, encode_all
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
@@ -71,7 +71,7 @@ class DecisionJournal:
         limits: JournalLimits | None = None,
         random_bytes: RandomBytes = os.urandom,
         disk: Disk | None = None,
-        post_quantum: bool = False,
+        safeguards: Safeguards | None = None,
     ) -> Self:
         """
         Make the folders and a journal.
@@ -93,8 +93,8 @@ class DecisionJournal:
                 Where writer ids, keys, blinds and nonces come from.
             disk:
                 The real one by default.
-            post_quantum:
-                Sign checkpoints with ML-DSA-44 too; a millisecond and 3 KiB for each.
+            safeguards:
+                Second signatures, a high-water mark, room on a full disk.
 
         Returns:
             A journal; its file is made when the first record comes.
@@ -114,7 +114,7 @@ class DecisionJournal:
             journal_bytes_max=limits.journal_bytes_max,
             random_bytes=random_bytes,
             disk=disk or Disk(),
-            post_quantum=post_quantum,
+            safeguards=safeguards or Safeguards(),
         )
         return cls(committer, clock, on_internal_error, limits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from typing import Protocol
 
 from agentguard.audit import format as layout
@@ -40,11 +41,20 @@ class Run(Protocol):
 class JournalCheck:
     """The check of one journal."""
 
-    def __init__(self, run: Run, journal: JournalBytes, *, stated: Stated, limit: int | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        journal: JournalBytes,
+        *,
+        stated: Stated,
+        anchored: Mapping[int, bytes],
+        limit: int | None,
+    ) -> None:
         self.run = run
         self.journal = journal
         self.name = journal.journal.name
         self.stated = stated
+        self.anchored = anchored
         self.limit = limit
         self.records_max = len(journal.data) // layout.DIGEST_BYTES + 1
         self.expected = 0
@@ -237,6 +247,16 @@ class JournalCheck:
                 "root",
                 index,
                 f"journal {self.name}: records 0 to {index} are not those that the checkpoint states",
+                decision_id=decision_id,
+            )
+
+        anchored = self.anchored.get(self.tree.size)
+        if anchored is not None and anchored != self.tree.root():
+            self._add(
+                Question.APPEND_ONLY,
+                "anchor-root",
+                index,
+                f"journal {self.name}: records 0 to {index} are not those that an anchor states",
                 decision_id=decision_id,
             )
 

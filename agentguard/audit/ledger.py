@@ -34,10 +34,11 @@ from agentguard.audit.checkpoint import (
 )
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
+from agentguard.audit.mark import HighWaterMark
 from agentguard.audit.notes import NoteError
 from agentguard.audit.tree import root_hash
 from agentguard.errors import AuditError, SealError
-from agentguard.seal import PRIVATE_FILE_MODE, ensure_private_folder, read_file, write_file_atomic
+from agentguard.seal import PRIVATE_FILE_MODE, ensure_private_folder, read_file
 from agentguard.values import Clock
 
 FOLDER = "log"
@@ -88,12 +89,14 @@ class Ledger:
         disk: Disk,
         bytes_max: int = LEDGER_BYTES_MAX,
         post_quantum: bool = False,
+        mark: Path | None = None,
     ) -> None:
         self._folder = folder / FOLDER
         self._keys = keys
         self._clock = clock
         self._disk = disk
         self._bytes_max = bytes_max
+        self._mark = HighWaterMark(mark, keys) if mark is not None else None
         self._post_quantum = keys.post_quantum_key if post_quantum else None
         self._tail = EMPTY_TAIL
 
@@ -131,17 +134,40 @@ class Ledger:
         except (OSError, SealError) as error:
             raise AuditError(f"ledger: cannot be written ({_why(error)})") from error
 
-    def peek(self) -> Tail:
+    def append_summary(self) -> bytes:
         """
-        Say where the ledger ends now.
+        State all journals at once, as the ledger knows them: what is given to others to keep.
+
+        Returns:
+            The signed note.
 
         Raises:
-            AuditError: It cannot be read, or does not end as ledgers do.
+            AuditError: The ledger is locked for too long, does not end as ledgers do, or cannot
+                be written.
         """
         ensure_private_folder(self._folder)
         try:
             with locked(self._folder):
                 self._tail = self._caught_up(self._tail)
+                if not self._tail.number:
+                    self._tail = self._begin_file(self._tail)
+                checkpoint = self._summary(self._tail)
+                return self._write_note(checkpoint)
+        except (OSError, SealError) as error:
+            raise AuditError(f"ledger: cannot be written ({_why(error)})") from error
+
+    def peek(self) -> Tail:
+        """
+        Say where the ledger ends now.
+
+        Raises:
+            AuditError: It cannot be read, does not end as ledgers do, or ends before the high-water mark.
+        """
+        ensure_private_folder(self._folder)
+        try:
+            with locked(self._folder):
+                self._tail = self._caught_up(self._tail)
+                self._check_mark()
         except (OSError, SealError) as error:
             raise AuditError(f"ledger: cannot be read ({_why(error)})") from error
         return self._tail
@@ -160,7 +186,12 @@ class Ledger:
             time_unix_ns=self._clock.unix_ns(),
             state=state,
         )
-        note = self._sign(checkpoint)
+        self._write_note(checkpoint)
+        return checkpoint.sequence
+
+    def _write_note(self, checkpoint: Checkpoint) -> bytes:
+        """Sign a checkpoint, and bring it to disk behind the last one."""
+        tail, note = self._tail, self._sign(checkpoint)
         fd = os.open(self._path(tail.number), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE_MODE)
         try:
             # What stands behind the last complete entry is the rest of a write that a crash cut off.
@@ -179,17 +210,33 @@ class Ledger:
         self._tail = tail._replace(
             end=tail.end + len(note) + 1, sequence=checkpoint.sequence, previous=entry_hash(note)
         )
-        return checkpoint.sequence
+        if self._mark is not None:
+            # Under the lock, so it never goes back. Without it the log is no less right.
+            with contextlib.suppress(OSError):
+                self._mark.write(note)
+        return note
 
-    def _begin_file(self, tail: Tail) -> Tail:
-        """Begin the next file with a summary of all heads, and let go of the one before the last."""
+    def _check_mark(self) -> None:
+        """Refuse a ledger that ends before what this machine has seen of it."""
+        seen = self._mark.read() if self._mark is not None else None
+        if seen is not None and seen.sequence > self._tail.sequence:
+            raise AuditError(
+                f"ledger: it ends at entry {self._tail.sequence}, this machine has seen entry {seen.sequence}: "
+                "the store was set back to an earlier state"
+            ).hint(
+                "`agentguard decisions verify` says what is missing; where the older state is meant, "
+                "remove the high-water mark"
+            )
+
+    def _summary(self, tail: Tail) -> Checkpoint:
+        """State all heads that the newest file states."""
         heads: dict[str, Head] = {}
         if tail.number:
             for note in split(read_file(self._path(tail.number), bytes_max=READ_BYTES_MAX)[: tail.end]):
                 with contextlib.suppress(NoteError):
                     _collect(heads, parse(note))
         lines = tuple(heads[name] for name in sorted(heads))
-        checkpoint = Checkpoint(
+        return Checkpoint(
             origin=origin_of(self._keys.store_id, SUMMARY),
             size=len(lines),
             root=summary_root(lines),
@@ -198,9 +245,13 @@ class Ledger:
             time_unix_ns=self._clock.unix_ns(),
             heads=lines,
         )
+
+    def _begin_file(self, tail: Tail) -> Tail:
+        """Begin the next file with a summary of all heads, and let go of the one before the last."""
+        checkpoint = self._summary(tail)
         note = self._sign(checkpoint)
         number = tail.number + 1
-        write_file_atomic(self._path(number), note + b"\n")
+        self._disk.write_file(self._path(number), note + b"\n")
         for older in files(self._folder):
             if older[0] < number - 1:
                 older[1].unlink(missing_ok=True)

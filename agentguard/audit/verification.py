@@ -9,12 +9,16 @@ without trace, and is reported as unanchored.
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from agentguard.audit import format as layout
-from agentguard.audit.checkpoint import verifier_key_text
+from agentguard.audit.anchors import parse_anchor
+from agentguard.audit.checkpoint import Checkpoint, Head, entry_hash, origin_of, verifier_key_text
 from agentguard.audit.journal_check import JournalCheck
 from agentguard.audit.keys import AuditKeys
+from agentguard.audit.ledger import SUMMARY
 from agentguard.audit.ledger_reader import LedgerReading, Stated, read_ledger
 from agentguard.audit.reader import (
     JournalBytes,
@@ -28,7 +32,7 @@ from agentguard.errors import AuditError, SealError, TamperedError
 from agentguard.seal import Keystore
 
 
-def verify(folder: Path, keystore: Keystore) -> VerifyReport:
+def verify(folder: Path, keystore: Keystore, *, anchors: Sequence[bytes] = ()) -> VerifyReport:
     """
     Check the whole decision log of a store.
 
@@ -40,23 +44,34 @@ def verify(folder: Path, keystore: Keystore) -> VerifyReport:
             The store's folder.
         keystore:
             Its keys.
+        anchors:
+            Signed checkpoints that were kept elsewhere. What they state must be there:
+            so a store that was set back whole to an earlier state is noticed.
 
     Returns:
         Six verdicts, each with its first findings. A good report does not mean
-        that nothing was cut after the last checkpoint, nor that journals and ledger
-        were not set back together to an earlier state: against that only a copy of
-        a checkpoint on another machine helps.
+        that nothing was cut after the last checkpoint, nor, without anchors, that journals
+        and ledger were not set back together to an earlier state.
+
+    Raises:
+        AuditError: An anchor is no checkpoint that this store signed.
     """
-    run = _Run(folder, AuditKeys(keystore))
+    run = _Run(folder, AuditKeys(keystore), anchors)
     return run.report()
 
 
 class _Run:
     """One verification."""
 
-    def __init__(self, folder: Path, keys: AuditKeys) -> None:
+    def __init__(self, folder: Path, keys: AuditKeys, anchors: Sequence[bytes]) -> None:
         self.folder = folder
         self.keys = keys
+        self.anchors = sorted(
+            ((parse_anchor(note, keys), entry_hash(note)) for note in anchors),
+            key=lambda pair: pair[0].sequence,
+        )
+        self.anchored: dict[str, dict[int, bytes]] = {}
+        """Root by size, for each journal that an anchor states."""
         self.findings = Findings()
         self.ledger = read_ledger(folder, keys)
         self.records = 0
@@ -74,6 +89,7 @@ class _Run:
     def report(self) -> VerifyReport:
         """Check everything, and put the verdicts together."""
         self._check_ledger(self.ledger)
+        self._apply_anchors()
         seen = set()
         loaded = []
         for path in journal_paths(self.folder):
@@ -88,7 +104,13 @@ class _Run:
             if journal is not None:
                 name = path.stem
                 stated = self.ledger.stated.get(name, Stated.nothing(name))
-                JournalCheck(self, journal, stated=stated, limit=self.limits.get(name)).check()
+                JournalCheck(
+                    self,
+                    journal,
+                    stated=stated,
+                    anchored=self.anchored.get(name, {}),
+                    limit=self.limits.get(name),
+                ).check()
         self._check_missing(seen)
         self._check_ledger_end()
         self.journals = len(seen)
@@ -98,7 +120,9 @@ class _Run:
                 Question.APPEND_ONLY,
                 f"all follow one another, and {self.ledger.count} checkpoints state the same roots",
             ),
-            self.findings.line(Question.COMPLETENESS, "everything that the checkpoints state is there"),
+            self.findings.line(
+                Question.COMPLETENESS, f"everything that the checkpoints state is there{self._anchored()}"
+            ),
             self.findings.line(Question.UNANCHORED_TAIL, "nothing stands after the last checkpoint"),
             self.findings.line(Question.GAPS, "every admitted call has its outcome, nothing was dropped"),
             self.findings.line(Question.ERASURES, "nothing was erased"),
@@ -153,6 +177,69 @@ class _Run:
     def _check_ledger(self, ledger: LedgerReading) -> None:
         for question, kind, sequence, sentence in ledger.problems:
             self.findings.add(Finding(question, kind, "ledger", sequence, sentence))
+
+    def _apply_anchors(self) -> None:
+        """Take what was kept elsewhere for stated, and notice where the ledger states less."""
+        for checkpoint, own_hash in self.anchors:
+            sequence = checkpoint.sequence
+            if sequence > self.ledger.last_sequence:
+                self.findings.add(
+                    Finding(
+                        Question.COMPLETENESS,
+                        "rolled-back",
+                        "ledger",
+                        self.ledger.last_sequence + 1,
+                        f"the ledger ends at entry {self.ledger.last_sequence}, an anchor is entry {sequence}: "
+                        "the log was set back",
+                    )
+                )
+            elif self.ledger.hashes.get(sequence, own_hash) != own_hash:
+                self.findings.add(
+                    Finding(
+                        Question.APPEND_ONLY,
+                        "forked",
+                        "ledger",
+                        sequence,
+                        f"entry {sequence} of the ledger is another than the one that was anchored",
+                    )
+                )
+            own = Head(checkpoint.journal, checkpoint.size, checkpoint.root, checkpoint.state)
+            for head in checkpoint.heads or (own,):
+                if head.journal != SUMMARY:
+                    self._apply_head(checkpoint, head)
+
+    def _apply_head(self, checkpoint: Checkpoint, head: Head) -> None:
+        name = head.journal
+        self.anchored.setdefault(name, {})[head.size] = head.root
+        as_stated = checkpoint._replace(
+            origin=origin_of(self.keys.store_id, name),
+            size=head.size,
+            root=head.root,
+            state=head.state,
+            heads=(),
+        )
+        stated = self.ledger.stated.setdefault(name, Stated(as_stated))
+        if head.size > stated.last.size:
+            self.findings.add(
+                Finding(
+                    Question.COMPLETENESS,
+                    "rolled-back",
+                    name,
+                    stated.last.size,
+                    f"the ledger states {stated.last.size} records of journal {name}, an anchor {head.size}: "
+                    "the log was set back",
+                )
+            )
+            stated.last = as_stated
+
+    def _anchored(self) -> str:
+        """Say how far back the anchors reach."""
+        if not self.anchors:
+            return ""
+        newest = max(checkpoint.time_unix_ns for checkpoint, _ in self.anchors)
+        moment = datetime.fromtimestamp(newest // 1_000_000_000, UTC).isoformat()
+        count = len(self.anchors)
+        return f", and what {count} anchor{'s' * (count > 1)} up to {moment} state{'s' * (count == 1)}"
 
     def _check_missing(self, seen: set[str]) -> None:
         for name, stated in self.ledger.stated.items():

@@ -1,10 +1,11 @@
-"""`agentguard decisions`: list, show and verify the decision log."""
+"""`agentguard decisions`: list, show, verify, prove and anchor the decision log."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,7 @@ from agentguard.cli._common import (
     listing_options,
     note,
 )
+from agentguard.cli._proofs import anchor, prove, read_anchor_files, tiles, verify_proof
 from agentguard.cli.store import _since_option
 from agentguard.errors import AuditError
 from agentguard.values import DecisionRecord
@@ -42,7 +44,7 @@ _ANSWERS = {"ok": ("ok", "green"), "noted": ("noted", "yellow"), "bad": ("BAD", 
 
 @click.group()
 def decisions() -> None:
-    """List, show and verify the decision log."""
+    """List, show, verify, prove and anchor the decision log."""
 
 
 @decisions.command("list")
@@ -150,22 +152,36 @@ def show(place: Place, decision_id: str, output_format: str) -> int:
     show_default=True,
     help="Output.",
 )
+@click.option(
+    "--anchor",
+    "anchors",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File with checkpoints that were kept elsewhere; what they state must be there.",
+)
 @click.pass_obj
-def verify(place: Place, output_format: str) -> int:
+def verify(place: Place, output_format: str, anchors: tuple[Path, ...]) -> int:
     """
     Check that the decision log is what was written: nothing altered, removed, moved or put in.
 
     Exit status: 1 where any verdict is bad, else 0. The verdict is exact up to the
-    last checkpoint; what stands after it is reported as unanchored.
+    last checkpoint; what stands after it is reported as unanchored. Only an anchor
+    tells that the whole store was set back to an earlier state.
     """
     from agentguard.audit import verify as verify_log
 
-    report = verify_log(place.config.store, place.open_keystore())
+    report = verify_log(place.config.store, place.open_keystore(), anchors=read_anchor_files(anchors))
     if output_format == "json":
         emit_document(_report_document(report))
     else:
         _print_report(report)
     return FINE if report.is_good else FINDINGS
+
+
+decisions.add_command(prove)
+decisions.add_command(verify_proof)
+decisions.add_command(anchor)
+decisions.add_command(tiles)
 
 
 def _stored(place: Place, damage: list[str], outcomes: dict[str, str]) -> list[StoredDecision]:
@@ -350,6 +366,8 @@ def _report_document(report: VerifyReport) -> dict[str, object]:
         "records": report.records,
         "decisions": report.decisions,
         "checkpoints": report.checkpoints,
+        "tail_records": report.tail_records,
+        "tail_s": report.tail_s,
         "verifier_key": report.verifier_key,
     }
 

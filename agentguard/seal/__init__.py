@@ -7,6 +7,7 @@ is to be sealed, never prints a key, and draws randomness from the system only.
 
 from agentguard.seal._auditor import AuditorKey, AuditorPublicKey, create_auditor_file
 from agentguard.seal._box import BOX_OVERHEAD_BYTES, open_box, seal_box
+from agentguard.seal._certificates import load_certificates
 from agentguard.seal._files import (
     PRIVATE_FILE_MODE,
     PRIVATE_FOLDER_MODE,
@@ -84,6 +85,7 @@ __all__ = [
     "ensure_private_folder",
     "has_post_quantum",
     "keyring_backend",
+    "load_certificates",
     "open_box",
     "open_keystore",
     "open_regular",

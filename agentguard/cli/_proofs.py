@@ -1,0 +1,230 @@
+"""`agentguard decisions prove, verify-proof, anchor, tiles`: the log, for people without its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agentguard import escape
+from agentguard.cli._common import FINE, Place, emit_document, fail, note
+from agentguard.cli._machine import record_event
+from agentguard.errors import AgentGuardError, AuditError
+from agentguard.runtime import SystemClock
+
+if TYPE_CHECKING:
+    from agentguard.audit import AnchorSink, NoteKey
+
+_FILE_BYTES_MAX = 1 << 28
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("decision_id")
+@click.option(
+    "--out", type=_FILE, help="File to write, by custom ending in .tlog-proof; standard output without it."
+)
+@click.option("--checkpoint", type=_FILE, help="Prove it for the tree of this checkpoint, kept elsewhere.")
+@click.option("--outcome", "is_outcome", is_flag=True, help="The id is that of an outcome record.")
+@click.pass_obj
+def prove(place: Place, decision_id: str, out: Path | None, checkpoint: Path | None, is_outcome: bool) -> int:
+    """
+    Write a proof that one decision stands in the log.
+
+    The proof discloses this decision and nothing of any other. Whoever has the public
+    key checks it with `agentguard decisions verify-proof`, offline and without the store.
+    """
+    from agentguard.audit import prove as make_proof
+    from agentguard.audit import write_proof
+
+    proof = make_proof(
+        place.config.store,
+        place.open_keystore(),
+        decision_id,
+        checkpoint=_read(checkpoint)[-1] if checkpoint is not None else None,
+        is_outcome=is_outcome,
+    )
+    text = write_proof(proof)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        _write(out, text.encode())
+        note(f"wrote the proof of record {proof.leaf_index} to {escape.terminal(str(out))}")
+    return FINE
+
+
+@click.command("verify-proof")
+@click.argument("file", type=_FILE)
+@click.option("--key", "key_text", required=True, help="The log's verifier key, or a file with it.")
+@click.option(
+    "--checkpoint", type=_FILE, help="A checkpoint that was kept elsewhere: the proof must be of its tree."
+)
+@click.option(
+    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+def verify_proof(file: Path, key_text: str, checkpoint: Path | None, output_format: str) -> int:
+    """
+    Check a proof with the public key alone: no store, no other key, no network.
+
+    Exit status: 0 where the proof shows the decision, else 2 and the step that failed.
+    """
+    from agentguard.audit import NoteError, NoteKey, StoredDecision, check_against, check_proof, read_proof
+
+    try:
+        key = _key(key_text, NoteKey)
+    except NoteError as error:
+        fail(AuditError(f"--key: {error}"))
+    try:
+        proven = check_proof(read_proof(_read_text(file)), key)
+        if checkpoint is not None:
+            check_against(proven, _read(checkpoint)[-1], key)
+    except AgentGuardError as error:
+        fail(error)
+    entry, stated = proven.entry, proven.checkpoint
+    record = entry.record if isinstance(entry, StoredDecision) else None
+    if output_format == "json":
+        emit_document(
+            {
+                "proven": True,
+                "journal": entry.journal,
+                "index": entry.index,
+                "size": stated.size,
+                "checkpoint_time_unix_ns": stated.time_unix_ns,
+                "decision_id": record.decision_id if record else None,
+                "time_unix_ns": record.time_unix_ns if record else None,
+                "effect": record.decision.effect.value if record else None,
+                "rule_id": record.decision.rule_id if record else None,
+                "reason": record.decision.reason if record else None,
+                "tool": record.tool if record else None,
+                "agent": record.agent if record else None,
+            }
+        )
+        return FINE
+    what = (
+        f"decision {record.decision_id}: {record.decision.effect.value} "
+        f"{record.decision.rule_id or '(default)'}  {record.decision.reason}"
+        if record
+        else f"a record of kind {getattr(entry, 'kind', '')}"
+    )
+    click.echo(f"{click.style('proven', fg='green', bold=True)}  {escape.terminal(what)}")
+    click.echo(
+        f"        record {entry.index} of the {stated.size} of journal {entry.journal}, signed by {key.name}"
+    )
+    return FINE
+
+
+@click.command()
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    required=True,
+    help="file:PATH, https://…, or rfc3161:https://… ; may be given several times.",
+)
+@click.option("--roots", type=_FILE, help="PEM certificates of the time-stamping authority.")
+@click.option("--receipts", type=_FOLDER, default=Path(), help="Folder for time stamps.")
+@click.option("--post-quantum", is_flag=True, help="Sign with ML-DSA-44 too.")
+@click.pass_obj
+def anchor(
+    place: Place, targets: tuple[str, ...], roots: Path | None, receipts: Path, post_quantum: bool
+) -> int:
+    """
+    Give a checkpoint of all journals to somebody else to keep.
+
+    \b
+    agentguard decisions anchor --to file:/mnt/worm/agentguard.anchors
+    agentguard decisions verify --anchor /mnt/worm/agentguard.anchors
+
+    Without one, a store that is set back whole to an earlier state does not show it.
+    """  # noqa: D301 - \b is for click: it keeps the lines
+    from agentguard.audit import make_anchor
+
+    # All targets are looked at before anything is signed.
+    sinks = [_sink(target, roots, receipts) for target in targets]
+    made = make_anchor(place.config.store, place.open_keystore(), SystemClock(), post_quantum=post_quantum)
+    failed: AuditError | None = None
+    for sink in sinks:
+        try:
+            sink.keep(made)
+        except AuditError as error:
+            failed = error
+            note(escape.terminal(str(error)))
+        else:
+            record_event(place, "log.anchored", {"to": sink.name, "seq": made.checkpoint.sequence})
+            note(f"entry {made.checkpoint.sequence} is kept at {escape.terminal(sink.name)}")
+    if failed is not None:
+        fail(failed)
+    return FINE
+
+
+@click.command()
+@click.argument("folder", type=_FOLDER)
+@click.pass_obj
+def tiles(place: Place, folder: Path) -> int:
+    """
+    Write every journal as a C2SP tiled log into FOLDER: hashes and checkpoints, no content.
+
+    Anyone may serve and monitor them; with them proofs can be checked and made without the store.
+    """
+    from agentguard.audit import tiles as make_tiles
+
+    count = 0
+    for name, data in make_tiles(place.config.store, place.open_keystore()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        count += 1
+    note(f"wrote {count} files to {escape.terminal(str(folder))}")
+    return FINE
+
+
+def read_anchor_files(paths: tuple[Path, ...]) -> list[bytes]:
+    """Read the anchors that a verification is to hold the log to."""
+    return [anchor for path in paths for anchor in _read(path)]
+
+
+def _sink(target: str, roots: Path | None, receipts: Path) -> AnchorSink:
+    from agentguard.audit import FileAnchor, TimestampAnchor, WebhookAnchor
+
+    kind, _, rest = target.partition(":")
+    if kind == "file" and rest:
+        return FileAnchor(Path(rest))
+    if kind == "rfc3161" and rest:
+        if roots is None:
+            fail(AuditError("a time stamp cannot be checked without `--roots`"))
+        return TimestampAnchor(rest, receipts, roots=roots)
+    if kind not in {"https", "http"}:
+        fail(AuditError(f"--to: `{target}`, expected file:PATH, https://… or rfc3161:https://…"))
+    return WebhookAnchor(target)
+
+
+def _key(text: str, kind: type[NoteKey]) -> NoteKey:
+    """Read a verifier key, given as such or as a file with it."""
+    path = Path(text)
+    return kind.parse(_read_text(path) if "+" not in text and path.is_file() else text)
+
+
+def _read(path: Path) -> list[bytes]:
+    from agentguard.audit import read_anchors
+
+    return read_anchors(path)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES_MAX + 1)
+    except OSError as error:
+        fail(AuditError(f"{path}: cannot be read ({error.strerror})"))
+    if len(data) > _FILE_BYTES_MAX:
+        fail(AuditError(f"{path}: more than {_FILE_BYTES_MAX} bytes, expected less"))
+    return data.decode("utf-8", "replace")
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        fail(AuditError(f"{path}: cannot be written ({error.strerror})"))
