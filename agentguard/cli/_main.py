@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decisions": ("agentguard.cli.decisions", "List, show and verify the decision log."),
     "approvals": ("agentguard.cli.approvals", "Requests that wait for a person."),
     "kill": ("agentguard.cli.kill", "Stop agents at once, on the whole machine."),
+    "incident": ("agentguard.cli.incident", "Keep what an incident touched, and see its timeline."),
     "drift": ("agentguard.cli.drift", "Is it still the agent that was tested?"),
     "export": ("agentguard.cli.export", "Send spans to an OTLP backend, write tables."),
 }

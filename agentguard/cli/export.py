@@ -13,7 +13,8 @@ import click
 
 from agentguard import escape
 from agentguard.cli._common import FINDINGS, FINE, Place, note
-from agentguard.cli.store import _report_damage, _Since, _since_option
+from agentguard.cli._times import SINCE
+from agentguard.cli.store import _report_damage, _since_option
 from agentguard.errors import ExportError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _FLUSH_S = 5.0
 _until_option = click.option(
-    "--until", type=_Since(), help="Only what began before: 15m, 1h, 7d ago, or a date (UTC)."
+    "--until", type=SINCE, help="Only what began before: 15m, 1h, 7d ago, or a date (UTC)."
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ import click
 
 from agentguard import escape
 from agentguard.cli._common import FINE, Place, emit, format_option, note
+from agentguard.cli.holds import user
 from agentguard.errors import AuditError, KeyUnavailableError, SealError
 from agentguard.runtime import SystemClock
 
@@ -80,13 +80,14 @@ def add(place: Place, spec: str | None, auditor: str | None) -> int:
         if auditor is not None:
             public = AuditorPublicKey.from_text(auditor)
             slot = keystore.add_auditor(public)
-            _record(place, keystore, "key.auditor_added", {"slot": slot.slot_id, "key_id": public.key_id})
+            details = {"slot": slot.slot_id, "provider": slot.provider, "key_id": public.key_id}
+            _record(place, keystore, "key.added", details)
             note(f"slot {slot.slot_id}: the auditor {public.key_id} can read this store")
             note("line for the auditor's file, so that no other store passes for this one:")
             click.echo(f"store:{keystore.verify_key.to_text()}")
             return FINE
         slot = keystore.add_slot(_new_provider(spec or ""))
-        _record(place, keystore, "key.slot_added", {"slot": slot.slot_id, "provider": slot.provider})
+        _record(place, keystore, "key.added", {"slot": slot.slot_id, "provider": slot.provider})
     note(f"slot {slot.slot_id}: `{slot.provider}` opens this store too")
     return FINE
 
@@ -98,8 +99,9 @@ def remove(place: Place, slot: int) -> int:
     """Take a key's slot away; never the last one that writes."""
     keystore = place.open_keystore()
     with _reported(place):
+        provider = next((one.provider for one in keystore.slots if one.slot_id == slot), "")
         keystore.remove_slot(slot)
-        _record(place, keystore, "key.slot_removed", {"slot": slot})
+        _record(place, keystore, "key.removed", {"slot": slot, "provider": provider})
     note(f"slot {slot} is gone")
     if not keystore.is_read_only and slot != keystore.slot_id:
         note(
@@ -128,7 +130,7 @@ def rotate(place: Place, slot: int | None, spec: str | None, generation: bool) -
             _rotate_slot(place, keystore, slot or keystore.slot_id, spec)
         if generation:
             number = keystore.add_generation()
-            _record(place, keystore, "key.generation_added", {"generation": number})
+            _record(place, keystore, "key.rotated", {"generation": number})
             note(f"generation {number}: programs that run now use it from their next start on")
     return FINE
 
@@ -159,8 +161,8 @@ def _rotate_slot(place: Place, keystore: Keystore, slot_id: int, spec: str | Non
         provider = _new_provider(spec) if spec is not None else _same_again(current)
         new = keystore.rotate_slot(slot_id, provider)
         new_id, provider_name = new.slot_id, new.provider
-    details = {"slot": new_id, "replaced": slot_id, "provider": provider_name}
-    _record(place, keystore, "key.rotated", details)
+    details = {"slot": new_id, "provider": provider_name, "replaces": slot_id}
+    _record(place, keystore, "key.added", details)
     note(f"slot {slot_id} is replaced by slot {new_id}: `{provider_name}`")
     if spec is not None:
         note(f"now name the new key in the settings: key = {escape.terminal(spec)!r}")
@@ -243,14 +245,6 @@ def _new_passphrase() -> str:
     return asked
 
 
-def _user() -> str:
-    """Name who runs the command; in a container the user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
 @contextlib.contextmanager
 def _reported(place: Place) -> Iterator[None]:
     """Turn errors of the disk into errors of ours."""
@@ -276,6 +270,6 @@ def _record(place: Place, keystore: Keystore, kind: str, details: Mapping[str, o
         on_internal_error=lambda where, error: note(f"{where}: {type(error).__name__}"),
         details={"program": "agentguard command line"},
     )
-    journal.append_event(kind, {**details, "by": _user()}, is_durable=True)
+    journal.append_event(kind, {**details, "by": user()}, is_durable=True)
     if not journal.close(5.0):
         raise AuditError("it was done and recorded, but the checkpoint could not be written")

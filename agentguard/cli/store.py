@@ -22,6 +22,8 @@ from agentguard.cli._common import (
     listing_options,
     note,
 )
+from agentguard.cli._times import SINCE
+from agentguard.cli.holds import hold
 from agentguard.cli.keys import key
 from agentguard.errors import StoreError
 from agentguard.values import SpanRecord
@@ -30,33 +32,11 @@ from agentguard.values import attributes as names
 if TYPE_CHECKING:
     from agentguard.store import DamageReport, Store
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
-_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _FOLLOW_INTERVAL_S = 0.5
 
 
-class _Since(click.ParamType[int]):
-    """A point in time: `1h` ago, or an ISO date, as nanoseconds."""
-
-    name = "since"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it; anything else is a usage error."""
-        if isinstance(value, int):
-            return value
-        text = str(value)
-        match = _DURATION.fullmatch(text)
-        if match is not None:
-            return time.time_ns() - int(float(match[1]) * _UNIT_S[match[2]] * 1e9)
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"got {text!r}, expected a duration such as 90s, 15m, 1h, 7d, or a date", param, ctx)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9)
-
-
 _since_option = click.option(
-    "--since", type=_Since(), help="Only what began since: 15m, 1h, 7d ago, or a date (UTC)."
+    "--since", type=SINCE, help="Only what began since: 15m, 1h, 7d ago, or a date (UTC)."
 )
 
 
@@ -333,6 +313,7 @@ def store() -> None:
     """Look after the encrypted store."""
 
 
+store.add_command(hold)
 store.add_command(key)
 
 

@@ -11,6 +11,7 @@ from agentguard.store._config import WriterConfig
 from agentguard.store._damage import Damage, DamageReport
 from agentguard.store._disk import Disk
 from agentguard.store._features import Column, FeatureBlock
+from agentguard.store._hold import HOLD, INCIDENT, Hold, Holds
 from agentguard.store._query import Query
 from agentguard.store._reading import Cursor, Positioned, SegmentInfo
 from agentguard.store._retention import Removed
@@ -21,6 +22,8 @@ from agentguard.store._writer import SegmentWriter
 
 __all__ = [
     "BLOB_KINDS",
+    "HOLD",
+    "INCIDENT",
     "CallStats",
     "Column",
     "Cursor",
@@ -28,6 +31,8 @@ __all__ = [
     "DamageReport",
     "Disk",
     "FeatureBlock",
+    "Hold",
+    "Holds",
     "Positioned",
     "Query",
     "Removed",

@@ -20,6 +20,7 @@ BLOB_KINDS = frozenset(
         "drift-reference",
         "drift-state",
         "drift-verdict",
+        "holds",
         "policy-state",
         "settings",
         "tool-definitions",

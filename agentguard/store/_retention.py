@@ -7,13 +7,14 @@ so it works on a full disk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from agentguard.errors import StoreError
 from agentguard.store._disk import Disk
 from agentguard.store._query import Query
+from agentguard.store._reading import SegmentInfo
 
 
 class Removed(NamedTuple):
@@ -24,6 +25,8 @@ class Removed(NamedTuple):
     size_bytes: int
     unexported_spans: int
     """Of these, spans that some export had not taken yet."""
+    held_segments: int = 0
+    """Segments that were due, and are kept by a legal hold."""
 
 
 def remove_old(
@@ -35,6 +38,7 @@ def remove_old(
     size_bytes_max: int | None,
     exported: Mapping[str, tuple[int, int]] | None,
     disk: Disk,
+    is_held: Callable[[SegmentInfo], bool] | None = None,
 ) -> Removed:
     """
     Remove sealed segments that are too old, and the oldest ones beyond the size.
@@ -62,6 +66,9 @@ def remove_old(
         disk:
             What removes the files.
 
+        is_held:
+            Whether a legal hold keeps a segment; what is held stays, also beyond the size.
+
     Raises:
         StoreError: A file could not be removed.
     """
@@ -74,6 +81,9 @@ def remove_old(
         is_too_much = size_bytes_max is not None and total > size_bytes_max
         if not segment.is_sealed or not (is_too_old or is_too_much):
             continue
+        if is_held is not None and is_held(segment):
+            removed = removed._replace(held_segments=removed.held_segments + 1)
+            continue
         taken = (exported or {}).get(segment.writer, (-1, -1))[1]
         unexported = max(segment.next_sequence - 1 - taken, 0) if exported is not None else 0
         try:
@@ -81,11 +91,11 @@ def remove_old(
         except OSError as error:
             raise StoreError(f"{segment.name}: cannot be removed: {error.strerror or error}") from error
         total -= segment.size_bytes
-        removed = Removed(
-            removed.segments + 1,
-            removed.spans + segment.spans,
-            removed.size_bytes + segment.size_bytes,
-            removed.unexported_spans + min(unexported, segment.spans),
+        removed = removed._replace(
+            segments=removed.segments + 1,
+            spans=removed.spans + segment.spans,
+            size_bytes=removed.size_bytes + segment.size_bytes,
+            unexported_spans=removed.unexported_spans + min(unexported, segment.spans),
         )
     if removed.segments:
         try:

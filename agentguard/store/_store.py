@@ -13,6 +13,7 @@ from agentguard.store._cache import FooterCache
 from agentguard.store._config import WriterConfig
 from agentguard.store._damage import DamageReport
 from agentguard.store._disk import Disk
+from agentguard.store._hold import Holds
 from agentguard.store._query import Query
 from agentguard.store._retention import Removed, remove_old
 from agentguard.store._sealing import Sealer
@@ -166,6 +167,11 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.segments}: cannot be sealed: {error.strerror or error}") from error
 
+    @property
+    def holds(self) -> Holds:
+        """What must not be removed."""
+        return Holds(self.sealed_blob("holds"), self.segments, self.keystore)
+
     def remove_old(
         self,
         *,
@@ -187,12 +193,16 @@ class Store:
                 An export's cursor; spans behind it are counted as not exported.
 
         Raises:
-            StoreError: A file could not be removed.
+            StoreError: A file could not be removed, or the legal holds cannot be read: then nothing is.
+            TamperedError: The legal holds are not what was written; nothing is removed.
         """
-        return remove_old(
-            self.query(), self.segments, now_unix_ns=self.clock.unix_ns(), age_s_max=age_s_max,
-            size_bytes_max=size_bytes_max, exported=exported, disk=self._disk,
-        )  # fmt: skip
+        holds = self.holds
+        with holds.unchanging() as held:
+            return remove_old(
+                self.query(), self.segments, now_unix_ns=self.clock.unix_ns(), age_s_max=age_s_max,
+                size_bytes_max=size_bytes_max, exported=exported, disk=self._disk,
+                is_held=lambda segment: holds.holder_of(segment, held) is not None,
+            )  # fmt: skip
 
     def info(self) -> StoreInfo:
         """Count what the store holds; opens every footer, and every frame of live segments."""

@@ -74,7 +74,7 @@ def test_add_list_remove(run: Run, store: Path, tmp_path: Path, monkeypatch: pyt
     assert status == 2
     assert "got the last one" in err
     assert events(store, FileKey(tmp_path / "second")) == [
-        "key.slot_added", "key.slot_added", "key.slot_removed", "key.slot_removed"
+        "key.added", "key.added", "key.removed", "key.removed"
     ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_rotate_in_place(run: Run, store: Path, tmp_path: Path) -> None:
     assert status == 0
     assert len(json.loads(out)) == 2
     assert verify(store, keystore).is_good
-    assert events(store, FileKey(tmp_path / "key")) == ["key.generation_added", "key.rotated"]
+    assert events(store, FileKey(tmp_path / "key")) == ["key.rotated", "key.added"]
 
 
 @pytest.mark.parametrize("step", ["create_key_file", "add_slot", "replace", "remove_slot", "rotate_slot"])

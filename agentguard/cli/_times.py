@@ -1,0 +1,35 @@
+"""Points in time on the command line: `1h` ago, or a date."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+
+import click
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Since(click.ParamType[int]):
+    """A point in time: `1h` ago, or an ISO date, as nanoseconds."""
+
+    name = "since"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it; anything else is a usage error."""
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        match = _DURATION.fullmatch(text)
+        if match is not None:
+            return time.time_ns() - int(float(match[1]) * _UNIT_S[match[2]] * 1e9)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"got {text!r}, expected a duration such as 90s, 15m, 1h, 7d, or a date", param, ctx)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9)
+
+
+SINCE = Since()
