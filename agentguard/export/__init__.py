@@ -14,6 +14,7 @@ from agentguard.export._exporter import OtlpExporter
 from agentguard.export._features import FEATURE_COLUMNS, FeatureRow, feature_rows, write_csv, write_parquet
 from agentguard.export._files import private_file
 from agentguard.export._jsonl import span_object, write_jsonl
+from agentguard.export._source import decode_cursor
 
 __all__ = [
     "FEATURE_COLUMNS",
@@ -21,6 +22,7 @@ __all__ = [
     "FeatureRow",
     "OtlpConfig",
     "OtlpExporter",
+    "decode_cursor",
     "feature_rows",
     "is_content",
     "otlp_config",

@@ -1,21 +1,28 @@
 """
-What runs beside the calls: the drift checker and the exporter.
+What runs beside the calls: the drift checker, the exporter and the housekeeping of the store.
 
-Both are loaded only when they first run, so that a short program pays nothing
-for them.
+Each is loaded only when it first runs, so that a short program pays nothing for it.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agentguard.runtime.services import Services
+from agentguard.store import Housekeeper, Removed
+from agentguard.values import GapRecord
 
 if TYPE_CHECKING:
     # Only the type: the exporters are loaded when something is exported.
     from agentguard.export import OtlpExporter
+
+KEEP_AFTER_S = 2.0
+"""The first pass comes so long after the start: a short program leaves it to a longer one."""
+_KEEP_AGAIN_S = 3600.0
+_DAY_S = 86_400.0
 
 
 class Background:
@@ -32,6 +39,35 @@ class Background:
         if config.drift_interval_s > 0:
             self._drift = threading.Thread(target=self._watch_drift, name="agentguard-drift", daemon=True)
             self._drift.start()
+        self._keeping = threading.Thread(target=self._keep, name="agentguard-keep", daemon=True)
+        self._keeping.start()
+
+    def _keep(self) -> None:
+        """Remove what is too old or too much: soon after the start, and then every hour."""
+        config = self._services.config
+        keeper = Housekeeper(
+            self._services.store,
+            age_s_max=config.retention_days * _DAY_S,
+            size_bytes_max=config.store_bytes_max or None,
+            decode_cursor=_decode_cursor,
+        )
+        wait_s = KEEP_AFTER_S
+        while not self._stop.wait(wait_s):
+            wait_s = _KEEP_AGAIN_S
+            try:
+                removed = keeper.run_once()
+                if removed is not None and removed.segments:
+                    self._say_removed(removed)
+            except Exception as error:
+                self._services.health("store.retention", error)
+
+    def _say_removed(self, removed: Removed) -> None:
+        """Put on record what retention took, and count what no exporter had sent."""
+        services = self._services
+        services.journal.append_event("store.retention", removed._asdict())
+        if removed.unexported_spans:
+            now = services.clock.unix_ns()
+            services.sink.append_gap(GapRecord("retention", removed.unexported_spans, now, now))
 
     def _start_exporter(self) -> None:
         from agentguard.export import OtlpExporter, otlp_config
@@ -79,3 +115,10 @@ class Background:
         if self._exporter is not None:
             self._exporter.flush(timeout_s / 2)
             self._exporter.stop(timeout_s / 2)
+
+
+def _decode_cursor(data: bytes | None) -> Mapping[str, tuple[int, int]]:
+    """Read how far an exporter has come; the exporters are loaded only where one is at work."""
+    from agentguard.export import decode_cursor
+
+    return decode_cursor(data)

@@ -50,6 +50,7 @@ class Config:
     queue_bytes_max: int
     unpriced_usd_per_million: float
     retention_days: float
+    store_bytes_max: int
     strict: bool
     sources: Mapping[str, str]
     """Where each setting came from: `init()`, a variable, a file, or `default`."""

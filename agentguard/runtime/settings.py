@@ -232,6 +232,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("retention_days", number(least=1, most=36_500), 183.0, "Days that spans are kept."),
     Setting(
+        "store_bytes_max",
+        number(least=0, most=2**50, whole=True),
+        10_737_418_240,
+        "Most bytes that the spans of a store may take on the disk; the oldest files go first, with what an exporter "
+        "has not sent counted as a gap. 0 is no bound.",
+    ),
+    Setting(
         "strict",
         boolean,
         False,

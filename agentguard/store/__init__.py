@@ -12,6 +12,7 @@ from agentguard.store._damage import Damage, DamageReport
 from agentguard.store._disk import Disk
 from agentguard.store._features import Column, FeatureBlock
 from agentguard.store._hold import HOLD, INCIDENT, Hold, Holds
+from agentguard.store._keeping import Housekeeper
 from agentguard.store._query import Query
 from agentguard.store._reading import Cursor, Positioned, SegmentInfo
 from agentguard.store._retention import Removed
@@ -33,6 +34,7 @@ __all__ = [
     "FeatureBlock",
     "Hold",
     "Holds",
+    "Housekeeper",
     "Positioned",
     "Query",
     "Removed",

@@ -168,9 +168,8 @@ def test_sql(store: Store) -> None:
 
 def test_sql_knows_types(store: Store) -> None:
     """Columns have types and what is joined on has an index; the tables are empty but there without data."""
-    assert store.sql("select type from pragma_table_info('spans') where name = 'cost_usd'").rows == [
-        ("REAL",)
-    ]
+    ((schema,),) = store.sql("select sql from sqlite_schema where name = 'spans'").rows
+    assert '"cost_usd" REAL' in schema
     assert store.sql("select sum(o.score) from outcomes o join spans s on s.span_id = o.call_id").rows == [
         (1.5,)
     ]
