@@ -17,6 +17,7 @@ from agentguard.capture.inner_calls import GENAI_UTIL, announce_outer_call, take
 from agentguard.capture.late_prices import LatePrices
 from agentguard.capture.load import Load
 from agentguard.capture.load_curve import LoadCurve, LoadLevel, load_curve
+from agentguard.capture.queueing import QUEUED_KEY, queued, take_wait
 from agentguard.capture.refining import Refiner
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
 from agentguard.capture.span import Span
@@ -30,6 +31,7 @@ __all__ = [
     "CAPTURE_MODES",
     "GENAI_UTIL",
     "PRICES_AS_OF",
+    "QUEUED_KEY",
     "CaptureEnvironment",
     "CaptureMode",
     "ContentCapture",
@@ -67,9 +69,11 @@ __all__ = [
     "narrower",
     "otel_upper_bound",
     "parse_prices",
+    "queued",
     "span_context",
     "stamina_hook",
     "take_inner_call",
+    "take_wait",
     "tenacity_hook",
     "watch_stream",
 ]

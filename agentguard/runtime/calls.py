@@ -18,6 +18,7 @@ from opentelemetry.context import create_key, get_current
 
 from agentguard.capture import (
     GENAI_UTIL,
+    QUEUED_KEY,
     Span,
     StreamUsage,
     announce_outer_call,
@@ -25,6 +26,7 @@ from agentguard.capture import (
     find_parent,
     narrower,
     take_inner_call,
+    take_wait,
 )
 from agentguard.errors import ApprovalPending, CallDenied
 from agentguard.runtime.deciding import (
@@ -97,6 +99,10 @@ class GuardedCall(KnownCall):
         if self.model and self.model != spec.model:
             attributes[names.REQUEST_MODEL] = self.model
             name = names.span_name(spec.operation, self.model)
+        if QUEUED_KEY in context:
+            waited_s = take_wait(context)
+            if waited_s is not None:
+                attributes[names.LOAD_WAITED_S] = waited_s
         sees_otel = services.mirror.is_visible
         mirror = services.mirror.begin(name, spec.otel_kind, context, attributes)
         parent = find_parent(context, only_ours=not sees_otel)

@@ -11,6 +11,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 import agentguard
+from agentguard.capture import queued
 from tests.unit.runtime.conftest import Start, spans
 
 
@@ -68,6 +69,28 @@ def test_a_call_that_cannot_be_made_leaves_no_load(start: Start) -> None:
             look_up()  # type: ignore[call-arg]
     look_up("o-17")
     assert spans(runtime)[0].attributes["agentguard.load.in_flight"] == 1
+
+
+def test_time_in_a_queue(start: Start) -> None:
+    """The first call of queued work carries the wait; the ones after it, and inside it, do not."""
+    runtime = start()
+
+    @agentguard.agent
+    def agent() -> None:
+        look_up("o-17")
+
+    def work() -> None:
+        agent()
+        look_up("o-18")
+
+    times = iter([1_000_000_000, 3_500_000_000])
+    queued(work, lambda: next(times))()
+    work()
+    waits = [
+        span.attributes.get("agentguard.load.waited_s")
+        for span in sorted(spans(runtime), key=lambda span: span.start_unix_ns)
+    ]
+    assert waits == [2.5, None, None, None, None, None]
 
 
 @pytest.fixture
