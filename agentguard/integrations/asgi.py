@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from agentguard.errors import ApprovalPending, CallDenied
 from agentguard.integrations.web import CONVERSATION_HEADER, WebRequest, is_skipped
+from agentguard.runtime import flush
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -26,7 +27,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 class AgentGuardMiddleware:
     """
-    Opens a run and a span for each request.
+    Opens a run and a span for each request, and flushes when the server shuts down.
 
     Args of the constructor: `app` is the application. `conversation_header` is
     the header with the id of the conversation. `facts` gives further arguments
@@ -57,6 +58,9 @@ class AgentGuardMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or let anything else through as it is."""
         kind = scope["type"]
+        if kind == "lifespan":
+            await self.app(scope, receive, _flushing(send))
+            return
         if kind not in {"http", "websocket"} or is_skipped(scope["path"], self._skip):
             await self.app(scope, receive, send)
             return
@@ -89,6 +93,18 @@ class AgentGuardMiddleware:
         finally:
             request.end(is_whole=kind == "websocket")
             request.leave()
+
+
+def _flushing(send: Send) -> Send:
+    """Flush when the application has shut down: some servers end by the signal, which runs no `atexit`."""
+
+    async def flushing_send(message: Message) -> None:
+        if message["type"].startswith("lifespan.shutdown."):
+            # Nothing else runs on the loop any more, and trio has no thread for us.
+            flush()
+        await send(message)
+
+    return flushing_send
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -16,7 +16,12 @@ def test_the_page_is_true(repository: Path, tmp_path: Path, wire: WireServer) ->
     def reply(asked: Asked) -> Any:
         if not asked.body.get("tools") or "tool_result" in json.dumps(asked.body["messages"]):
             return answer(asked)
-        use = {"type": "tool_use", "id": "t1", "name": "refund", "input": {"order": "A-1", "amount_usd": 900.0}}
+        use = {
+            "type": "tool_use",
+            "id": "t1",
+            "name": "refund",
+            "input": {"order": "A-1", "amount_usd": 900.0},
+        }
         return {**answer(asked), "content": [use], "stop_reason": "tool_use"}  # type: ignore[dict-item]
 
     wire.answer = reply

@@ -13,7 +13,8 @@ import pytest
 
 from agentguard.cli.demo.server import MODEL, ModelServer
 
-EXAMPLES = ("quickstart", "support_agent")
+EXAMPLES = ("quickstart", "support_agent", "web_service", "anthropic_agent")
+"""The last two need a framework: `tests/integrations` runs them."""
 
 
 def run(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -61,6 +61,25 @@ def test_lifespan_is_left_alone(governed: Governed) -> None:
     assert governed.spans() == []
 
 
+def test_shutdown_flushes(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is queued is on disk before the server hears that the application has shut down."""
+    governed.start()
+    order: list[str] = []
+    monkeypatch.setattr("agentguard.integrations.asgi.flush", lambda: order.append("flush"))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        order.append("stopping")
+        await send({"type": "lifespan.shutdown.complete"})
+
+    sent = call(AgentGuardMiddleware(app), {"type": "lifespan"})
+    assert [message["type"] for message in sent] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+    assert order == ["stopping", "flush"]
+
+
 def test_websockets_last_as_long_as_the_application(governed: Governed) -> None:
     """A connection is one run, and no abandoned answer."""
     governed.start()
