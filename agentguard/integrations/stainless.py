@@ -192,7 +192,7 @@ def _body(options: Any) -> dict[str, Any]:
     A body that was given as bytes is read where it is JSON, so that no request
     hides its model.
     """
-    body = options.json_data
+    body = getattr(options, "json_data", None)
     if body is None:
         body = getattr(options, "content", None)
     if isinstance(body, (bytes, bytearray, str)):
@@ -203,15 +203,16 @@ def _body(options: Any) -> dict[str, Any]:
     if body is None:
         body = {}
     found = dict(body) if isinstance(body, Mapping) else {"body": body}
-    extra = options.extra_json
+    extra = getattr(options, "extra_json", None)
     if isinstance(extra, Mapping):
         found = _merge(found, extra)
     for name, value in found.items():
         if isinstance(value, Iterator):
             # Read once, here and in the request: policy must not use it up.
             found[name] = listed = list(value)
-            if isinstance(options.json_data, dict):
-                options.json_data[name] = listed
+            given = getattr(options, "json_data", None)
+            if isinstance(given, dict) and given.get(name) is value:
+                given[name] = listed
     return {name: value for name, value in found.items() if not _is_absent(value)}
 
 

@@ -28,13 +28,13 @@ class Governed:
         self._folder = folder
         self.runtime: Runtime | None = None
 
-    def start(self, rules: str | None = None, **settings: object) -> Runtime:
-        """Initialise with these rules (the YAML of a list), or none; errors of our own raise."""
+    def start(self, rules: str | None = None, *, more: str = "", **settings: object) -> Runtime:
+        """Initialise with these rules (the YAML of a list) and documents, or none; errors of our own raise."""
         if rules is not None:
             folder = self._folder / "policies"
             folder.mkdir(exist_ok=True)
             body = textwrap.indent(textwrap.dedent(rules).strip("\n"), "  ")
-            (folder / "test.yaml").write_text(_HEAD + body + "\n", encoding="utf-8")
+            (folder / "test.yaml").write_text(_HEAD + body + "\n" + more, encoding="utf-8")
             settings["policies"] = folder
         settings.setdefault("strict", True)
         self.runtime = agentguard.init(store=self._folder / "store", drift_interval_s=0, **settings)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import json
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 import agentguard
+from agentguard.seal import SigningKey
+from agentguard.state import sign_vote
 from agentguard.values import attributes as names
 from tests.support.governed import Governed
 from tests.support.wire import INPUT_TOKENS, OUTPUT_TOKENS, TEXT, WireServer
@@ -130,6 +133,80 @@ def test_no_way_around(governed: Governed, client: openai.OpenAI, wire: WireServ
     with pytest.raises(agentguard.CallDenied):
         call(client)
     assert wire.asked == []
+
+
+def test_azure(governed: Governed, wire: WireServer) -> None:
+    """The client for Azure rewrites the path below us; it is judged and named all the same."""
+    governed.start(NO_BIG_MODEL)
+    http = openai.DefaultHttpxClient(trust_env=False)
+    with openai.AzureOpenAI(
+        azure_endpoint=wire.url, api_key="none", api_version="2026-01-01", http_client=http
+    ) as bare:
+        client = agentguard.wrap(bare)
+        client.chat.completions.create(model="small", messages=HELLO)
+        with pytest.raises(agentguard.CallDenied):
+            client.with_options(timeout=5).chat.completions.create(model="big", messages=HELLO)
+    (asked,) = wire.asked
+    assert asked.path.startswith("/openai/deployments/small/chat/completions")
+    assert governed.spans()[0].attributes[names.PROVIDER_NAME] == "azure.ai.openai"
+
+
+def test_approval(governed: Governed, client: openai.OpenAI, wire: WireServer) -> None:
+    """A request that needs a person is not sent; granted, exactly that one is sent, once."""
+    key = SigningKey.generate()
+    public = base64.b64encode(key.verify_key.raw).decode()
+    runtime = governed.start(
+        """
+        - id: APP-001
+          title: A person for the big model
+          at: model.before
+          when: model.name == 'big'
+          then: { require_approval: { from: [group:ops], approvals: 1, expires: 1h } }
+        """,
+        more=f"""---
+apiVersion: agentguard/v1
+kind: Approvers
+metadata: {{name: people}}
+groups:
+  ops:
+    - {{id: bob@corp.example, public_key: "ed25519:{public}"}}
+""",
+    )
+
+    def ask(**more: Any) -> str:
+        answer = client.chat.completions.create(model="big", messages=HELLO, temperature=0.5, **more)
+        return answer.choices[0].message.content
+
+    with pytest.raises(agentguard.ApprovalPending) as pending:
+        ask()
+    assert wire.asked == []
+    approvals = runtime.state.approvals
+    request = approvals.show(pending.value.token)
+    vote = sign_vote(
+        key,
+        store_id=approvals.store_id,
+        token=request.token,
+        digest=request.digest,
+        approver="bob@corp.example",
+        verdict="approve",
+        time_unix_s=runtime.clock.unix_ns() // 10**9,
+    )
+    approvals.grant(pending.value.token, vote, runtime.approvers)
+    with pytest.raises(agentguard.ApprovalPending):
+        ask(max_tokens=1)
+    assert ask() == TEXT
+    assert wire.asked[0].body == {"model": "big", "messages": HELLO, "temperature": 0.5}
+    with pytest.raises(agentguard.ApprovalPending):
+        ask()
+    assert len(wire.asked) == 1
+
+
+def test_an_iterator_of_messages(governed: Governed, client: openai.OpenAI, wire: WireServer) -> None:
+    """A request made from a generator is judged and sent whole."""
+    governed.start(NO_BIG_MODEL)
+    body = {"model": "small", "messages": iter(HELLO)}
+    client.post("/chat/completions", body=body, cast_to=object)
+    assert wire.asked[0].body["messages"] == HELLO
 
 
 def test_other_requests_are_left_alone(governed: Governed, client: openai.OpenAI) -> None:
