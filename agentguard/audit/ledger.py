@@ -14,6 +14,7 @@ signed summary of all heads; one older file is kept.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -301,7 +302,7 @@ def locked(folder: Path, *, wait_s_max: float = LOCK_WAIT_S_MAX) -> Iterator[Non
     Raises:
         AuditError: Someone else held it for that long.
     """
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+    fd = _open_lock(folder)
     try:
         deadline = time.monotonic() + wait_s_max
         while True:
@@ -319,6 +320,20 @@ def locked(folder: Path, *, wait_s_max: float = LOCK_WAIT_S_MAX) -> Iterator[Non
             fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
         os.close(fd)
+
+
+def _open_lock(folder: Path) -> int:
+    """Open the file to lock; where nothing may be written, as an auditor's copy is mounted, what is there."""
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(folder / "lock", flags | os.O_RDWR | os.O_CREAT, PRIVATE_FILE_MODE)
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES}:
+            raise
+    try:
+        return os.open(folder / "lock", flags | os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(folder, flags | os.O_RDONLY | os.O_DIRECTORY)
 
 
 def files(folder: Path) -> list[tuple[int, Path]]:

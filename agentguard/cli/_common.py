@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
@@ -185,6 +186,14 @@ def fail(error: AgentGuardError, status: int = UNUSABLE) -> NoReturn:
         for line in getattr(error, "__notes__", ()):
             note(escape.terminal(line, keep_newlines=True))
     sys.exit(status)
+
+
+def user_name() -> str:
+    """Name who runs the command; in a container the user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def console_width() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 import time
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from agentguard.cli._common import (
     format_option,
     listing_options,
     note,
+    user_name,
 )
 from agentguard.cli._machine import open_state, record_event
 from agentguard.errors import KeyUnavailableError, PolicyError
@@ -115,7 +115,7 @@ def deny(place: Place, token: str, key_file: Path | None, approver: str | None, 
         request = state.approvals.show(token)
         _confirm(request, "Refuse", yes=yes)
         try:
-            request = state.approvals.deny(request.token, by=approver or getpass.getuser())
+            request = state.approvals.deny(request.token, by=approver or user_name())
         except PolicyError as error:
             fail(error, FINDINGS)
     record_event(
@@ -125,6 +125,42 @@ def deny(place: Place, token: str, key_file: Path | None, approver: str | None, 
     )
     note(f"request {request.token} is denied")
     return FINE
+
+
+@approvals.command()
+@click.option(
+    "--days", type=click.IntRange(1, 7), default=7, show_default=True, help="Requests of so many days."
+)
+@listing_options()
+@click.pass_obj
+def stats(place: Place, days: int, limit: int, output_format: str) -> int:
+    """
+    Say how people answer: how fast, how often yes, how often in less than two seconds.
+
+    What is over is kept for a week. Exit status: 1 where most approvals took less than two seconds.
+    """
+    from agentguard.state import oversight
+
+    with open_state(place) as state:
+        found = oversight(state.approvals.list(), since_unix_s=int(time.time()) - days * 86_400)
+    rows = [
+        {
+            "approver": name,
+            "answers": reviewing.answers,
+            "approved": reviewing.approved,
+            "approve_rate": reviewing.approve_rate,
+            "median_s": reviewing.median_s,
+            "under_2_s": reviewing.fast,
+        }
+        for name, reviewing in (("(all)", found.everyone), *found.by_approver.items())
+    ]
+    note(f"{found.requests} requests: {found.pending} wait, {found.used} used, {found.expired} expired")
+    emit(
+        rows, columns=("approver", "answers", "approved", "approve_rate", "median_s", "under_2_s"),
+        output_format=output_format, limit=limit, empty="no answers",
+    )  # fmt: skip
+    everyone = found.everyone
+    return FINDINGS if everyone.approved and 2 * everyone.fast > everyone.approved else FINE
 
 
 @approvals.command()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentguard import escape
-from agentguard.cli._common import FINE, Place, emit, format_option, note
+from agentguard.cli._common import FINE, Place, emit, format_option, note, user_name
 from agentguard.cli._machine import record_event
 from agentguard.cli._times import SINCE
 
@@ -36,7 +34,7 @@ def add(place: Place, reason: str, since: int | None, until: int | None, agent: 
     """Keep what a time range and an agent touched."""
     store = place.open_store()
     made = store.holds.add(
-        reason=reason, by=user(), now_unix_ns=store.clock.unix_ns(),
+        reason=reason, by=user_name(), now_unix_ns=store.clock.unix_ns(),
         since_unix_ns=since, until_unix_ns=until, agent=agent,
     )  # fmt: skip
     record_event(place, "store.hold", {"action": "set", **event_details(made)})
@@ -53,7 +51,7 @@ def add(place: Place, reason: str, since: int | None, until: int | None, agent: 
 def remove(place: Place, hold_id: str, reason: str) -> int:
     """Lift a hold. ID may be the beginning of its id."""
     lifted = place.open_store().holds.remove(hold_id)
-    details = {**event_details(lifted), "by": user(), "reason": reason}
+    details = {**event_details(lifted), "by": user_name(), "reason": reason}
     record_event(place, "store.hold", {"action": "lifted", **details})
     note(f"hold {lifted.hold_id} is lifted: {described(lifted)} may be removed by age and size again")
     return FINE
@@ -71,14 +69,6 @@ def list_holds(place: Place, output_format: str) -> int:
         empty="nothing is held",
     )
     return FINE
-
-
-def user() -> str:
-    """Name who runs the command; in a container the user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def row_of(one: Hold) -> Mapping[str, object]:

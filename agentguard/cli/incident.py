@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from agentguard import escape
-from agentguard.cli._common import FINDINGS, FINE, Place, emit, emit_document, format_option, note
+from agentguard.cli._common import FINDINGS, FINE, Place, emit, emit_document, format_option, note, user_name
 from agentguard.cli._machine import record_event
 from agentguard.cli._times import SINCE
-from agentguard.cli.holds import described, row_of, user
+from agentguard.cli.holds import described, row_of
 from agentguard.errors import StoreError
 from agentguard.values import DecisionRecord, SpanRecord
 from agentguard.values import attributes as names
@@ -59,7 +59,7 @@ def open_incident(
 
     now = store.clock.unix_ns()
     made = store.holds.add(
-        reason=reason, by=user(), now_unix_ns=now, since_unix_ns=since,
+        reason=reason, by=user_name(), now_unix_ns=now, since_unix_ns=since,
         until_unix_ns=now if until is None else until, agent=agent, kind=INCIDENT,
     )  # fmt: skip
     # First frozen, then read: nothing can be removed in between.
@@ -119,7 +119,7 @@ def close(place: Place, incident_id: str, reason: str) -> int:
     store = place.open_store()
     found = _incident(store, incident_id)
     store.holds.remove(found.hold_id)
-    details = {"action": "lifted", "incident": found.hold_id, "by": user(), "reason": reason}
+    details = {"action": "lifted", "incident": found.hold_id, "by": user_name(), "reason": reason}
     record_event(place, "store.hold", details)
     note(f"incident {found.hold_id} is closed")
     return FINE

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentguard import escape
-from agentguard.cli._common import FINE, Place, emit, format_option, note
-from agentguard.cli.holds import user
+from agentguard.cli._common import FINE, Place, emit, format_option, note, user_name
 from agentguard.errors import AuditError, KeyUnavailableError, SealError
 from agentguard.runtime import SystemClock
 
@@ -270,6 +269,6 @@ def _record(place: Place, keystore: Keystore, kind: str, details: Mapping[str, o
         on_internal_error=lambda where, error: note(f"{where}: {type(error).__name__}"),
         details={"program": "agentguard command line"},
     )
-    journal.append_event(kind, {**details, "by": user()}, is_durable=True)
+    journal.append_event(kind, {**details, "by": user_name()}, is_durable=True)
     if not journal.close(5.0):
         raise AuditError("it was done and recorded, but the checkpoint could not be written")

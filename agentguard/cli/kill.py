@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from agentguard import escape
-from agentguard.cli._common import FINDINGS, FINE, Place, emit, format_option, note
+from agentguard.cli._common import FINDINGS, FINE, Place, emit, format_option, note, user_name
 from agentguard.cli._machine import open_state, record_event
 from agentguard.errors import StoreError
 
@@ -37,7 +36,7 @@ def status(place: Place, output_format: str, accept_reset: bool) -> int:
     with open_state(place, accept_reset=accept_reset) as state:
         orders = state.kill.orders()
     if accept_reset:
-        record_event(place, "state.reset", {"by": getpass.getuser()})
+        record_event(place, "state.reset", {"by": user_name()})
     emit(
         [
             {
@@ -58,7 +57,7 @@ def status(place: Place, output_format: str, accept_reset: bool) -> int:
 @kill.command("set", epilog=_SCOPE_HELP)
 @click.argument("scope", default="all")
 @click.option("--reason", required=True, help="Why; shown to whoever looks.")
-@click.option("--by", default=getpass.getuser, show_default="the user's name", help="Who orders it.")
+@click.option("--by", default=user_name, show_default="the user's name", help="Who orders it.")
 @click.pass_obj
 def set_order(place: Place, scope: str, reason: str, by: str) -> int:
     """Stop calls from the next one on, in every process of this machine."""
@@ -71,7 +70,7 @@ def set_order(place: Place, scope: str, reason: str, by: str) -> int:
 
 @kill.command(epilog=_SCOPE_HELP)
 @click.argument("scope", default="all")
-@click.option("--by", default=getpass.getuser, show_default="the user's name", help="Who lifts it.")
+@click.option("--by", default=user_name, show_default="the user's name", help="Who lifts it.")
 @click.pass_obj
 def clear(place: Place, scope: str, by: str) -> int:
     """Lift an order. Exit status: 1 where there was none."""

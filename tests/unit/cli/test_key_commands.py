@@ -221,3 +221,64 @@ def test_a_key_from_a_pipe(run: Run, tmp_path: Path) -> None:
     os.close(writing)
     assert run("store", "key", "add", f"file:{tmp_path / 'n'}", key=f"fd:{reading}")[0] == 0
     os.close(reading)
+
+
+def test_an_auditor_verifies_a_copy_that_nobody_can_write(
+    run: Run, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that is mounted to be read only the log verifies all the same: no lock is made."""
+    _, public, _ = run("store", "key", "auditor", str(tmp_path / "auditor"))
+    run("store", "key", "add", "--auditor", public.strip())
+    real_open = os.open
+
+    def read_only(path: object, flags: int, *more: int, **others: object) -> int:
+        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT) and str(path).startswith(str(store)):
+            raise OSError(30, "Read-only file system", str(path))
+        return real_open(path, flags, *more, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", read_only)
+    for lock_is_there in (True, False):
+        status, out, err = run("decisions", "verify", key=f"auditor:{tmp_path / 'auditor'}")
+        assert status == 0, out + err
+        if lock_is_there:
+            (store / "log" / "lock").unlink()
+
+
+def test_a_user_without_a_name(
+    run: Run, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container under a random number neither a name nor a home is needed."""
+
+    def unknown() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(Path, "home", staticmethod(_no_home))
+    assert run("store", "key", "add", f"file:{tmp_path / 'n'}")[0] == 0
+    assert run("kill", "set", "--reason", "x")[0] == 0
+    entries = read_entries(store, open_keystore(store, FileKey(tmp_path / "key")))
+    by = {
+        str(entry.details["by"])
+        for entry in entries
+        if isinstance(entry, StoredEvent) and "by" in entry.details
+    }
+    assert by == {f"uid {os.getuid()}"}
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name)
+    assert load_config({}).store == Path("/.local/share/agentguard/store")
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_a_default_key_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the settings folder cannot be written, the error names the place and the way out."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("AGENTGUARD_STORE", str(tmp_path / "s"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyUnavailableError, match="cannot be written") as caught:
+        open_store(load_config({}), SystemClock())
+    assert "AGENTGUARD_KEY_FILE" in str(caught.value.__notes__)
