@@ -234,7 +234,7 @@ def _key_spec(spec: str, base: Path) -> str:
 
 def _fill_defaults(values: dict[str, object], environ: Mapping[str, str]) -> None:
     """Put in the defaults that depend on the machine and the program."""
-    home = Path(environ.get("HOME") or Path.home())
+    home = _home(environ)
     data = Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share")
     settings = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     values["store"] = Path(str(values["store"] or data / "agentguard" / "store"))
@@ -249,6 +249,19 @@ def _fill_defaults(values: dict[str, object], environ: Mapping[str, str]) -> Non
             values["key"] = f"file:{settings / 'agentguard' / 'key'}"
     if not values["service"]:
         values["service"] = Path(sys.argv[0]).stem or "python"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    """
+    Find the user's folder.
+
+    A container may run under a number that has no name and no folder: then it is the
+    root, where nothing can be written, and whoever makes a file there says so.
+    """
+    try:
+        return Path(environ.get("HOME") or Path.home())
+    except RuntimeError:
+        return Path("/")
 
 
 def _did_you_mean(name: str, known: object) -> str:
