@@ -41,10 +41,11 @@ from agentguard.store._rows import (
     span_record,
 )
 from agentguard.store._segment import Frame, SegmentFile
+from agentguard.store._table import AsTables
 from agentguard.values import GapRecord, OutcomeRecord, SpanRecord
 
 
-class Query:
+class Query(AsTables):
     """Reads one store. Cheap to make; not for several threads at once."""
 
     def __init__(self, segments: Path, keystore: Keystore, cache: FooterCache) -> None:

@@ -7,7 +7,6 @@ SELECT is let through: no ATTACH, no PRAGMA, no extension, no write, no file.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,26 +14,15 @@ from typing import Any
 
 from agentguard.errors import StoreError
 from agentguard.store._damage import DamageReport
-from agentguard.store._features import MISSING, numbers_of, texts_of
 from agentguard.store._query import Query
-from agentguard.values import FEATURES, SpanRecord
+from agentguard.store._table import SPAN_COLUMNS, as_json, span_row
+from agentguard.values import SpanRecord
 
 SQL_S_MAX = 60.0
 SQL_ROWS_MAX = 1_000_000
 _STEPS_BETWEEN_CHECKS = 50_000
 
 _BATCH_ROWS = 1000
-_DTYPES = {"int64": int, "float64": float, "dict": str}
-_FEATURE_COLUMNS = {
-    spec.name: _DTYPES[spec.dtype]
-    for is_text in (False, True) for spec in FEATURES.values()
-    if (spec.dtype == "dict") is is_text and spec.name not in {"start_unix_ns", "duration_ns", "kind"}
-}  # fmt: skip
-SPAN_COLUMNS: Mapping[str, type] = {
-    "trace_id": str, "span_id": str, "parent_span_id": str, "name": str, "kind": str, "otel_kind": str,
-    "start_unix_ns": int, "duration_ns": int, "status": str, "status_description": str, "scope": str,
-    "attributes": str, "events": str, **_FEATURE_COLUMNS,
-}  # fmt: skip
 _OUTCOME_COLUMNS: Mapping[str, type] = {
     "call_id": str, "time_unix_ns": int, "predicted_label": str, "true_label": str, "score": float,
     "attributes": str,
@@ -107,7 +95,7 @@ def run_sql(
         count = _insert_spans(connection, spans, spans_max)
         database.table("outcomes").insert_all(
             (
-                dict(zip(_OUTCOME_COLUMNS, (*outcome[:5], _json(outcome.attributes)), strict=True))
+                dict(zip(_OUTCOME_COLUMNS, (*outcome[:5], as_json(outcome.attributes)), strict=True))
                 for outcome in source.outcomes()
             ),
             batch_size=_BATCH_ROWS,
@@ -135,7 +123,7 @@ def _insert_spans(connection: sqlite3.Connection, spans: Iterator[SpanRecord], s
         count += 1
         if count > spans_max:
             break
-        connection.execute(insert, _span_row(span))
+        connection.execute(insert, span_row(span))
     return count
 
 
@@ -175,19 +163,3 @@ def _authorize(action: int, _: str | None, second: str | None, *__: object) -> i
     if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() not in _DENIED_FUNCTIONS:
         return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY
-
-
-def _span_row(span: SpanRecord) -> tuple[object, ...]:
-    """One row of the table of spans."""
-    return (
-        span.trace_id, span.span_id, span.parent_span_id, span.name, span.kind, span.otel_kind,
-        span.start_unix_ns, span.duration_ns, span.status, span.status_description, span.scope,
-        _json(span.attributes), _json([event._asdict() for event in span.events]),
-        *(None if value == MISSING or value != value else value for value in numbers_of(span)[2:]),  # noqa: PLR0124 - NaN
-        *texts_of(span)[1:],
-    )  # fmt: skip
-
-
-def _json(value: object) -> str:
-    """Attributes as text, for the JSON functions of SQLite."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=list)
