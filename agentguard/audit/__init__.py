@@ -26,7 +26,7 @@ from agentguard.audit.proof import (
     read_proof,
     write_proof,
 )
-from agentguard.audit.proving import prove, prove_consistency, tiles
+from agentguard.audit.proving import export_tiles, prove, prove_consistency
 from agentguard.audit.reader import read_decisions, read_entries
 from agentguard.audit.records import StoredDecision, StoredEvent
 from agentguard.audit.report import Answer, Finding, Question, VerdictLine, VerifyReport
@@ -60,6 +60,7 @@ __all__ = [
     "check_against",
     "check_proof",
     "check_timestamp",
+    "export_tiles",
     "make_anchor",
     "prove",
     "prove_consistency",
@@ -67,7 +68,6 @@ __all__ = [
     "read_decisions",
     "read_entries",
     "read_proof",
-    "tiles",
     "verify",
     "write_proof",
 ]

@@ -121,7 +121,7 @@ def prove_consistency(folder: Path, keystore: Keystore, old: bytes, new: bytes) 
     raise AuditError(f"journal {first.journal} is not in this store")
 
 
-def tiles(folder: Path, keystore: Keystore) -> Iterator[tuple[str, bytes]]:
+def export_tiles(folder: Path, keystore: Keystore) -> Iterator[tuple[str, bytes]]:
     """
     Write every journal as a C2SP tiled log: hashes, digests and checkpoints, no content.
 

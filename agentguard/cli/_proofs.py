@@ -168,10 +168,10 @@ def tiles(place: Place, folder: Path) -> int:
 
     Anyone may serve and monitor them; with them proofs can be checked and made without the store.
     """
-    from agentguard.audit import tiles as make_tiles
+    from agentguard.audit import export_tiles
 
     count = 0
-    for name, data in make_tiles(place.config.store, place.open_keystore()):
+    for name, data in export_tiles(place.config.store, place.open_keystore()):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Thirty ways to tamper with a decision log, each with its verdict and the first record that is wrong."""
+"""Forty ways to tamper with a decision log, each with its verdict and the first record that is wrong."""
 
 from __future__ import annotations
 
@@ -13,14 +13,27 @@ from pathlib import Path
 
 import pytest
 
-from agentguard.audit import Answer, Finding, Question, VerifyReport, read_decisions, verify
+from agentguard.audit import (
+    Answer,
+    DecisionJournal,
+    Finding,
+    Question,
+    VerifyReport,
+    read_decisions,
+    verify,
+)
 from agentguard.audit import format as layout
 from agentguard.audit.checkpoint import parse, sign
+from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys, MacChain
-from agentguard.audit.ledger import split
+from agentguard.audit.ledger import Ledger, split
 from agentguard.audit.reader import load_journal
-from agentguard.seal import Keystore
-from tests.support.decisions import decision, make_keystore, open_journal, write_log
+from agentguard.audit.records import encode_decision
+from agentguard.audit.ticket import Safeguards
+from agentguard.audit.tree import EMPTY_ROOT, Frontier
+from agentguard.seal import Keystore, has_post_quantum
+from tests.support.clock import FrozenClock
+from tests.support.decisions import SLOW, decision, make_keystore, open_journal, write_log
 
 Log = tuple[Path, Keystore]
 
@@ -514,3 +527,158 @@ def test_reading_while_it_is_written(tmp_path: Path) -> None:
         thread.join()
     assert journal.close(5.0)
     assert verify(store, keystore).of(Question.UNANCHORED_TAIL).answer is Answer.OK
+
+
+def forge(path: Path, keystore: Keystore, records: list[bytes], *, mac_key: bytes = bytes(32)) -> None:
+    """Append a frame as somebody would who has the root key, but not the present MAC key."""
+    journal = load_journal(path, AuditKeys(keystore))
+    last = [part for part in layout.scan(journal.data) if isinstance(part, layout.Frame)][-1]
+    body, digests = layout.pack_body(records, bytes(16 * len(records)))
+    prefix = layout.pack_prefix(
+        sealed_bytes=len(body) + 28,
+        index=last.number + last.records,
+        count=len(records),
+        position=last.position + 1,
+        ledger_sequence=last.ledger_sequence,
+        previous=journal.leaves(last)[-1],
+    )
+    joined = b"".join(digests)
+    sealed = journal._key.seal(body, journal.place + prefix + joined)
+    mac = MacChain(mac_key).mac(prefix + joined)
+    path.write_bytes(journal.data + prefix + joined + sealed + layout.pack_trailer(joined, sealed, mac))
+
+
+def test_a_record_after_the_closing_one(log: Log) -> None:
+    """A record appended to a closed journal with the root key: append-only, and its MAC is wrong."""
+    first = journals(log[0])[0]
+    forge(first, log[1], [encode_decision(decision(0x99))])
+    report = verify(*log)
+    assert bad(report, Question.APPEND_ONLY).kind == "after-close"
+    assert bad(report, Question.INTEGRITY).kind == "mac"
+
+
+def test_a_batch_put_in_by_a_thief(tmp_path: Path) -> None:
+    """Many records in one frame, appended to a journal that a crash left: integrity, whatever they say."""
+    store, keystore = make_keystore(tmp_path)
+    journal = write_log(store, keystore, range(3), close=False)
+    journal._committer._file.abandon()
+    path = next((store / "dec").iterdir())
+    forge(path, keystore, [encode_decision(decision(number)) for number in range(50, 60)])
+    assert bad(verify(store, keystore), Question.INTEGRITY).kind == "mac"
+
+
+def test_an_older_copy_of_the_ledger(log: Log) -> None:
+    """The ledger alone replaced by an older copy of itself: completeness, the first entry that is gone."""
+    old = ledger(log[0]).read_bytes()
+    write_log(*log, range(0x30, 0x33))
+    ledger(log[0]).write_bytes(old)
+    line = verify(*log).of(Question.COMPLETENESS)
+    assert {finding.kind for finding in line.findings} == {"journal-unstated", "ledger-cut"}
+
+
+def test_a_file_of_the_ledger_deleted(log: Log) -> None:
+    """A ledger file between two others is gone: completeness."""
+    keys = AuditKeys(log[1])
+    writing = Ledger(log[0], keys, FrozenClock(), disk=Disk(), bytes_max=1)
+    for _ in range(40):
+        writing.append(journal="0123456789abcdef-0", size=0, root=EMPTY_ROOT, state="open")
+    files = sorted((log[0] / "log").glob("*.agl"))
+    assert len(files) == 2
+    number = int(files[-1].stem.split("-")[1])
+    files[-1].rename(files[-1].with_name(f"ledger-{number + 1:08d}.agl"))
+    assert bad(verify(*log), Question.COMPLETENESS).kind == "ledger-file-missing"
+
+
+def test_an_insider_states_fewer_records(log: Log) -> None:
+    """An entry with the right signature that takes records back: append-only, the ledger shrinks."""
+    first = journals(log[0])[0]
+    rewrite(first, lambda frames: frames.__delitem__(slice(4, None)))
+    rest = load_journal(first, AuditKeys(log[1]))
+    tree = Frontier()
+    for part in layout.scan(rest.data):
+        assert isinstance(part, layout.Frame)
+        tree.extend(rest.leaves(part))
+    Ledger(log[0], AuditKeys(log[1]), FrozenClock(), disk=Disk()).append(
+        journal=first.stem, size=tree.size, root=tree.root(), state="closed"
+    )
+    report = verify(*log)
+    assert bad(report, Question.APPEND_ONLY).kind == "ledger-shrinks"
+    assert bad(report, Question.COMPLETENESS).kind == "tail-cut"
+
+
+def test_a_journal_renamed(log: Log) -> None:
+    """A journal under another number: integrity there, completeness where it was."""
+    first = journals(log[0])[0]
+    first.rename(first.with_name(first.name.replace("-0.", "-7.")))
+    report = verify(*log)
+    assert bad(report, Question.INTEGRITY).kind == "header"
+    assert bad(report, Question.COMPLETENESS).kind == "journal-missing"
+
+
+@pytest.mark.parametrize("position", [10, 12, 16, 36, 44, 70])
+def test_an_altered_header(log: Log, position: int) -> None:
+    """Flags, generation, store, writer, salt or commitment altered, checksum mended: integrity."""
+    first = journals(log[0])[0]
+    data = bytearray(first.read_bytes())
+    data[position] ^= 1
+    data[100:104] = struct.pack(">I", zlib.crc32(data[:100]))
+    first.write_bytes(data)
+    assert bad(verify(*log), Question.INTEGRITY).kind == "header"
+
+
+@pytest.mark.skipif(not has_post_quantum(), reason="cryptography without ML-DSA")
+@pytest.mark.parametrize("change", ["altered", "stripped"])
+def test_the_second_signature(tmp_path: Path, change: str) -> None:
+    """A second signature that is altered, or taken away, shows: in itself, or in the next entry's link."""
+    store, keystore = make_keystore(tmp_path)
+    journal = DecisionJournal.open(
+        store,
+        keystore=keystore,
+        clock=FrozenClock(),
+        on_internal_error=lambda where, error: None,
+        limits=SLOW,
+        safeguards=Safeguards(post_quantum=True),
+    )
+    journal.append(decision(1))
+    assert journal.close(5.0)
+    notes = list(split(ledger(store).read_bytes()))
+    lines = notes[1].split(b"\n")
+    if change == "stripped":
+        del lines[-2]
+    else:
+        lines[-2] = lines[-2][:-100] + (b"A" if lines[-2][-100:-99] != b"A" else b"B") + lines[-2][-99:]
+    notes[1] = b"\n".join(lines)
+    ledger(store).write_bytes(b"".join(note + b"\n" for note in notes))
+    report = verify(store, keystore)
+    if change == "stripped":
+        assert bad(report, Question.APPEND_ONLY).kind == "ledger-chain"
+    else:
+        assert bad(report, Question.INTEGRITY).kind == "ledger-altered"
+
+
+def test_erasures_are_told_apart(log: Log) -> None:
+    """A recorded erasure is noted under its own question; taking its record out is tampering."""
+    journal = open_journal(*log)
+    journal.append_event("store.erased", {"sessions": 3, "generation": 2}, is_durable=True)
+    assert journal.close(5.0)
+    report = verify(*log)
+    assert report.is_good
+    line = report.of(Question.ERASURES)
+    assert (line.answer, line.findings[0].kind) == (Answer.NOTED, "erased")
+    rewrite(journals(log[0])[2], lambda frames: frames.pop(1))
+    assert bad(verify(*log), Question.APPEND_ONLY).kind == "removed"
+
+
+def test_the_tail_is_told_in_records_and_seconds(tmp_path: Path) -> None:
+    """How many records stand after the last checkpoint, and how long after it."""
+    store, keystore = make_keystore(tmp_path)
+    clock = FrozenClock()
+    journal = open_journal(store, keystore, clock=clock)
+    journal.append(decision(1)._replace(time_unix_ns=clock.unix_ns()))
+    journal._committer.checkpoint()
+    journal.append(decision(2)._replace(time_unix_ns=clock.unix_ns() + 2_500_000_000))
+    report = verify(store, keystore)
+    assert (report.tail_records, report.tail_s) == (1, 2.5)
+    assert "up to 2.5 s after it" in report.of(Question.UNANCHORED_TAIL).sentence
+    assert journal.close(5.0)
+    assert (verify(store, keystore).tail_records, verify(store, keystore).tail_s) == (0, 0.0)

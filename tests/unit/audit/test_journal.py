@@ -175,6 +175,38 @@ def test_the_event_loop_goes_on(log: Log) -> None:
     assert journal.close(5.0)
 
 
+def test_two_hundred_tasks_do_not_hold_the_loop(log: Log) -> None:
+    """Required records of two hundred tasks share syncs, and the loop's worst pause is no wait for the disk."""
+
+    class SlowSync(Disk):
+        def sync(self, fd: int) -> None:
+            time.sleep(0.1)
+            super().sync(fd)
+
+    journal = open_journal(*log, disk=SlowSync())
+
+    async def main() -> float:
+        worst = 0.0
+
+        async def watch() -> None:
+            nonlocal worst
+            while True:
+                before = time.monotonic()
+                await asyncio.sleep(0.001)
+                worst = max(worst, time.monotonic() - before)
+
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(0.01)
+        await asyncio.gather(*(journal.append_async(decision(number)) for number in range(200)))
+        watching.cancel()
+        return worst
+
+    assert asyncio.run(main()) < 0.09
+    assert len(ids(log)) == 200
+    assert journal.syncs <= 8
+    assert journal.close(5.0)
+
+
 def test_coroutines_learn_of_a_failure(log: Log) -> None:
     """A required record that cannot be written raises in the coroutine that waits."""
     seen: list[str] = []

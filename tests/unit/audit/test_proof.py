@@ -14,10 +14,10 @@ from agentguard.audit import (
     StoredDecision,
     check_against,
     check_proof,
+    export_tiles,
     prove,
     prove_consistency,
     read_proof,
-    tiles,
     verify,
     write_proof,
 )
@@ -209,7 +209,7 @@ def test_consistency(written: Log) -> None:
 
 def test_tiles_are_a_log_of_their_own(written: Log) -> None:
     """From the tiles alone every checkpoint's root can be computed, and every leaf; no content is in them."""
-    files = dict(tiles(*written))
+    files = dict(export_tiles(*written))
     assert "refund" not in repr(files)
     checked = 0
     for path, note in files.items():
