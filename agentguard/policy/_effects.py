@@ -149,13 +149,16 @@ def _redact(reader: Reader, terms: Node) -> Then:
 def _approval(reader: Reader, terms: Node) -> Then:
     """Read `require_approval: {from: [...], approvals: n, expires: 15m, on_timeout: deny}`."""
     found = reader.fields(
-        terms, "require_approval", required=("from", "expires"), optional=("approvals", "on_timeout")
+        terms, "require_approval", required=("from", "expires"), optional=("approvals", "on_timeout", "wait")
     )
     if found is None:
         return _NOTHING
     who = reader.texts(found.get("from"), "from")
     expires_s = reader.duration_s(found.get("expires"), "expires")
     approvals = reader.whole_number(found.get("approvals"), "approvals", least=1, most=10)
+    wait_s = reader.duration_s(found.get("wait"), "wait")
+    if wait_s is not None and expires_s is not None and wait_s > expires_s:
+        reader.problem(found["wait"], "wait is longer than expires", code="out-of-range")
     reader.word(found.get("on_timeout"), "on_timeout", ("deny",))
     entries = found.get("from")
     nodes = [
@@ -166,12 +169,11 @@ def _approval(reader: Reader, terms: Node) -> Then:
     if not who or expires_s is None:
         return _NOTHING
     count = approvals if approvals is not None else 1
-    return Then(
-        Action(
-            Effect.REQUIRE_APPROVAL, DenialKind.NEEDS_APPROVAL, approval=ApprovalTerms(who, count, expires_s)
-        ),
-        tuple(nodes),
-    )
+    action = Action(
+        Effect.REQUIRE_APPROVAL, DenialKind.NEEDS_APPROVAL, approval=ApprovalTerms(who, count, expires_s),
+        wait_s=wait_s or 0.0,
+    )  # fmt: skip
+    return Then(action, tuple(nodes))
 
 
 def read_key(reader: Reader, node: Node | None) -> Named | None:

@@ -117,6 +117,7 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
             "approvals": {"type": "integer", "minimum": 1, "maximum": 10},
             "expires": _DURATION,
             "on_timeout": {"const": "deny"},
+            "wait": _DURATION,
         },
         required=["from", "expires"],
     )

@@ -45,6 +45,7 @@ from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec, spec_of
+from agentguard.runtime.waiting import admit_in_thread
 from agentguard.values import (
     AttributeValue,
     DecisionRecord,
@@ -75,7 +76,7 @@ class GuardedCall(KnownCall):
         self.admission: Callable[[], Awaitable[None]] | None = None
         self.result: object = None
         self.error_type = ""
-        self.is_ended = False
+        self.is_ended = self.is_cancelled = False
         self.facts = None
         self.is_recorded = False
         self.repeats = 0
@@ -419,8 +420,7 @@ def begin(
         or decision.redact
         or decision.gates
     ):
-        # The disk and the approvals are waited for in a thread, never on the event loop.
-        call.admission = partial(asyncio.to_thread, call.admit, record)
+        call.admission = partial(admit_in_thread, call, record)
         return call
     call.admit(record)
     return call

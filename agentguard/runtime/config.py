@@ -48,6 +48,7 @@ class Config:
     drift_interval_s: float
     flush_timeout_s: float
     queue_bytes_max: int
+    approval_wait_s: float
     unpriced_usd_per_million: float
     retention_days: float
     store_bytes_max: int

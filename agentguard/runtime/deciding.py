@@ -8,6 +8,7 @@ where a rule requires the record.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from agentguard.errors import AuditError, SealError, StoreError
 from agentguard.runtime.declaration import Declaration
@@ -15,7 +16,8 @@ from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.known import KnownCall
 from agentguard.runtime.plain import plain
 from agentguard.runtime.services import Services
-from agentguard.state import freeze_action
+from agentguard.runtime.waiting import wait_for_answer
+from agentguard.state import Action, RequestState, freeze_action
 from agentguard.values import (
     AttributeValue,
     Decision,
@@ -54,7 +56,7 @@ def decide(call: KnownCall, point: Point) -> DecisionRecord | None:
         time_unix_ns=services.clock.unix_ns(),
         point=str(point),
         decision=decision,
-        bundle=services.revision,
+        bundle=engine.bundle.revision if engine is not None else "",
         call_id=span.call_id,
         trace_id=span.trace_id,
         run_id=call.run.run_id,
@@ -179,12 +181,51 @@ def ask_people(
             title=record.decision.matched[0].title if record.decision.matched else "",
             decision_id=record.decision_id,
         )
+        wait_s = record.decision.wait_s or call.services.config.approval_wait_s
+        if wait_s:
+            call.arguments = dict(action.args)
+            put_on_record(call, record)
+            return _waited(call, record, token, action, wait_s)
     except Exception as error:
         # What cannot be frozen cannot be approved.
         call.services.health("state.approvals", error)
         decision = undecided(f"{record.decision.rule_id}: no approval possible: {error}")
         return record._replace(decision=decision), "", None
     return record, token, None
+
+
+def _waited(
+    call: KnownCall, record: DecisionRecord, token: str, action: Action, wait_s: float
+) -> tuple[DecisionRecord, str, Mapping[str, object] | None]:
+    """Wait for people; then ask everything anew, since it may have changed, and use the grant up."""
+    state = wait_for_answer(call, token, wait_s)
+    rule = record.decision.rule_id
+    if state is not RequestState.GRANTED:
+        why = {
+            RequestState.PENDING: f"nobody has answered within {wait_s:g} s",
+            RequestState.DENIED: "a person has refused",
+        }.get(state, f"the request is {state.value}")
+        refused = replace(
+            record.decision, effect=Effect.DENY, reason=f"denied by {rule}: {why} (request {token})",
+            kind=DenialKind.FORBIDDEN if state is RequestState.DENIED else DenialKind.NEEDS_APPROVAL,
+            approval=None, wait_s=0.0, gates=(),
+        )  # fmt: skip
+        return record._replace(decision=refused), "", None
+    call.facts = None
+    again = decide(call, Point(record.point))
+    if again is None:
+        raise ValueError("no policies are in force any more")
+    terms = again.decision.approval
+    if again.decision.effect is not Effect.REQUIRE_APPROVAL or terms is None:
+        # What was set aside before the wait is still set aside: gates are not asked twice.
+        return again._replace(decision=replace(again.decision, gates=())), "", action.args
+    approval_id = call.services.state.approvals.find_grant(
+        action.digest, terms, call.services.approvers, requester=record.principal
+    )
+    if approval_id is None:
+        return again, token, None
+    decision = _allowed_by_approval(again.decision, approval_id)
+    return again._replace(decision=decision, approval_id=approval_id), "", action.args
 
 
 def undecidable(services: Services, declaration: Declaration, what: str) -> DecisionRecord:

@@ -23,6 +23,7 @@ class KnownCall:
         "arguments",
         "error_type",
         "facts",
+        "is_cancelled",
         "is_ended",
         "is_recorded",
         "kwargs",
@@ -53,6 +54,8 @@ class KnownCall:
     """How often the run made this very call before."""
     result: object
     error_type: str
+    is_cancelled: bool
+    """Whether the task that waits for people has gone away."""
     is_ended: bool
     facts: dict[str, object] | None
     """Facts read so far; made when the engine is first asked."""

@@ -224,6 +224,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Most memory that spans may hold before they are on disk, in bytes.",
     ),
     Setting(
+        "approval_wait_s",
+        number(least=0, most=86_400),
+        0.0,
+        "How long a call that needs an approval waits for it, in seconds, where its rule does not say `wait`; "
+        "0: it raises `ApprovalPending` at once.",
+    ),
+    Setting(
         "unpriced_usd_per_million",
         number(least=0, most=1_000_000),
         100.0,

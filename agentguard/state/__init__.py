@@ -14,6 +14,7 @@ from agentguard.state.approver_key import create_approver_key, load_approver_key
 from agentguard.state.canonical import canonical_json
 from agentguard.state.gates import Answer, Ticket, Used, answer_gates, give_back, settle_tickets
 from agentguard.state.kill import KillOrder
+from agentguard.state.oversight import Oversight, Reviewing, oversight
 from agentguard.state.votes import (
     APPROVE,
     DENY,
@@ -37,7 +38,9 @@ __all__ = [
     "KillOrder",
     "MachineState",
     "MemoryState",
+    "Oversight",
     "RequestState",
+    "Reviewing",
     "State",
     "Ticket",
     "Used",
@@ -49,6 +52,7 @@ __all__ = [
     "freeze_action",
     "give_back",
     "load_approver_key",
+    "oversight",
     "settle_tickets",
     "sign_vote",
     "vote_document",

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentguard.policy import Bundle, Engine
+from agentguard.state import MemoryState, answer_gates
 from agentguard.values import GATES, Effect, Mode
+from tests.support.clock import FrozenClock
 from tests.support.policies import bundle, document
 
 NAMES = ("a", "b", "c")
@@ -24,7 +26,16 @@ CONDITIONS = st.sampled_from(
     )
 )  # fmt: skip
 EFFECTS = st.sampled_from(
-    ("allow", "deny", "warn", "{ redact: [card] }", "{ require_approval: { from: [ann], expires: 1h } }")
+    (
+        "allow",
+        "deny",
+        "warn",
+        "{ redact: [card] }",
+        "{ require_approval: { from: [ann], expires: 1h } }",
+        "{ throttle: { key: tool.name, limit: 1, window: 1m } }",
+        "{ kill: { scope: tool } }",
+        "{ circuit_break: { key: tool.name, open_for: 1m } }",
+    )
 )
 MODES = st.sampled_from(("enforce", "enforce", "enforce", "warn", "shadow"))
 SCOPES = st.sampled_from(
@@ -141,3 +152,21 @@ def _asked_one_by_one(loaded: Bundle, facts: Mapping[str, object]) -> list[str]:
         except Exception:
             continue
     return found
+
+
+@settings(max_examples=60)
+@given(documents("p"), documents("q"), CALLS)
+def test_adding_a_document_never_lets_more_run_with_a_memory(
+    first: str, second: str, facts: Mapping[str, object]
+) -> None:
+    """With what state answers, the answer of both is at least as strict as that of the first alone."""
+    found = []
+    for texts in ((first, second), (first,)):
+        decision = Engine(bundle(*texts)).decide("tool.before", facts)
+        state = MemoryState(FrozenClock())
+        # Twice, so that a limit of one call has something to refuse.
+        answer_gates(state, decision, facts)
+        found.append(answer_gates(state, decision, facts).decision)
+    together, single = found
+    if "no policy document covers" not in single.reason:
+        assert RANK[together.effect] <= RANK[single.effect]

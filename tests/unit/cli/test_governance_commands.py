@@ -188,6 +188,13 @@ def test_a_request_from_asking_to_running(run: Run, tmp_path: Path, keystore: Ke
     assert run("approvals", "approve", token, "--key", "bob.key", "--as", "eve", "--yes")[0] == 1
     status, _, err = run("approvals", "approve", token, "--key", "bob.key", "--as", "bob", "--yes")
     assert (status, f"request {token} is granted" in err) == (0, True), err
+    status, out, err = run("approvals", "stats", "--format", "json")
+    [everyone, bob] = json.loads(out)
+    assert (everyone["approver"], bob["approver"]) == ("(all)", "bob")
+    assert (bob["answers"], bob["approved"], bob["approve_rate"]) == (1, 1, 1.0)
+    # Whoever answers within two seconds has hardly read it.
+    assert status == (1 if bob["under_2_s"] else 0)
+    assert "1 requests" in err
     assert run("approvals", "approve", token, "--key", "bob.key", "--as", "bob", "--yes")[0] == 1
     row = json.loads(run("approvals", "list", "--format", "json")[1])[0]
     assert (row["state"], row["votes"][0]["approver"]) == ("granted", "bob")
