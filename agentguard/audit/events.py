@@ -42,41 +42,67 @@ EVENTS: tuple[EventKind, ...] = (
         ("service", "version", "revision", "policies"),
     ),
     EventKind("policies.none", "A process begins without policies.", ("service", "version", "revision")),
-    EventKind("policies.refused", "Policies did not load; the ones before stay in force.", ("problems",)),
+    EventKind("policies.refused", "Policies did not load.", ("service", "version", "problems")),
     EventKind(
         "policies.reloaded", "Other policies are in force from here on.", ("revision", "before", "policies")
     ),
     EventKind(
         "policies.mode",
-        "A rule or document changed between enforce, warn and shadow.",
-        ("rule", "mode", "before"),
+        "A rule changed between enforce, warn and shadow.",
+        ("rule", "mode", "before", "revision"),
     ),
     EventKind(
-        "exception.granted", "Somebody was let past a rule for a time.", ("rule", "by", "until", "reason")
+        "exception.granted", "Somebody is let past a rule for a time.", ("rule", "by", "until", "reason")
     ),
-    EventKind("exception.ended", "An exception was taken back or ran out.", ("rule", "by", "reason")),
-    EventKind("kill.set", "Calls of a scope are stopped.", ("scope", "by", "reason")),
-    EventKind("kill.cleared", "Calls of a scope may run again.", ("scope", "by", "reason")),
-    EventKind("approval.granted", "A person approved an action.", ("approval", "by")),
-    EventKind("approval.denied", "A person refused an action.", ("approval", "by")),
-    EventKind("key.added", "A key slot was added.", ("slot", "provider")),
-    EventKind("key.removed", "A key slot was removed.", ("slot", "provider")),
-    EventKind("key.rotated", "New data is sealed under a new root key.", ("generation",)),
+    EventKind("exception.ended", "An exception was taken back, or ran out.", ("rule", "by", "reason")),
+    EventKind("kill.set", "Calls of a scope are stopped.", ("scope", "reason", "by")),
+    EventKind("kill.cleared", "Calls of a scope may run again.", ("scope", "by")),
+    EventKind("state.reset", "Counts of calls and spending were allowed to begin anew.", ("by",)),
+    EventKind(
+        "approval.vote",
+        "A person signed a vote on an action.",
+        ("token", "approver", "verdict", "action_sha256", "state", "signature"),
+    ),
+    EventKind("approval.denied", "A person refused an action.", ("token", "by", "action_sha256")),
+    EventKind("key.added", "A way to open the store was added.", ("slot", "provider", "by")),
+    EventKind("key.removed", "A way to open the store was taken away.", ("slot", "provider", "by")),
+    EventKind("key.rotated", "A slot or the root key was replaced.", ("slot", "generation", "by")),
     EventKind(
         "key.used",
-        "The store was opened by a key other than the process's own.",
-        ("slot", "provider", "purpose"),
+        "The store was opened by a person or program, not by the service.",
+        ("slot", "command", "by"),
     ),
     EventKind("content.read", "Captured content was shown to somebody.", ("command", "by", "filter")),
-    EventKind("export.configured", "Spans leave the store to an address.", ("endpoint", "by")),
-    EventKind("export.made", "Spans left the store.", ("format", "by")),
+    EventKind("export.otlp", "Spans are sent to an address.", ("destination", "content")),
+    EventKind("export.features", "Numbers of spans were written to a file.", ("file", "kind", "agent")),
+    EventKind("export.jsonl", "Spans were written in clear.", ("file", "content")),
     EventKind(
         "log.anchored", "A checkpoint of all journals was given to somebody else to keep.", ("to", "seq")
     ),
-    EventKind(ERASED, "Content was made unreadable on request.", ("subject_mac", "sessions", "generation")),
+    EventKind(
+        ERASED,
+        "Content was made unreadable on request; none of it is named.",
+        ("subject_mac", "generation", "by"),
+    ),
     EventKind("store.hold", "A legal hold was set or lifted.", ("action", "by", "reason")),
     EventKind(
-        "incident.opened", "What an incident touched is kept from deletion.", ("incident", "by", "reason")
+        "store.retention",
+        "Segments were removed by age or size.",
+        ("segments", "spans", "size_bytes", "unexported_spans", "held_segments"),
+    ),
+    EventKind(
+        "incident.opened",
+        "What an incident touched is kept, and its timeline built.",
+        ("incident", "by", "reason"),
     ),
 )
 """What agentguard writes, sorted by what it is about."""
+
+
+def table() -> str:
+    """Write the catalogue as a Markdown table, for the documentation."""
+    rows = (
+        f"| `{event.kind}` | {event.meaning} | {', '.join(f'`{name}`' for name in event.fields)} |"
+        for event in EVENTS
+    )
+    return "\n".join(("| kind | written when | details |", "|---|---|---|", *rows))
