@@ -11,19 +11,17 @@ from agentguard.cli._common import (
     FINDINGS,
     FINE,
     Place,
-    emit,
     fail,
     format_option,
-    listing_options,
     note,
 )
+from agentguard.cli._drift_alarms import ack, backtest, explain, report, reset, simulate
 from agentguard.cli._drift_text import (
     Moment,
     Span,
     emit_one,
     features_of,
     labels_of,
-    names_of,
     plain_number,
     print_comparison,
     print_verdict,
@@ -111,15 +109,17 @@ def fit(
     """
     Learn what is normal from a good time, and keep it in the store.
 
-    The reference stays as it is until it is fitted again.
+    Thresholds are raised until the promise holds on days drawn from that time; where none does, nothing is
+    kept, and the reason is said. The reference stays as it is until it is fitted again.
     """
-    from agentguard.drift import fit_reference, save_reference
+    from agentguard.drift import arm, fit_reference, save_reference
 
     store = place.open_store()
     try:
         reference = fit_reference(
             store, since_unix_ns=since, until_unix_ns=until, agent=agent, promise_per_year=promise
         )
+        reference = arm(store, reference)
     except DriftError as error:
         fail(error)
     save_reference(store, reference)
@@ -139,40 +139,6 @@ def fit(
             output_format,
         )
     return FINE
-
-
-@drift.command()
-@click.option(
-    "--years", type=float, default=2.0, show_default=True, help="How long; about two seconds a year."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same days.")
-@format_option()
-@click.pass_obj
-def rehearse(place: Place, years: float, seed: int, output_format: str) -> int:
-    """
-    Measure the promise on your own data.
-
-    Days of the stored reference are drawn at random and run through the watch: every alarm is a
-    false one. Exit status: 1 where there are more than promised, 2 where nothing can be measured, else 0.
-    """
-    from agentguard.drift import load_reference
-    from agentguard.drift import rehearse as measure
-
-    store = place.open_store()
-    try:
-        reference = load_reference(store)
-        if reference is None:
-            raise DriftInputError("drift rehearse: no reference is stored").hint(
-                "learn one: agentguard drift fit"
-            )
-        result = measure(store, reference, years=years, seed=seed)
-    except DriftError as error:
-        fail(error)
-    if output_format == "text":
-        click.echo(str(result))
-    else:
-        emit_one(result._asdict(), output_format)
-    return FINDINGS if max(result.incidents, result.drifts) > result.promise_per_year * result.years else FINE
 
 
 @drift.command()
@@ -318,98 +284,5 @@ def compare(
     return print_comparison(result, output_format)
 
 
-@drift.command()
-@click.argument("table", type=click.Path())
-@click.option(
-    "--time",
-    "time_column",
-    default="start_time",
-    show_default=True,
-    help="Column with the time of each call.",
-)
-@click.option("--features", help="Columns to watch, such as latency_ms,retries:count,ok:share.")
-@click.option("--segments", help="Columns whose values are parts of the traffic, such as tool,model.")
-@click.option(
-    "--reference",
-    default="28d",
-    show_default=True,
-    help="How much of the beginning is the reference: 28d, 4w.",
-)
-@click.option("--promise", type=float, default=1.0, show_default=True, help="False alarms tolerated a year.")
-@listing_options(default_limit=0)
-def backtest(
-    table: str,
-    time_column: str,
-    features: str | None,
-    segments: str | None,
-    reference: str,
-    promise: float,
-    output_format: str,
-    limit: int,
-) -> int:
-    """
-    Run the watch over the history in a table, as if it were live.
-
-    TABLE is a Parquet or CSV file with a column of times; without --features the columns of `agentguard
-    export features` are watched, or all columns of numbers.
-    Exit status: 1 where it would have alarmed, 2 where the table cannot be used, else 0.
-    """
-    from agentguard.drift import backtest as replay
-
-    try:
-        result = replay(
-            table,
-            time=time_column,
-            features=features_of(features),
-            segments=names_of(segments),
-            reference=reference,
-            promise=promise,
-        )
-    except DriftError as error:
-        fail(error)
-    rows = [
-        {
-            "kind": alarm.kind,
-            "stream": alarm.stream,
-            "time": utc(alarm.time_unix_ns),
-            "change": utc(alarm.change_unix_ns),
-            "effect": plain_number(alarm.effect),
-            "effect_low": plain_number(alarm.effect_low),
-            "effect_high": plain_number(alarm.effect_high),
-            "effect_name": alarm.effect_name,
-            "unit": alarm.unit,
-            "segment": alarm.segment,
-            "streams": list(alarm.streams),
-            "mix": dict(alarm.mix),
-            "within": dict(alarm.within),
-            "sentence": alarm.sentence,
-        }
-        for alarm in result.alarms
-    ]
-    if output_format == "text":
-        note(f"reference: {result.reference.sentence}")
-    for text in result.notes:
-        note(text)
-    emit(
-        rows,
-        columns=("kind", "time", "change", "sentence"),
-        output_format=output_format,
-        limit=limit,
-        empty=f"no alarm up to {utc(result.until_unix_ns)}",
-    )
-    return FINDINGS if rows else FINE
-
-
-@drift.command()
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same days.")
-@format_option()
-def simulate(seed: int, output_format: str) -> int:
-    """Simulate thirty quiet days, and count the false alarms of the common recipe and of this watch."""
-    from agentguard.drift import simulate_quiet_days
-
-    quiet = simulate_quiet_days(seed)
-    if output_format == "text":
-        click.echo(str(quiet))
-    else:
-        emit_one(quiet._asdict(), output_format)
-    return FINE
+for _command in (backtest, simulate, explain, report, ack, reset):
+    drift.add_command(_command)

@@ -10,10 +10,13 @@ from agentguard.drift._backtest import Backtest, BacktestAlarm, BacktestReferenc
 from agentguard.drift._checker import Checker, CheckerConfig, alarm_history, check, last_verdict
 from agentguard.drift._compare import compare
 from agentguard.drift._comparison import Comparison, FeatureComparison
+from agentguard.drift._handle import Explanation, acknowledge, explain, reset
 from agentguard.drift._labels import LabelledQuality, Metric, labelled_quality, rolling_quality
+from agentguard.drift._power import Detectable, arm, smallest_effects
 from agentguard.drift._quiet import QuietDays, simulate_quiet_days
 from agentguard.drift._reference import Reference, fit_reference, load_reference, save_reference
 from agentguard.drift._rehearse import Rehearsal, rehearse
+from agentguard.drift._report import report
 from agentguard.drift._timeline import Series, timeline
 from agentguard.drift._typed import Floors
 
@@ -24,6 +27,8 @@ __all__ = [
     "Checker",
     "CheckerConfig",
     "Comparison",
+    "Detectable",
+    "Explanation",
     "FeatureComparison",
     "Floors",
     "LabelledQuality",
@@ -32,17 +37,23 @@ __all__ = [
     "Reference",
     "Rehearsal",
     "Series",
+    "acknowledge",
     "alarm_history",
+    "arm",
     "backtest",
     "check",
     "compare",
+    "explain",
     "fit_reference",
     "labelled_quality",
     "last_verdict",
     "load_reference",
     "rehearse",
+    "report",
+    "reset",
     "rolling_quality",
     "save_reference",
     "simulate_quiet_days",
+    "smallest_effects",
     "timeline",
 ]

@@ -168,7 +168,7 @@ class Checker:
             )
             self._publish(verdict)
             return verdict
-        with _locked(self._store.sealed_blob(STATE_BLOB)) as is_mine:
+        with locked(self._store.sealed_blob(STATE_BLOB)) as is_mine:
             if is_mine:
                 armed = reference.incident is not None
                 verdict = self._watch(reference) if armed else self._compare(reference)
@@ -309,8 +309,19 @@ class Checker:
 
     def _verdict(self, reference: Reference, watch: Watch, now: int) -> Verdict:
         """Say what both tiers think now; the daily one goes first."""
+        known = {
+            (entry["kind"], entry["time_unix_ns"]): str(entry["acknowledged"])
+            for entry in watch.active_entries(reference)
+            if entry.get("acknowledged")
+        }
+        seen: list[str] = []
         for tier, model in ((watch.drift, reference.drift), (watch.incident, reference.incident)):
             if tier is None or model is None or tier.active is None:
+                continue
+            entry = history_entry(reference, tier.active)
+            if (entry["kind"], entry["time_unix_ns"]) in known:
+                streams = ", ".join(tier.active.streams)
+                seen.append(f"{streams} (acknowledged: {known[entry['kind'], entry['time_unix_ns']]})")
                 continue
             change = tier.active.change_window * model.window_s * 10**9
             since = max(change, now - int(self._config.described_s_max * 1e9))
@@ -322,6 +333,13 @@ class Checker:
                 layout=reference.layout,
             )
             return alarm_verdict(reference, model, tier.active, profile, now)
+        if seen:
+            return Verdict(
+                DriftStatus.WARNING,
+                time_unix_ns=now,
+                agent=reference.agent,
+                sentence=f"known and not over: {'; '.join(seen)}",
+            )
         return _quiet_verdict(reference, watch, now)
 
 
@@ -338,7 +356,7 @@ def alarm_history(store: FeatureStore) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _locked(blob: Any) -> Iterator[bool]:
+def locked(blob: Any) -> Iterator[bool]:
     """Take turns with other processes; a store without locks has one process."""
     if not hasattr(blob, "locked"):
         yield True

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agentguard.drift._reference import Reference
+from agentguard.drift._reference import WINDOW_S, Reference
 from agentguard.drift._sample import Floats, Ints
 from agentguard.drift._season import DAY_S
 from agentguard.drift._source import FeatureStore, read_summary
@@ -62,53 +62,78 @@ def rehearse(store: FeatureStore, reference: Reference, *, years: float = 1.0, s
         raise DriftInputError(f"years is {years:g}, expected more than 0 and at most {YEARS_MAX:g}")
     if reference.incident is None:
         raise BaselineTooSmallError(f"rehearsal: {reference.sentence}")
+    known = days_of(store, reference)
+    days = known.drawn(round(years * 365), np.random.default_rng(seed))
+    incidents = alarms_of(known, reference.incident, days, reference.key)
+    drifts = 0 if reference.drift is None else alarms_of(known, reference.drift, days, reference.key)
+    return Rehearsal(years, reference.promise_per_year, incidents, drifts, reference.drift is not None)
+
+
+class Days(NamedTuple):
+    """The whole days of a reference."""
+
+    summary: Summary
+    first_day: int
+    end_day: int
+
+    def drawn(self, n_days: int, rng: np.random.Generator) -> Ints:
+        """Return a day of the reference for each day after it, of the same part of the week."""
+        known = np.arange(self.first_day, self.end_day)
+        is_weekend = (known + 3) % 7 >= 5
+        future = (np.arange(self.end_day, self.end_day + n_days) + 3) % 7 >= 5
+        drawn: Ints = np.empty(n_days, dtype=np.int64)
+        for kind in (False, True):
+            pool = known[is_weekend == kind]
+            drawn[future == kind] = rng.choice(pool if len(pool) else known, int((future == kind).sum()))
+        return drawn
+
+    def a_day(self, model: TierModel) -> int:
+        """Return how many windows of a tier a day has."""
+        return DAY_S // model.window_s
+
+    def scored(self, model: TierModel) -> tuple[Floats, Floats]:
+        """Return scores and calls of all windows of a tier. Shapes `(n_windows, n_streams)`."""
+        a_day = self.a_day(model)
+        windows = self.summary if model.window_s == self.summary.window_s else coarsen(self.summary, DAY_S)
+        n_windows = (self.end_day - self.first_day) * a_day
+        scores, rows = score_all(model, windows, first=self.first_day * a_day, n_windows=n_windows)
+        return scores, rows.astype(np.float64)
+
+    def windows(self, model: TierModel, days: Ints) -> list[int]:
+        """Return the places of the windows of days, one after the other."""
+        a_day = self.a_day(model)
+        starts = ((days - self.first_day) * a_day).tolist()
+        return [window for start in starts for window in range(start, start + a_day)]
+
+
+def days_of(store: FeatureStore, reference: Reference) -> Days:
+    """
+    Read the whole days of a reference.
+
+    Raises:
+        BaselineTooSmallError: They are too few, or gone.
+    """
     first_day = -(-reference.since_unix_ns // (DAY_S * 10**9))
     end_day = reference.until_unix_ns // (DAY_S * 10**9)
     summary = read_summary(
         store,
         since_unix_ns=first_day * DAY_S * 10**9,
         until_unix_ns=end_day * DAY_S * 10**9,
-        window_s=reference.incident.window_s,
+        window_s=WINDOW_S,
         agent=reference.agent,
         layout=reference.layout,
     )
-    if end_day - first_day < 7 or not len(summary.keys):
+    # A week that begins in the middle of a day has six whole ones.
+    if end_day - first_day < 6 or not len(summary.keys):
         raise BaselineTooSmallError("rehearsal: the calls of the reference are no longer in the store")
-    days = _drawn_days(first_day, end_day, round(years * 365), np.random.default_rng(seed))
-    incidents = _alarms(reference.incident, summary, days, first_day, end_day, reference.key)
-    drifts = 0
-    if reference.drift is not None:
-        drifts = _alarms(reference.drift, coarsen(summary, DAY_S), days, first_day, end_day, reference.key)
-    return Rehearsal(years, reference.promise_per_year, incidents, drifts, reference.drift is not None)
+    return Days(summary, first_day, end_day)
 
 
-def _drawn_days(first_day: int, end_day: int, n_days: int, rng: np.random.Generator) -> Ints:
-    """Return a day of the reference for each day after it, of the same part of the week."""
-    known = np.arange(first_day, end_day)
-    is_weekend = (known + 3) % 7 >= 5
-    future = (np.arange(end_day, end_day + n_days) + 3) % 7 >= 5
-    drawn: Ints = np.empty(n_days, dtype=np.int64)
-    for kind in (False, True):
-        pool = known[is_weekend == kind]
-        drawn[future == kind] = rng.choice(pool if len(pool) else known, int((future == kind).sum()))
-    return drawn
-
-
-def _alarms(model: TierModel, summary: Summary, days: Ints, first_day: int, end_day: int, key: bytes) -> int:
-    """Run one tier over the drawn days and count its alarms."""
-    a_day = DAY_S // model.window_s
-    n_windows = (end_day - first_day) * a_day
-    scores, rows = score_all(model, summary, first=first_day * a_day, n_windows=n_windows)
-    state = begin(model, end_day * a_day - 1)
-    count = 0
-    for day in (days - first_day).tolist():
-        for window in range(day * a_day, (day + 1) * a_day):
-            alarm = step(model, state, _row(scores, window), _row(rows, window), key)
-            count += alarm is not None
-    return count
-
-
-def _row(table: Floats | Ints, window: int) -> Floats:
-    """Return one window of all streams."""
-    row: Floats = table[window].astype(np.float64)
-    return row
+def alarms_of(known: Days, model: TierModel, days: Ints, key: bytes) -> int:
+    """Run one tier over drawn days and count its alarms."""
+    scores, rows = known.scored(model)
+    state = begin(model, known.end_day * known.a_day(model) - 1)
+    return sum(
+        step(model, state, scores[window], rows[window], key) is not None
+        for window in known.windows(model, days)
+    )

@@ -75,7 +75,7 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
     order = sorted(features, key=lambda f: (f.feature.endswith(" (tail)"), alarm.streams.index(f.feature)))
     lead = order[0].sentence.split(";")[0]
     others = ", ".join(f.feature for f in order[1:])
-    found = _attributed(reference, model, alarm, since)
+    found = attributed(reference, model, alarm, since)
     where = "" if found is None else carried_words(found)
     return Verdict(
         DriftStatus.DRIFT,
@@ -89,7 +89,7 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
     )
 
 
-def _attributed(reference: Reference, model: TierModel, alarm: Alarm, since: Profile) -> Attribution | None:
+def attributed(reference: Reference, model: TierModel, alarm: Alarm, since: Profile) -> Attribution | None:
     """Search the segments for the one that carries the strongest stream's change."""
     if not reference.layout.segments:
         return None

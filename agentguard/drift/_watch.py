@@ -11,7 +11,7 @@ from agentguard.drift._reference import WINDOW_S, Reference
 from agentguard.drift._tier import Alarm, TierModel, TierState, begin
 from agentguard.errors import DriftInputError
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass
@@ -26,6 +26,16 @@ class Watch:
     late: int
     history: list[dict[str, Any]]
     """Alarms, the oldest first."""
+
+    def active_entries(self, reference: Reference) -> list[dict[str, Any]]:
+        """Return the entries of the alarms that are not over."""
+        found = []
+        for tier in (self.drift, self.incident):
+            if tier is not None and tier.active is not None:
+                wanted = history_entry(reference, tier.active)
+                same = ("kind", "time_unix_ns", "reference_id")
+                found += [e for e in self.history if all(e.get(k) == wanted[k] for k in same)]
+        return found
 
 
 def load_watch(data: bytes | None, reference: Reference) -> Watch:
@@ -91,5 +101,7 @@ def history_entry(reference: Reference, alarm: Alarm) -> dict[str, Any]:
         "change_unix_ns": alarm.change_window * window_s * 10**9,
         "streams": list(alarm.streams),
         "effects": list(alarm.effects),
+        "standard_errors": list(alarm.standard_errors),
+        "log_evidence": alarm.log_evidence,
         "reference_id": reference.reference_id,
     }
