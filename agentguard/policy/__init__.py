@@ -16,6 +16,7 @@ from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._json_schema import json_schema
 from agentguard.policy._lint import Finding, lint, scope_in_words
 from agentguard.policy._load import load_bundle, load_texts, policy_files
+from agentguard.policy._lock import LOCK_FILE, Lock, check_lock, make_lock, read_lock
 from agentguard.policy._model import (
     Approver,
     Approvers,
@@ -41,6 +42,7 @@ from agentguard.policy.conditions import Condition
 
 __all__ = [
     "HISTORY_GIVEN",
+    "LOCK_FILE",
     "Approver",
     "Approvers",
     "Arguments",
@@ -50,6 +52,7 @@ __all__ = [
     "Engine",
     "Expectation",
     "Finding",
+    "Lock",
     "Mutant",
     "Place",
     "Policy",
@@ -59,6 +62,7 @@ __all__ = [
     "TestCase",
     "ToolSchema",
     "arguments_of",
+    "check_lock",
     "defaults_in_plain_words",
     "disagreement",
     "ends",
@@ -68,8 +72,10 @@ __all__ = [
     "lint",
     "load_bundle",
     "load_texts",
+    "make_lock",
     "mutants",
     "policy_files",
+    "read_lock",
     "rule_in_plain_words",
     "scope_in_words",
     "smallest_change",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from agentguard.policy._model import (
@@ -42,6 +42,8 @@ class Bundle:
     """Files that were read."""
     exceptions: tuple[PolicyException, ...] = ()
     """Documents of kind Exception, expired ones included; `lift` says which count."""
+    serials: Mapping[str, int] = field(default_factory=dict)
+    """Serial of the lock by real path of its folder, where signatures were checked."""
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:

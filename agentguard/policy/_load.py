@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._compile import compile_policy, join_tool_schemas
 from agentguard.policy._exception_reader import exceptions_agree, read_exception
+from agentguard.policy._lock import check_signed
 from agentguard.policy._model import API_VERSION, Approvers, Policy, PolicyException, PolicyTest, ToolSchema
 from agentguard.policy._other_readers import read_approvers, read_policy_test, read_tool_schema
 from agentguard.policy._policy_reader import PolicyDraft, read_policy
 from agentguard.policy._problems import Problems, Source, did_you_mean, quoted
 from agentguard.policy._reader import Reader
 from agentguard.policy._yaml import DOCUMENT_BYTES_MAX, Fields, Node, Scalar, decode, parse
-from agentguard.values import FACTS, FactSpec
+from agentguard.values import FACTS, FactSpec, Verifier
 
 FILES_MAX = 2_000
 """Files of one bundle."""
@@ -27,7 +29,9 @@ BYTES_MAX = 32 << 20
 _KINDS = ("Policy", "PolicyTest", "Approvers", "ToolSchema", "Exception")
 
 
-def load_bundle(paths: Sequence[str | Path], *, extra_facts: Iterable[FactSpec] = ()) -> Bundle:
+def load_bundle(
+    paths: Sequence[str | Path], *, extra_facts: Iterable[FactSpec] = (), verifier: Verifier | None = None
+) -> Bundle:
     """
     Load policy documents, all or none.
 
@@ -40,12 +44,16 @@ def load_bundle(paths: Sequence[str | Path], *, extra_facts: Iterable[FactSpec] 
             Files and folders, at least one.
         extra_facts:
             Facts that the application registers, beside the catalogue.
+        verifier:
+            Where given, only folders load whose lock is signed by one of its keys, and which are as
+            they were signed.
 
     Returns:
         The bundle.
 
     Raises:
-        PolicyDocumentError: There is no policy, or anything in the files is not right.
+        PolicyDocumentError: There is no policy, or anything in the files is not right, or not as it
+            was signed.
     """
     facts = {**FACTS, **{spec.name: spec for spec in extra_facts}}
     problems = Problems()
@@ -67,7 +75,11 @@ def load_bundle(paths: Sequence[str | Path], *, extra_facts: Iterable[FactSpec] 
             )
             break
         sources.append((str(path), data))
-    return _assemble(sources, facts, problems, named=[str(path) for path in paths])
+    serials: dict[str, int] = {}
+    if verifier is not None and not problems.count:
+        # The signature first: what nobody answers for is not even parsed.
+        serials = check_signed([Path(path) for path in paths], sources, verifier)
+    return replace(_assemble(sources, facts, problems, named=[str(path) for path in paths]), serials=serials)
 
 
 def load_texts(texts: Mapping[str, str | bytes], *, extra_facts: Iterable[FactSpec] = ()) -> Bundle:
@@ -363,7 +375,7 @@ def _tests_name_policies(tests: Sequence[tuple[Reader, PolicyTest]], policies: S
                     hint=did_you_mean(name, by_name),
                 )  # fmt: skip
         asked = [by_name[name] for name in test.policies if name in by_name] or list(policies)
-        known = {rule.id for policy in asked for rule in policy.rules}
+        known = {rule.id for policy in asked for rule in (*policy.rules, *policy.budgets)}
         for case in test.cases:
             expected = [*(case.expect.matched or ()), *([case.expect.rule] if case.expect.rule else [])]
             for rule_id in expected:

@@ -44,6 +44,7 @@ NEUTRAL: Mapping[str, object] = {
     "drift.kind": "",
     "drift.features": [],
     "drift.age_s": NEVER_S,
+    "policy.reload_failed": False,
     "deps.vulnerable": 0,
     "deps.age_days_max": 0,
     "call.error": "",

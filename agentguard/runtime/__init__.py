@@ -13,12 +13,14 @@ from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.decorators import agent, guard, model, retriever, tool, workflow
 from agentguard.runtime.life import flush, init, shutdown
 from agentguard.runtime.noting import current, record_outcome, record_retry, record_usage
+from agentguard.runtime.registering import register_fact
 from agentguard.runtime.runs import current_run
 
 if TYPE_CHECKING:
     from agentguard.runtime.config import Config, find_file, load_config
     from agentguard.runtime.declaration import Declaration
     from agentguard.runtime.declared import DecoratedTool, decorated_tools
+    from agentguard.runtime.in_force import KeyVerifier
     from agentguard.runtime.requests import RequestCall, declare_request, send_request, send_request_async
     from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
 
@@ -28,6 +30,7 @@ __all__ = [
     "Config",
     "Declaration",
     "DecoratedTool",
+    "KeyVerifier",
     "RequestCall",
     "Setting",
     "SystemClock",
@@ -45,6 +48,7 @@ __all__ = [
     "record_outcome",
     "record_retry",
     "record_usage",
+    "register_fact",
     "retriever",
     "run",
     "send_request",
@@ -62,6 +66,7 @@ _LATER = {
     "Declaration": "declaration",
     "DecoratedTool": "declared",
     "decorated_tools": "declared",
+    "KeyVerifier": "in_force",
     "RequestCall": "requests",
     "declare_request": "requests",
     "send_request": "requests",

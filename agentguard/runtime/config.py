@@ -34,6 +34,8 @@ class Config:
     store: Path
     key: str
     policies: tuple[Path, ...]
+    require_signed: tuple[str, ...]
+    reload_interval_s: float
     capture: str
     capture_bytes_max: int
     capture_hashes: bool
@@ -116,6 +118,15 @@ def load_config(
             added = dict.fromkeys(path for _, paths in read for path in paths)  # type: ignore[attr-defined]
             values["policies"] = tuple(Path(path) for path in added)
             sources["policies"] = ", ".join(source for source, _ in read) or "default"
+        elif setting.name == "require_signed" and read:
+            # No source lets a key sign that another one does not name.
+            kept = [key for key in read[0][1] if all(key in keys for _, keys in read)]  # type: ignore[attr-defined,operator]
+            if not kept and any(keys for _, keys in read):
+                problems.append(
+                    f"require_signed: {', '.join(source for source, _ in read)} have no key in common"
+                )
+            values["require_signed"] = tuple(kept)
+            sources["require_signed"] = ", ".join(source for source, _ in read)
         elif read:
             sources[setting.name], values[setting.name] = read[0]
         else:

@@ -45,11 +45,14 @@ from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.exits import ChildExits
 from agentguard.runtime.health import Health
+from agentguard.runtime.in_force import accept_serials, approvers_of, load_policies
 from agentguard.runtime.judging import judgement
 from agentguard.runtime.mirror import Mirror
 from agentguard.runtime.opening import open_store
+from agentguard.runtime.registering import registered_functions
+from agentguard.runtime.reload import Reloader, fingerprint
 from agentguard.runtime.services import Services
-from agentguard.state import Approvers, MachineState
+from agentguard.state import MachineState
 from agentguard.store import Store, WriterConfig
 from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord, SpanSource, Usage
 from agentguard.values.attributes import Profile
@@ -57,7 +60,7 @@ from agentguard.version import __version__
 
 if TYPE_CHECKING:
     # Only the types: without policies neither YAML nor pydantic is loaded.
-    from agentguard.policy import Bundle, Engine
+    from agentguard.policy import Bundle
 
 logger = logging.getLogger("agentguard")
 
@@ -85,21 +88,27 @@ class Runtime(Services):
         self.clock = SystemClock()
         self.ids = RandomIds()
         self.health = Health(self.clock, is_strict=config.strict)
-        self.bundle, self.engine = _load_policies(config)
-        self.revision = self.bundle.revision if self.bundle is not None else ""
-        self.approvers = _approvers(self.bundle)
-        self.declared = DeclaredTools(self.bundle)
-        self.registered_facts = {}
+        seen = fingerprint(config.policies)
+        bundle = load_policies(config)
+        self.reload_failed = False
+        self.registered_facts = registered_functions()
         self.unpriced = set()
         self.verdict = NO_VERDICT
         self.store = open_store(config, self.clock)
+        if bundle is not None:
+            accept_serials(self.store, bundle)
+        self._hold(bundle)
         self.sink = self.store.writer(
             resource=_resource(config),
             on_internal_error=self.health,
             config=WriterConfig(queue_bytes_max=config.queue_bytes_max),
         )
         self.journal = DecisionJournal.open(
-            self.store.folder, keystore=self.store.keystore, clock=self.clock, on_internal_error=self.health
+            self.store.folder,
+            keystore=self.store.keystore,
+            clock=self.clock,
+            on_internal_error=self.health,
+            details=self.store.keystore.opened_with,
         )
         self.state = MachineState.open(
             self.store.folder, self.store.keystore, self.clock, on_internal_error=self.health
@@ -143,6 +152,36 @@ class Runtime(Services):
         self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
         self.background = Background(self)
         self._child_exits = ChildExits(lambda: self.flush(config.flush_timeout_s))
+        self._say_what_is_in_force()
+        self._reloader = (
+            Reloader(self, self.put_in_force, seen=seen, interval_s=config.reload_interval_s)
+            if bundle is not None and config.reload_interval_s > 0
+            else None
+        )
+
+    def _hold(self, bundle: Bundle | None) -> None:
+        """Take documents as those in force; the engine last, since a call asks it for all that belongs to it."""
+        engine = None
+        if bundle is not None:
+            # Imported here: without policies neither pydantic nor YAML is loaded.
+            from agentguard.policy import Engine
+
+            engine = Engine(bundle)
+        self.approvers = approvers_of(bundle)
+        self.declared = DeclaredTools(bundle)
+        self.bundle = bundle
+        self.revision = bundle.revision if bundle is not None else ""
+        self.engine = engine
+
+    def put_in_force(self, bundle: Bundle) -> None:
+        """
+        Exchange the policies of this process; calls that were judged already go on.
+
+        Args:
+            bundle:
+                Loaded whole.
+        """
+        self._hold(bundle)
         self._say_what_is_in_force()
 
     def _environment(self, sink: Callable[[SpanSource], object], prices: PriceTable) -> CaptureEnvironment:
@@ -245,6 +284,8 @@ class Runtime(Services):
 
         self.mirror.close()
         result = self.sink.flush(left_s() / 2)
+        if self._reloader is not None:
+            self._reloader.stop(left_s() / 4)
         self.background.stop(left_s() / 2)
         result = self.sink.close(left_s())
         is_logged = self.journal.close(left_s())
@@ -285,33 +326,6 @@ class Runtime(Services):
             for rule in self.bundle.rules:
                 if str(rule.mode) != "enforce":
                     logger.info("agentguard: rule %s is NOT ENFORCED (mode %s)", rule.id, rule.mode)
-
-
-def _load_policies(config: Config) -> tuple[Bundle | None, Engine | None]:
-    """Load all policy documents, or none where none are configured."""
-    if not config.policies:
-        return None, None
-    # Imported here: without policies neither pydantic nor YAML is loaded.
-    from agentguard.policy import Engine, load_bundle
-
-    missing = [str(path) for path in config.policies if not path.exists()]
-    if missing:
-        raise ConfigurationError(
-            *(f"policies: `{path}` does not exist ({config.sources['policies']})" for path in missing)
-        )
-    bundle = load_bundle(config.policies)
-    return bundle, Engine(bundle)
-
-
-def _approvers(bundle: Bundle | None) -> Approvers:
-    """List the people of all approver documents by id, with their keys and groups."""
-    found: dict[str, tuple[bytes, tuple[str, ...]]] = {}
-    for document in bundle.approver_documents if bundle is not None else ():
-        for group, people in document.groups.items():
-            for person in people:
-                _, groups = found.get(person.id, (b"", ()))
-                found[person.id] = (person.public_key, (*groups, group))
-    return found
 
 
 def _dependency_facts(store: Store) -> tuple[int, int]:

@@ -35,6 +35,8 @@ class Services:
     """The setting, within what OpenTelemetry's own switch allows."""
     revision: str
     """Of the bundle in force; empty where none is."""
+    reload_failed: bool
+    """Whether the policies on disk do not load, so that older ones are in force."""
     approvers: Approvers
     """Who may approve, from the documents in force."""
     environment: CaptureEnvironment

@@ -9,6 +9,7 @@ source may take away what another one enforces.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -65,6 +66,22 @@ def texts(value: object) -> tuple[str, ...]:
     ):
         return tuple(str(part) for part in value)
     raise ValueError("a path or a list of paths")
+
+
+def public_keys(value: object) -> tuple[str, ...]:
+    """Read Ed25519 public keys; in one text they are separated by commas or spaces."""
+    parts = value.replace(",", " ").split() if isinstance(value, str) else value
+    expected = "Ed25519 public keys, `ed25519:` and the base64 of 32 bytes"
+    if not isinstance(parts, (list, tuple)):
+        raise ValueError(expected)  # noqa: TRY004 - one kind of error for all parsers
+    for part in parts:
+        try:
+            raw = base64.b64decode(str(part).removeprefix("ed25519:"), validate=True)
+        except ValueError:
+            raw = b""
+        if not str(part).startswith("ed25519:") or len(raw) != 32:
+            raise ValueError(expected)
+    return tuple(dict.fromkeys(parts))
 
 
 def pairs(value: object) -> tuple[tuple[str, str], ...]:
@@ -148,6 +165,18 @@ SETTINGS: tuple[Setting, ...] = (
         (),
         "Policy files and folders. All sources add up; a configured folder that is empty is an error.",
         is_path=True,
+    ),
+    Setting(
+        "require_signed",
+        public_keys,
+        (),
+        "Public keys, `ed25519:BASE64`: only policy folders load whose `agentguard.lock` one of them has signed, and none older than the last one seen. Where several sources name keys, those count that all of them name.",
+    ),
+    Setting(
+        "reload_interval_s",
+        number(least=0, most=3600),
+        1.0,
+        "Seconds between two looks at the policy files; changed policies come into force while the process runs, whole or not at all. 0: never.",
     ),
     Setting(
         "capture",

@@ -226,6 +226,14 @@ _SPECS: tuple[FactSpec, ...] = (
         missing="a very large number",
     ),
     FactSpec(
+        "policy.reload_failed",
+        "bool",
+        "Whether the policies on disk do not load, so that the last good ones are in force.",
+        scope="process",
+        stale_s_max=5.0,
+        missing="false",
+    ),
+    FactSpec(
         "deps.vulnerable",
         "int",
         "Installed distributions with a known vulnerability, from the last check.",

@@ -382,3 +382,23 @@ def test_exceptions(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert (status, "expired on 2020-12-31 and is ignored" in out) == (1, True)
     (tmp_path / "e.yaml").write_text(EXCEPTION.replace("2026-12-31", "2999-12-31"))
     assert run(capfd, "exceptions", str(tmp_path))[0] == 0
+
+
+def test_sign_and_verify(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A signed folder verifies; a changed one does not, and is not signed over silently."""
+    from agentguard.state import create_approver_key
+
+    rules, key = tmp_path / "rules", tmp_path / "ann.key"
+    rules.mkdir()
+    (rules / "p.yaml").write_text(document("R | tool.before | args.n > 10 | deny"))
+    public = create_approver_key(key).to_text()
+    status, out, err = run(capfd, "sign", "--key", str(key), str(rules))
+    assert (status, "serial 1" in out, public in err) == (0, True, True)
+    assert run(capfd, "verify", "--key", public, str(rules))[0] == 0
+    (rules / "p.yaml").write_text(document("R | tool.before | args.n > 99 | deny"))
+    status, out, _ = run(capfd, "verify", "--key", public, str(rules))
+    assert (status, "p.yaml: not what was signed" in out) == (1, True)
+    assert run(capfd, "sign", "--add", "--key", str(key), str(rules))[0] == 2
+    assert "serial 2" in run(capfd, "sign", "--key", str(key), str(rules))[1]
+    assert run(capfd, "verify", str(rules))[0] == 2
+    assert run(capfd, "verify", "--key", public, str(tmp_path))[0] == 2

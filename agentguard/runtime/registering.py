@@ -1,0 +1,127 @@
+"""Facts of the application's own, registered with their type before `init()`."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from agentguard.errors import ConfigurationError
+from agentguard.runtime.active import ACTIVE
+from agentguard.values import FACTS, FactSpec
+
+FACTS_MAX = 500
+"""Facts that one process registers."""
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+")
+_SIMPLE = {
+    bool: "bool",
+    int: "int",
+    float: "double",
+    str: "string",
+    bytes: "bytes",
+    list: "list<dyn>",
+    dict: "map<string, dyn>",
+}
+
+
+class _Registered(NamedTuple):
+    """One fact."""
+
+    spec: FactSpec
+    function: Callable[[], object]
+
+
+_REGISTERED: dict[str, _Registered] = {}
+
+
+def register_fact(
+    name: str, type: str | builtins.type[Any], function: Callable[[], object], *, trusted: bool = False, description: str = ""  # noqa: A002 - as it reads where it is called
+) -> None:  # fmt: skip
+    """
+    Declare a fact that conditions may read.
+
+    Rules that name it are checked against its type when they are loaded. It is asked for at most once
+    a call, and only where a rule reads it; what it raises, or a value of another type, is an evaluation
+    error, which denies (then it may be asked again). It runs in the thread of the call: let it be quick.
+
+    Args:
+        name:
+            Dotted, such as `payee.known`; none of the catalogue.
+        type:
+            In the notation of conditions, such as `list<string>`; or bool, int, float, str, bytes, list, dict.
+        function:
+            Gives the value; `agentguard.current()` is the call.
+        trusted:
+            Whether no model can influence it. `policy check` warns where another one relaxes a rule.
+        description:
+            One sentence for reviewers.
+
+    Raises:
+        ConfigurationError: The name or type is none, is taken, or `init()` was called already.
+
+    Example:
+        >>> register_fact("shop.is_open", bool, lambda: True, trusted=True)
+        >>> register_fact("args", bool, lambda: True)
+        Traceback (most recent call last):
+            ...
+        agentguard.errors.ConfigurationError: register_fact(): `args` is no name such as `payee.known`
+    """
+    written = type if isinstance(type, str) else _SIMPLE.get(type, "")
+    runtime = ACTIVE.runtime
+    known = _REGISTERED.get(name)
+    if known is not None and (known.spec.type, known.function) == (written, function):
+        return
+    if runtime is not None and not runtime.is_closed:
+        raise ConfigurationError(f"register_fact(): `{name}` comes after init()").hint(
+            "register facts before init(): policies are checked against them"
+        )
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(f"register_fact(): `{name}` is no name such as `payee.known`")
+    taken = next((one for one in (*FACTS, "vars", "history") if _clash(name, one)), None) or next(
+        (one for one in _REGISTERED if one != name and _clash(name, one)), None
+    )
+    if taken is not None:
+        raise ConfigurationError(f"register_fact(): `{name}` cannot be told from the fact `{taken}`")
+    if not written:
+        raise ConfigurationError(f"register_fact(): `{name}` has no type that conditions know").hint(
+            "bool, int, float, str, bytes, list, dict, or text such as `list<string>`"
+        )
+    if not callable(function):
+        raise ConfigurationError(f"register_fact(): `{name}` needs a function that gives its value")
+    if len(_REGISTERED) >= FACTS_MAX:
+        raise ConfigurationError(f"register_fact(): more than {FACTS_MAX} facts")
+    spec = FactSpec(name, written, description or "Registered by the application.", is_trusted=trusted)
+    _REGISTERED[name] = _Registered(spec, function)
+
+
+def _clash(name: str, other: str) -> bool:
+    """Whether one name is the other, or reads as a member of it."""
+    return name == other or name.startswith(f"{other}.") or other.startswith(f"{name}.")
+
+
+def registered_specs() -> tuple[FactSpec, ...]:
+    """
+    List what was registered, as the loader of policies takes it.
+
+    Raises:
+        ConfigurationError: A type is none.
+    """
+    specs = tuple(one.spec for one in _REGISTERED.values())
+    if specs:
+        # Imported here: only an application with facts of its own pays before its policies load.
+        from agentguard.errors import PolicyDocumentError
+        from agentguard.policy import Condition
+
+        for spec in specs:
+            try:
+                Condition.compile("true", {spec.name: spec.type})
+            except PolicyDocumentError as error:
+                raise ConfigurationError(f"register_fact(): {error}") from error
+    return specs
+
+
+def registered_functions() -> dict[str, Callable[[], object]]:
+    """Give the functions by the name of their fact."""
+    return {name: one.function for name, one in _REGISTERED.items()}
