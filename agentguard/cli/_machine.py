@@ -64,12 +64,13 @@ def record_event(place: Place, kind: str, details: Mapping[str, object]) -> None
     """
     from agentguard.audit import DecisionJournal
 
+    keystore = place.open_keystore()
     journal = DecisionJournal.open(
         place.config.store,
-        keystore=place.open_keystore(),
+        keystore=keystore,
         clock=SystemClock(),
         on_internal_error=lambda where, error: note(f"{where}: {type(error).__name__}"),
-        details={"program": "agentguard command line"},
+        details={"program": "agentguard command line", **keystore.opened_with},
     )
     journal.append_event(kind, details, is_durable=True)
     if not journal.close(5.0):

@@ -267,7 +267,7 @@ def _record(place: Place, keystore: Keystore, kind: str, details: Mapping[str, o
         keystore=keystore,
         clock=SystemClock(),
         on_internal_error=lambda where, error: note(f"{where}: {type(error).__name__}"),
-        details={"program": "agentguard command line"},
+        details={"program": "agentguard command line", **keystore.opened_with},
     )
     journal.append_event(kind, {**details, "by": user_name()}, is_durable=True)
     if not journal.close(5.0):

@@ -80,6 +80,12 @@ class Keystore:
         return self._master is None
 
     @property
+    def opened_with(self) -> dict[str, object]:
+        """Which key opened it, for the record: slot and provider, nothing secret."""
+        slot = next((slot for slot in self.slots if slot.slot_id == self.slot_id), None)
+        return {"key_slot": self.slot_id, "key_provider": slot.provider if slot else AuditorKey.name}
+
+    @property
     def root(self) -> RootKey:
         """Root key of the newest generation."""
         return self.root_of(self.generation)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agentguard.cli._common import Place
-from agentguard.errors import AgentGuardError, PolicyDocumentError
+from agentguard.errors import AgentGuardError, KeyUnavailableError, PolicyDocumentError
 from agentguard.runtime import SECRET_VARIABLES, find_file
 from agentguard.version import __version__
 
@@ -116,13 +116,12 @@ def _key(place: Place) -> Iterator[Finding]:
         yield Finding("key", level, f"{path} does not exist", "agentguard init makes one")
         return
     about = path.stat()
-    if about.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield Finding(
-            "key",
-            Level.BAD,
-            f"{path} can be read by others (mode {stat.S_IMODE(about.st_mode):04o})",
-            f"chmod 0400 {path}",
-        )
+    try:
+        # The provider judges, not the mode alone: a mounted secret of root may show rights of the group.
+        place.provider.key(b"")
+    except KeyUnavailableError as error:
+        hint = f"chmod 0400 {path}" if about.st_mode & (stat.S_IRWXG | stat.S_IRWXO) else ""
+        yield Finding("key", Level.BAD, str(error), hint)
     else:
         yield Finding("key", Level.OK, f"file {path}, mode {stat.S_IMODE(about.st_mode):04o}")
     store = config.store if config.store.exists() else config.store.parent
@@ -271,7 +270,7 @@ def _clock(place: Place) -> Iterator[Finding]:
     yield Finding("clock", Level.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s)))
 
 
-def _keyring(_place: Place) -> Iterator[Finding]:
+def _keyring(place: Place) -> Iterator[Finding]:
     """Name a keyring that keeps its secrets in clear: it is refused as a key provider."""
     from agentguard.seal import keyring_backend
 
@@ -279,7 +278,14 @@ def _keyring(_place: Place) -> Iterator[Finding]:
     if found is None:
         return
     name, is_plaintext = found
-    if is_plaintext:
+    if place.config.key.startswith("keyring:"):
+        level = Level.BAD if is_plaintext else Level.OK
+        yield Finding(
+            "keyring",
+            level,
+            f"{name} {'is refused: it keeps secrets in clear' if is_plaintext else 'has the key'}",
+        )
+    elif is_plaintext:
         yield Finding(
             "keyring", Level.WARN, f"{name} keeps secrets in clear, and is refused as a key provider"
         )

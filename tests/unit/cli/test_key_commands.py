@@ -282,3 +282,28 @@ def test_a_default_key_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyUnavailableError, match="cannot be written") as caught:
         open_store(load_config({}), SystemClock())
     assert "AGENTGUARD_KEY_FILE" in str(caught.value.__notes__)
+
+
+def test_which_key_opened_the_store_is_recorded(run: Run, store: Path, tmp_path: Path) -> None:
+    """Each journal begins with the slot and the provider of the key that its process used."""
+    assert run("store", "key", "add", f"file:{tmp_path / 'n'}")[0] == 0
+    assert run("kill", "set", "--reason", "x", key=f"file:{tmp_path / 'n'}")[0] == 0
+    entries = read_entries(store, open_keystore(store, FileKey(tmp_path / "key")))
+    used = {
+        (entry.details["key_slot"], entry.details["key_provider"])
+        for entry in entries
+        if isinstance(entry, StoredEvent) and entry.kind == "journal.open" and "key_slot" in entry.details
+    }
+    assert used == {(1, "file"), (2, "file")}
+
+
+def test_doctor_looks_at_the_key_as_the_provider_does(run: Run, tmp_path: Path) -> None:
+    """A key file that is open to others, or holds no key, is red with the provider's words."""
+    (tmp_path / "key").chmod(0o444)
+    assert "got mode 0444" in run("doctor")[1]
+    (tmp_path / "key").chmod(0o600)
+    (tmp_path / "key").write_text("nonsense")
+    (tmp_path / "key").chmod(0o400)
+    status, out, _ = run("doctor")
+    assert status != 0
+    assert "got 6 bytes in base64, expected 32" in out

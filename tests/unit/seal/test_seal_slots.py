@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import multiprocessing
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -266,3 +269,55 @@ def test_auditor_key_texts(tmp_path: Path) -> None:
     with pytest.raises(KeyUnavailableError) as caught:
         AuditorKey(other).public_key()
     assert secret not in str(caught.value)
+
+
+# Hostile files, and real processes ---------------------------------------------------
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_no_file_of_version_two_breaks_the_reader(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Whatever stands in a STORE file with a right checksum: our error, and never a store with other slots."""
+    folder = tmp_path_factory.mktemp("s")
+    store = create_keystore(folder / "s", KnownKey(1))
+    key = create_auditor_file(folder / "auditor")
+    store.add_auditor(key.public_key())
+    whole = (folder / "s" / "STORE").read_bytes()[:-4]
+    forged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        forged[data.draw(st.integers(8, len(forged) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.sampled_from([0, 0, 1, 36, 200]))
+    body = bytes(forged[: len(forged) - cut])
+    (folder / "s" / "STORE").write_bytes(body + struct.pack("<I", zlib.crc32(body)))
+    for provider in (KnownKey(1), key):
+        try:
+            opened = open_keystore(folder / "s", provider)
+        except SealError:
+            continue
+        if provider is not key:
+            assert body == whole
+        assert opened.generations == (1,)
+
+
+def _adds(folder: Path, byte: int) -> None:
+    """What each of several processes does."""
+    for number in range(4):
+        open_keystore(folder, KnownKey(1)).add_slot(KnownKey(byte + number))
+
+
+def test_processes_that_change_keys_at_once(tmp_path: Path) -> None:
+    """Four processes add four slots each: all sixteen are there."""
+    create_keystore(tmp_path / "s", KnownKey(1))
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_adds, args=(tmp_path / "s", 10 * i + 10)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+        assert worker.exitcode == 0
+    store = open_keystore(tmp_path / "s", KnownKey(1))
+    assert len(store.slots) == 17
+    assert len({slot.slot_id for slot in store.slots}) == 17
+    assert open_keystore(tmp_path / "s", KnownKey(43)).root == store.root
