@@ -17,7 +17,7 @@ from agentguard.audit.anchors import (
 from agentguard.audit.checkpoint import Checkpoint
 from agentguard.audit.events import EVENTS, EventKind
 from agentguard.audit.journal import DecisionJournal
-from agentguard.audit.notes import NoteError, NoteKey
+from agentguard.audit.notes import NoteKey
 from agentguard.audit.proof import (
     Proof,
     ProvenRecord,
@@ -46,7 +46,6 @@ __all__ = [
     "Finding",
     "HookAnchor",
     "JournalLimits",
-    "NoteError",
     "NoteKey",
     "Proof",
     "ProvenRecord",

@@ -15,7 +15,7 @@ import hashlib
 import struct
 from typing import NamedTuple, Protocol
 
-from agentguard.errors import SealError
+from agentguard.errors import AuditError, SealError
 from agentguard.seal import PostQuantumSigningKey, PostQuantumVerifyKey, SigningKey, VerifyKey
 
 ED25519 = 0x01
@@ -54,18 +54,18 @@ class NoteKey:
         Read `<name>+<key id>+<base64 of kind and key>`.
 
         Raises:
-            NoteError: It is no such key, or of a kind that this program does not know.
+            AuditError: It is no such key, or of a kind that this program does not know.
         """
         parts = text.strip().split("+", 2)
         if len(parts) != 3 or not parts[0]:
-            raise NoteError("a verifier key looks like `<name>+<key id>+<base64>`")
-        encoded = from_base64(parts[2])
+            raise AuditError("verifier key: expected `<name>+<key id>+<base64>`")
         try:
+            encoded = from_base64(parts[2])
             key = cls(parts[0], encoded[0], _checker(encoded[0], encoded[1:]))
-        except (SealError, IndexError) as error:
-            raise NoteError(f"the verifier key is no key: {error}") from error
+        except (NoteError, SealError, IndexError) as error:
+            raise AuditError(f"verifier key: {error}") from error
         if key.key_id.hex() != parts[1]:
-            raise NoteError(f"the verifier key has key id {key.key_id.hex()}, and names {parts[1]}")
+            raise AuditError(f"verifier key: it has key id {key.key_id.hex()}, and names {parts[1]}")
         return key
 
     def checks(self, note: bytes) -> bool | None:

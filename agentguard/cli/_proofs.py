@@ -10,7 +10,7 @@ import click
 from agentguard import escape
 from agentguard.cli._common import FINE, Place, emit_document, fail, note
 from agentguard.cli._machine import record_event
-from agentguard.errors import AgentGuardError, AuditError
+from agentguard.errors import AuditError
 from agentguard.runtime import SystemClock
 
 if TYPE_CHECKING:
@@ -70,18 +70,12 @@ def verify_proof(file: Path, key_text: str, checkpoint: Path | None, output_form
 
     Exit status: 0 where the proof shows the decision, else 2 and the step that failed.
     """
-    from agentguard.audit import NoteError, NoteKey, StoredDecision, check_against, check_proof, read_proof
+    from agentguard.audit import NoteKey, StoredDecision, check_against, check_proof, read_proof
 
-    try:
-        key = _key(key_text, NoteKey)
-    except NoteError as error:
-        fail(AuditError(f"--key: {error}"))
-    try:
-        proven = check_proof(read_proof(_read_text(file)), key)
-        if checkpoint is not None:
-            check_against(proven, _read(checkpoint)[-1], key)
-    except AgentGuardError as error:
-        fail(error)
+    key = _key(key_text, NoteKey)
+    proven = check_proof(read_proof(_read_text(file)), key)
+    if checkpoint is not None:
+        check_against(proven, _read(checkpoint)[-1], key)
     entry, stated = proven.entry, proven.checkpoint
     record = entry.record if isinstance(entry, StoredDecision) else None
     if output_format == "json":

@@ -18,6 +18,7 @@ from agentguard.audit.checkpoint import (
 )
 from agentguard.audit.ledger import is_torn
 from agentguard.audit.notes import NoteError, NoteKey, split_note
+from agentguard.errors import AuditError
 from agentguard.seal import PostQuantumSigningKey, SigningKey, has_post_quantum
 
 # The example of the signed-note documentation of Go's checksum database.
@@ -62,8 +63,8 @@ def test_lines_of_others_are_passed_over() -> None:
     ],
 )
 def test_no_keys(text: str) -> None:
-    """What is no verifier key, or contradicts its id, is refused by its own error."""
-    with pytest.raises(NoteError):
+    """What is no verifier key, or contradicts its id, is refused as such."""
+    with pytest.raises(AuditError, match="verifier key"):
         NoteKey.parse(text)
 
 
