@@ -375,6 +375,11 @@ class Span(RetryingSpan):
         found = dict(self._attributes)
         found[names.SEMCONV] = names.SEMCONV_VERSION[environment.profile]
         found[names.LOAD_IN_FLIGHT] = self._in_flight
+        if environment.profile != "compat" and names.AGENT_VERSION in found:
+            found[names.OWN_AGENT_VERSION] = found[names.AGENT_VERSION]
+            if environment.profile == "latest":
+                # The later conventions have it for agents that somebody hosts, not for those of this process.
+                del found[names.AGENT_VERSION]
         if self._outcome:
             found[names.OUTCOME] = self._outcome
         if self._retries:

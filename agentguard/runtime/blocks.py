@@ -7,8 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.context import get_current
+
 from agentguard.runtime.active import ACTIVE
-from agentguard.runtime.runs import Run, RunScope
+from agentguard.runtime.runs import RUN_KEY, Run, RunScope
 from agentguard.wrapping import attach, detach
 
 if TYPE_CHECKING:
@@ -96,6 +98,13 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
         attributes: dict[str, AttributeValue] = {names.OPERATION_NAME: row.operation}
         if row.subject:
             attributes[row.subject] = self._name
+        this = get_current().get(RUN_KEY)
+        if isinstance(this, Run):
+            attributes[names.RUN_ID] = this.run_id
+            if this.conversation_id:
+                attributes[names.CONVERSATION_ID] = this.conversation_id
+            for label, value in this.labels.items():
+                attributes[names.LABEL_PREFIX + label] = value
         attributes.update(self._attributes or {})
         name = names.span_name(row.operation, self._name) if row.subject else self._name
         sees_otel = runtime.mirror.is_visible

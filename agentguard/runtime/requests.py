@@ -182,6 +182,10 @@ class _JoinedEnd:
         """Note the time to the first content."""
         self._span.first_chunk()
 
+    def later_chunk(self) -> None:
+        """Note the time of further content, where somebody measures it."""
+        self._span.chunk()
+
     def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:  # noqa: ARG002 - the port's signature
         """Take the tokens, where the call around it still runs."""
         if usage is not None and self._span.is_recording():

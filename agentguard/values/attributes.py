@@ -117,6 +117,7 @@ USER_ID: Final = "user.id"
 
 RUN_ID: Final = "agentguard.run.id"
 CALL_ID: Final = "agentguard.call.id"
+OWN_AGENT_VERSION: Final = "agentguard.agent.version"
 SEMCONV: Final = "agentguard.semconv"
 OUTCOME: Final = "agentguard.outcome"
 ATTEMPTS: Final = "agentguard.attempts"

@@ -349,3 +349,12 @@ def test_errors_of_ours_leave_the_record(clock: FrozenClock, monkeypatch: pytest
     assert span.record().name == "t"
     assert seen == ["capture.refine"]
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_calls_whose_parents_never_come(make: Any, reader: InMemoryMetricReader) -> None:
+    """Parents in other processes do not fill the memory."""
+    environment, _ = make("compat")
+    for number in range(1, 10_050):
+        remote = trace.SpanContext(1, number, is_remote=True)
+        Span(environment, "t", "tool", parent=remote).end()
+    assert len(environment.refine._inside) == 10_000
