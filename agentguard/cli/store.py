@@ -22,6 +22,7 @@ from agentguard.cli._common import (
     listing_options,
     note,
 )
+from agentguard.cli._store_care import backup, migrate, repair, restore
 from agentguard.cli._times import SINCE
 from agentguard.cli.holds import hold
 from agentguard.cli.keys import key
@@ -315,6 +316,8 @@ def store() -> None:
 
 store.add_command(hold)
 store.add_command(key)
+for _command in (repair, backup, restore, migrate):
+    store.add_command(_command)
 
 
 @store.command("info")

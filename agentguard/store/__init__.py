@@ -6,6 +6,7 @@ small sealed files. Content never reaches the disk in clear; what is lost is
 counted; what is damaged is told apart from what was tampered with. No numpy here.
 """
 
+from agentguard.store._backup import Backup, restore
 from agentguard.store._blob import BLOB_KINDS, SealedBlob
 from agentguard.store._config import WriterConfig
 from agentguard.store._damage import Damage, DamageReport
@@ -13,8 +14,10 @@ from agentguard.store._disk import Disk
 from agentguard.store._features import Column, FeatureBlock
 from agentguard.store._hold import HOLD, INCIDENT, Hold, Holds
 from agentguard.store._keeping import Housekeeper
+from agentguard.store._layout import SEGMENT_VERSION
 from agentguard.store._query import Query
 from agentguard.store._reading import Cursor, Positioned, SegmentInfo
+from agentguard.store._repair import Repaired
 from agentguard.store._retention import Removed
 from agentguard.store._sql import SqlResult
 from agentguard.store._stats import CallStats, stats_of
@@ -25,6 +28,8 @@ __all__ = [
     "BLOB_KINDS",
     "HOLD",
     "INCIDENT",
+    "SEGMENT_VERSION",
+    "Backup",
     "CallStats",
     "Column",
     "Cursor",
@@ -38,6 +43,7 @@ __all__ = [
     "Positioned",
     "Query",
     "Removed",
+    "Repaired",
     "SealedBlob",
     "SegmentInfo",
     "SegmentWriter",
@@ -45,5 +51,6 @@ __all__ = [
     "Store",
     "StoreInfo",
     "WriterConfig",
+    "restore",
     "stats_of",
 ]

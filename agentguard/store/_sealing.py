@@ -145,6 +145,18 @@ class Sealer:
             self._known_sealed.add(path.name)
             return True
 
+    def rebuild(self, path: Path) -> bool:
+        """Seal a damaged sealed segment anew from what can be read; False where another process is at it."""
+        damage: list[Damage] = []
+        segment = SegmentFile.open(path, self._keystore, damage.append)
+        if segment is None:
+            return False
+        with segment:
+            if not try_lock(segment.fd) or not _is_same_file(segment, path):
+                return False
+            self._replace(segment, path, damage)
+            return True
+
     def _replace(self, live: SegmentFile, path: Path, damage: list[Damage]) -> None:
         """Write the sealed file beside the live one, and put it into its place."""
         temporary = path.with_name(f".{path.name}.tmp")

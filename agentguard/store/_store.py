@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from agentguard.errors import StoreError
 from agentguard.seal import Keystore, create_keystore, ensure_private_folder, open_keystore
+from agentguard.store._backup import Backup, back_up
 from agentguard.store._blob import SealedBlob
 from agentguard.store._cache import FooterCache
 from agentguard.store._config import WriterConfig
 from agentguard.store._damage import DamageReport
 from agentguard.store._disk import Disk
 from agentguard.store._hold import Holds
+from agentguard.store._layout import HEADER_BYTES, unpack_header
 from agentguard.store._query import Query
+from agentguard.store._repair import Repaired, repair
 from agentguard.store._retention import Removed, remove_old
 from agentguard.store._sealing import Sealer
 from agentguard.store._sql import SqlResult, run_sql
@@ -203,6 +207,39 @@ class Store:
                 size_bytes_max=size_bytes_max, exported=exported, disk=self._disk,
                 is_held=lambda segment: holds.holder_of(segment, held) is not None,
             )  # fmt: skip
+
+    def back_up(self, target: Path) -> Backup:
+        """
+        Copy the store into a new folder, while others may write to it.
+
+        Args:
+            target:
+                Must not be there, or be an empty folder.
+
+        Raises:
+            StoreError: The target is in use, or a file cannot be read or written.
+        """
+        return back_up(self.folder, target, keystore=self.keystore, now_unix_ns=self.clock.unix_ns())
+
+    def repair(self) -> Repaired:
+        """
+        Seal what dead processes left, write damaged segments anew, put aside what cannot be opened.
+
+        Raises:
+            StoreError: The disk refused; what was not repaired is as it was.
+        """
+        sealer = Sealer(self.segments, self.keystore, self.clock, self._disk)
+        return repair(self.segments, self.keystore, sealer, self._disk)
+
+    def segment_versions(self) -> list[int]:
+        """Read the format version of every segment whose header can be read."""
+        versions = []
+        for path in sorted(self.segments.glob("*.ags")):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                header = unpack_header(file.read(HEADER_BYTES))
+                if header is not None:
+                    versions.append(header.version)
+        return versions
 
     def info(self) -> StoreInfo:
         """Count what the store holds; opens every footer, and every frame of live segments."""

@@ -19,7 +19,7 @@ from agentguard.values import FEATURES, SpanRecord
 
 if TYPE_CHECKING:
     # Only the types: none of them is a dependency.
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped, unused-ignore]
     import polars as pl
     import pyarrow as pa
 

@@ -178,3 +178,33 @@ def test_follow_shows_what_is_written_later(folder: Path) -> None:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_backup_and_restore(run: Runner, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy is made, the store is lost, and comes back; what is there is never written over."""
+    status, out, _ = run("store", "backup", str(folder / "copy"))
+    assert status == 0
+    assert "files" in out
+    status, _, err = run("store", "restore", str(folder / "copy"))
+    assert status == 2
+    assert "expected no folder" in err
+    (folder / "store").rename(folder / "lost")
+    status, out, _ = run("store", "restore", str(folder / "copy"))
+    assert status == 0
+    assert "restored" in out
+    assert json.loads(run("store", "info", "--format", "json")[1])["spans"] == 30
+
+
+def test_repair_and_migrate(run: Runner, folder: Path) -> None:
+    """A damaged chunk is put right as far as it can be; the format is told."""
+    assert run("store", "repair") == (0, "", "nothing to repair\n")
+    (path,) = (folder / "store" / "seg").iterdir()
+    data = bytearray(path.read_bytes())
+    data[200] ^= 0xFF
+    path.write_bytes(data)
+    status, out, _ = run("store", "repair", "--format", "json")
+    assert status == 0
+    assert json.loads(out)["rebuilt"] == [path.name]
+    status, out, _ = run("store", "migrate")
+    assert status == 0
+    assert "format 1: 1 segments" in out

@@ -1,0 +1,92 @@
+"""Commands that mend, copy and bring back the store: repair, backup, restore, migrate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from agentguard import escape
+from agentguard.cli._common import FINDINGS, FINE, Place, emit, emit_document, format_option, note
+
+
+@click.command()
+@format_option()
+@click.pass_obj
+def repair(place: Place, output_format: str) -> int:
+    """
+    Seal what dead processes left, and write damaged segments anew from what can be read.
+
+    Damaged files are kept in `quarantine/`. The decision log is evidence and never changed.
+    """
+    repaired = place.open_store().repair()
+    document = {name: list(found) for name, found in repaired._asdict().items()}
+    if output_format == "text":
+        rows = [
+            {"what": what.replace("_", " "), "file": name}
+            for what, found in document.items()
+            for name in found
+        ]
+        emit(rows, columns=("what", "file"), empty="nothing to repair")
+    elif output_format == "jsonl":
+        emit([document], columns=(), output_format="jsonl")
+    else:
+        emit_document(document)
+    return FINE
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.pass_obj
+def backup(place: Place, folder: Path) -> int:
+    """
+    Copy the store into FOLDER, which must be new or empty; programs may go on writing.
+
+    Everything in it stays sealed: the key is needed to read it, and is not part of it. Rates, budgets
+    and requests for approval are this machine's, and stay here.
+    """
+    made = place.open_store().back_up(folder.absolute())
+    click.echo(f"{escape.terminal(str(folder))}: {made.files} files, {made.size_bytes} bytes")
+    return FINE
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.pass_obj
+def restore(place: Place, folder: Path) -> int:
+    """
+    Make the store of this place from the backup in FOLDER; there must be no store yet.
+
+    Each file must be the one that was backed up: links, other names and altered bytes are refused.
+    """
+    # Imported late: help of other commands needs no cryptography.
+    from agentguard.store import restore as restore_store
+
+    target = place.config.store
+    made = restore_store(folder.absolute(), target, provider=place.provider)
+    click.echo(f"{escape.terminal(str(target))}: {made.files} files, {made.size_bytes} bytes restored")
+    note("hint: `agentguard store verify` and `agentguard decisions verify` read all of it")
+    return FINE
+
+
+@click.command()
+@click.pass_obj
+def migrate(place: Place) -> int:
+    """
+    Say which format the segments have; every format that was ever released stays readable.
+
+    Exit status 1: some segments were written by a later version.
+    """
+    # Imported late, as above.
+    from agentguard.store import SEGMENT_VERSION
+
+    found = Counter(place.open_store().segment_versions())
+    for version, count in sorted(found.items()):
+        click.echo(f"format {version}: {count} segments")
+    newest = max(found, default=0)
+    if newest > SEGMENT_VERSION:
+        note(f"format {newest} is later than this version of agentguard, which reads up to {SEGMENT_VERSION}")
+        return FINDINGS
+    click.echo("nothing to migrate")
+    return FINE
