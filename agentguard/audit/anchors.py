@@ -86,7 +86,7 @@ def make_anchor(folder: Path, keystore: Keystore, clock: Clock, *, post_quantum:
         AuditError: The ledger cannot be read or written.
         KeyUnavailableError: The store was opened to be read only.
     """
-    ledger = Ledger(folder, AuditKeys(keystore), clock, disk=Disk(), post_quantum=post_quantum)
+    ledger = Ledger(folder, AuditKeys(keystore).for_writing(), clock, disk=Disk(), post_quantum=post_quantum)
     note = ledger.append_summary()
     return Anchor(note, parse(note))
 

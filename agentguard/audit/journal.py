@@ -39,9 +39,8 @@ class DecisionJournal:
     """
     Chains decision records; implements `values.DecisionSink`.
 
-    One journal file per process under `dec/`, made when the first record comes.
-    After a fork the child begins its own, with an empty queue: what the parent
-    had queued is the parent's to write.
+    One journal file per process under `dec/`, made when the first record comes. After a fork
+    the child begins its own, with an empty queue: what was queued is the parent's to write.
     """
 
     def __init__(
@@ -91,23 +90,23 @@ class DecisionJournal:
                 Waits and sizes; the usual ones by default.
             random_bytes:
                 Where writer ids, keys, blinds and nonces come from.
-            disk:
-                The real one by default.
-            safeguards:
-                Second signatures, a high-water mark, room on a full disk.
+            disk: The real one by default.
+            safeguards: Second signatures, a high-water mark, room on a full disk.
 
         Returns:
             A journal; its file is made when the first record comes.
 
         Raises:
             StoreError: A folder cannot be made, or others may write to it.
+            KeyUnavailableError: The store was opened to be read only.
             SealError: ML-DSA-44 is asked for, and the installed `cryptography` has none.
         """
+        keys = AuditKeys(keystore).for_writing()
         ensure_private_folder(folder / FOLDER)
         limits = limits or JournalLimits()
         committer = Committer(
             folder,
-            AuditKeys(keystore),
+            keys,
             clock,
             on_internal_error,
             details=details or {},

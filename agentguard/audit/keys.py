@@ -12,6 +12,7 @@ import hashlib
 import hmac
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Self
 
 from agentguard.audit.checkpoint import is_signed
 from agentguard.audit.format import JournalId
@@ -54,6 +55,16 @@ class AuditKeys:
             KeyUnavailableError: The store was opened to be read only.
         """
         return self._signing_key(self.generation)
+
+    def for_writing(self) -> Self:
+        """
+        Make sure that these keys sign.
+
+        Raises:
+            KeyUnavailableError: The store was opened to be read only.
+        """
+        _ = self.signing_key
+        return self
 
     @cached_property
     def verify_keys(self) -> tuple[VerifyKey, ...]:
