@@ -6,11 +6,13 @@ what does one call get, what would a candidate have blocked. Decides nothing
 that runs.
 """
 
+from agentguard.review._bench import RuleCost, bench
 from agentguard.review._evaluate import CALL_BYTES_MAX, Evaluation, evaluate, read_call
 from agentguard.review._explain import Explanation, RuleChange, explain_decision
 from agentguard.review._formats import Case, Notice, github, junit, sarif
 from agentguard.review._given import NEUTRAL, GivenFacts
 from agentguard.review._mutation import MutationReport, RuleCoverage, coverage, mutate
+from agentguard.review._recorded import recorded_calls
 from agentguard.review._replay import RecordedCall, Replayed, ReplayReport, replay
 from agentguard.review._run_tests import CaseResult, TestReport, run_tests
 
@@ -28,8 +30,10 @@ __all__ = [
     "ReplayReport",
     "Replayed",
     "RuleChange",
+    "RuleCost",
     "RuleCoverage",
     "TestReport",
+    "bench",
     "coverage",
     "evaluate",
     "explain_decision",
@@ -37,6 +41,7 @@ __all__ = [
     "junit",
     "mutate",
     "read_call",
+    "recorded_calls",
     "replay",
     "run_tests",
     "sarif",

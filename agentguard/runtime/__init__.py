@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentguard.runtime.declaration import Declaration
     from agentguard.runtime.declared import DecoratedTool, decorated_tools
     from agentguard.runtime.in_force import KeyVerifier
+    from agentguard.runtime.registering import registered_specs
     from agentguard.runtime.requests import RequestCall, declare_request, send_request, send_request_async
     from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
 
@@ -49,6 +50,7 @@ __all__ = [
     "record_retry",
     "record_usage",
     "register_fact",
+    "registered_specs",
     "retriever",
     "run",
     "send_request",
@@ -67,6 +69,7 @@ _LATER = {
     "DecoratedTool": "declared",
     "decorated_tools": "declared",
     "KeyVerifier": "in_force",
+    "registered_specs": "registering",
     "RequestCall": "requests",
     "declare_request": "requests",
     "send_request": "requests",

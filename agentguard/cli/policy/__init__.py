@@ -7,6 +7,8 @@ from agentguard.cli.policy._checking import check, test
 from agentguard.cli.policy._exceptions import exceptions
 from agentguard.cli.policy._explaining import explain
 from agentguard.cli.policy._formatting import fmt
+from agentguard.cli.policy._measuring import bench, history, replay
+from agentguard.cli.policy._shared import import_module
 from agentguard.cli.policy._signing import sign, verify
 from agentguard.cli.policy._writing import init, schema
 
@@ -14,9 +16,29 @@ __all__ = ["policy"]
 
 
 @click.group()
-def policy() -> None:
+@click.option(
+    "--app", metavar="MODULE", help="Import MODULE first: facts that it registers are known to rules."
+)
+def policy(app: str | None) -> None:
     """Check, test and evaluate policy documents."""
+    if app is not None:
+        import_module(app)
 
 
-for command in (check, fmt, test, evaluate_call, exceptions, explain, show, schema, sign, verify, init):
+for command in (
+    bench,
+    history,
+    replay,
+    check,
+    fmt,
+    test,
+    evaluate_call,
+    exceptions,
+    explain,
+    show,
+    schema,
+    sign,
+    verify,
+    init,
+):
     policy.add_command(command)

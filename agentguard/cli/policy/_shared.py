@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from agentguard import escape
-from agentguard.cli._common import Place, emit_document, note
+from agentguard.cli._common import Place, emit_document, fail, note
 from agentguard.errors import ConfigurationError, PolicyDocumentError
 
 if TYPE_CHECKING:
@@ -45,10 +47,11 @@ def load_or_print(place: Place, paths: Sequence[Path], output_format: str) -> Bu
     """Load the documents; where that fails print every problem, and give nothing."""
     from agentguard.policy import load_bundle
     from agentguard.review import Notice
+    from agentguard.runtime import registered_specs
 
     chosen = list(paths) or configured(place)
     try:
-        return load_bundle(chosen)
+        return load_bundle(chosen, extra_facts=registered_specs())
     except PolicyDocumentError as error:
         notices = [
             Notice(p.path, p.line, p.column, "error", p.code, p.text, p.hint, p.excerpt)
@@ -58,6 +61,22 @@ def load_or_print(place: Place, paths: Sequence[Path], output_format: str) -> Bu
         if output_format == "text":
             note(f"{count(len(notices), 'error')}: nothing was loaded")
         return None
+
+
+def import_module(name: str) -> None:
+    """
+    Import a module of the application, as `python -m` would find it.
+
+    Raises:
+        SystemExit: It cannot be imported; whatever it raised is said in one line.
+    """
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        # The module is the application's code, which may raise anything.
+        fail(PolicyDocumentError(f"module `{name[:80]}` cannot be read: {type(error).__name__}: {error}"))
 
 
 def configured(place: Place) -> list[Path]:

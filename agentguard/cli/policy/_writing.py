@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from agentguard.cli._common import FINE, emit, emit_document, fail, note
-from agentguard.cli.policy._shared import format_option
+from agentguard.cli.policy._shared import format_option, import_module
 from agentguard.errors import PolicyDocumentError
 from agentguard.values import FACTS
 
@@ -76,15 +74,11 @@ def _schema_of_module(module: str) -> int:
     from agentguard.policy import disagreement, write_tool_schema
     from agentguard.runtime import decorated_tools
 
-    if str(Path.cwd()) not in sys.path:
-        # As `python -m` does: the application lies where the command is given.
-        sys.path.insert(0, str(Path.cwd()))
+    import_module(module)
     try:
-        importlib.import_module(module)
         found = decorated_tools(module)
-    except Exception as error:
-        # The module is the application's code: whatever it raises is said in one line.
-        fail(PolicyDocumentError(f"module `{module[:80]}` cannot be read: {type(error).__name__}: {error}"))
+    except ValueError as error:
+        fail(PolicyDocumentError(f"module `{module[:80]}`: {error}"))
     if not found:
         fail(
             PolicyDocumentError(f"module `{module[:80]}` decorates no tool").hint(

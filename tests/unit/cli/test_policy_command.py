@@ -36,7 +36,7 @@ def wrong(tmp_path: Path) -> Path:
 def test_the_starters_are_fine(capfd: pytest.CaptureFixture[str]) -> None:
     """Strictly, too; and their cases pass."""
     status, out, err = run(capfd, "check", "--strict", str(STARTERS))
-    assert (status, "7 policies, 31 rules" in err) == (0, True)
+    assert (status, "8 policies, 36 rules" in err) == (0, True)
     assert ": note: " in out
     status, out, _ = run(capfd, "test", str(STARTERS))
     assert status == 0
@@ -337,7 +337,7 @@ def test_coverage_and_mutants(capfd: pytest.CaptureFixture[str], tmp_path: Path)
     """The starters' cases notice nearly every change; a rule without a case is a finding."""
     status, out, _ = run(capfd, "test", "--coverage", "--mutate", "--min-score", "0.95", str(STARTERS))
     assert status == 0
-    assert "31 rules reached" in out
+    assert "38 rules reached" in out
     assert "mutation score" in out
     rule = tmp_path / "p.yaml"
     rule.write_text(
@@ -402,3 +402,86 @@ def test_sign_and_verify(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> N
     assert "serial 2" in run(capfd, "sign", "--key", str(key), str(rules))[1]
     assert run(capfd, "verify", str(rules))[0] == 2
     assert run(capfd, "verify", "--key", public, str(tmp_path))[0] == 2
+
+
+def test_rules_over_facts_of_an_application(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known once the module that registers them is imported."""
+    from agentguard.runtime import registering
+
+    (tmp_path / "shop_facts.py").write_text(
+        "import agentguard\nagentguard.register_fact('payee.known', bool, lambda: True, trusted=True)\n"
+    )
+    (tmp_path / "p.yaml").write_text(document("R | tool.before | !payee.known | deny"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert run(capfd, "check", "p.yaml")[0] == 2
+    try:
+        assert run(capfd, "--app", "shop_facts", "check", "p.yaml")[0] == 0
+    finally:
+        registering._REGISTERED.clear()
+
+
+def test_bench(capfd: pytest.CaptureFixture[str]) -> None:
+    """Every condition has a figure."""
+    status, out, _ = run(capfd, "bench", "--limit", "0", "--format", "json", str(STARTERS / "spending.yaml"))
+    rows = json.loads(out)
+    assert (status, len(rows)) == (0, 7)
+    assert all(row["us"] > 0 for row in rows)
+
+
+def test_replay_and_history(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a candidate would have stopped of the calls in the log, and what was in force."""
+    import agentguard
+    from agentguard.runtime.active import ACTIVE
+
+    path, candidate = tmp_path / "p.yaml", tmp_path / "c.yaml"
+    path.write_text(document("R | tool.before | args.n > 10 | deny"))
+    candidate.write_text(
+        document(
+            "C | tool.before | tool.name == 'count' && args.n > 12 | deny",
+            "D | tool.before | tool.name == 'send' | deny",
+        )
+    )
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    @agentguard.tool
+    def count(n: int) -> int:
+        return n
+
+    @agentguard.tool
+    def send(n: int) -> int:
+        return n
+
+    try:
+        runtime = agentguard.init(store=tmp_path / "store", policies=path, drift_interval_s=0)
+        assert runtime is not None
+        count(1)
+        send(1)
+        for n in (11, 13):
+            with pytest.raises(agentguard.CallDenied):
+                count(n)
+    finally:
+        agentguard.shutdown(5.0)
+        ACTIVE.runtime = None
+
+    def ask(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["--store", str(tmp_path / "store"), "policy", *words])
+        return int(ended.value.code or 0), capfd.readouterr().out
+
+    status, out = ask("replay", "--candidate", str(candidate), "--since", "1h", "--format", "json")
+    found = json.loads(out)
+    assert status == 0
+    assert {name: found[name] for name in ("calls", "blocked", "newly_blocked", "newly_allowed", "unknown")} == {
+        "calls": 4, "blocked": 2, "newly_blocked": 1, "newly_allowed": 1, "unknown": 1
+    }  # fmt: skip
+    assert ask("replay", "--candidate", str(candidate), "--fail-on", "newly_blocked>20%")[0] == 1
+    assert ask("replay", "--candidate", str(candidate), "--fail-on", "newly_blocked>50%")[0] == 0
+    status, out = ask("history")
+    assert (status, runtime.revision[:12] in out) == (0, True)
+    assert "loaded" in ask("history", "--at", "2999-01-01")[1]
+    assert "loaded" not in ask("history", "--at", "2001-01-01")[1]
