@@ -202,6 +202,12 @@ class Breakers:
         if known is not None and known[0] == generation and now_ns - known[1] <= STALE_NS_MAX:
             return known[2]
         breaker = self._load(name)
+        if known is not None and not breaker.open_until_ns and not breaker.forgiven_until_ns:
+            before = known[2]
+            if before.open_until_ns and self._cells.get(_KIND, name) is None:
+                raise StoreError("breakers: one that was open was removed").hint(
+                    "somebody has changed the state file; calls that it rests are denied"
+                )
         if len(self._known) >= BREAKERS_MAX:
             self._known = {}
         self._known[name] = (generation, now_ns, breaker)

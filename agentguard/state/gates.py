@@ -196,6 +196,9 @@ def pot_of(gate: StateGate, name: str) -> Pot:
     """Say what a throttle or a budget draws from."""
     terms = gate.terms
     assert isinstance(terms, ThrottleTerms | BudgetTerms)
+    measure = terms.measure if isinstance(terms, BudgetTerms) else "attempts"
+    # Another window or measure counts in other stretches and units: it begins anew, as another pot.
+    name = f"{name}{measure}/{terms.window_s:g}"
     return Pot(name, terms.limit, terms.window_s, isinstance(terms, ThrottleTerms))
 
 

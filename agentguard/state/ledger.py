@@ -15,7 +15,17 @@ from typing import NamedTuple, Protocol
 
 from agentguard.errors import StoreError
 from agentguard.state.cells import Cells
-from agentguard.state.pots import LEASE_S, SLICES, Account, Balance, Pot, balance, read_content, room_at
+from agentguard.state.pots import (
+    LEASE_S,
+    SLICES,
+    Account,
+    Balance,
+    Content,
+    Pot,
+    balance,
+    read_content,
+    room_at,
+)
 from agentguard.values import Clock
 
 POTS_MAX = 4_096
@@ -282,6 +292,7 @@ class Ledger:
                     if self._is_shared and not is_last and account.drawn:
                         wanted = max(2 * account.drawn, AHEAD * max(account.demand, 1))
                     content = read_content(self._cells.get(_KIND, pot.name))
+                    _check_not_set_back(account, content, unix_ns)
                     answer = balance(
                         account, content, self._holder, unix_ns=unix_ns, unsaved=unsaved, settled=settled,
                         running=running, wanted=wanted, demand=account.demand,
@@ -327,6 +338,21 @@ class Ledger:
         account.looked_ns = began_ns
         account.spent = answer.content.spent
         account.left = answer.left
+
+
+def _check_not_set_back(account: Account, content: Content, unix_ns: int) -> None:
+    """
+    Refuse a document that says less than it did: what is spent stays spent until it leaves the window.
+
+    Raises:
+        StoreError: Its row was removed, or an older one was put in its place.
+    """
+    first = account.pot.first_counted(unix_ns)
+    for index, amount in account.spent.items():
+        if index >= first and content.spent.get(index, 0) < amount:
+            raise StoreError("limits: what was spent was set back").hint(
+                "somebody has changed the state file; calls under this limit are denied until its window is over"
+            )
 
 
 def _soon(pot: Pot) -> float:

@@ -224,6 +224,31 @@ def test_a_row_of_a_limit_that_was_altered_denies(place: tuple[Path, Keystore], 
     machine._is_closed = True
 
 
+def test_a_limit_that_was_removed_or_set_back_denies(
+    place: tuple[Path, Keystore], clock: FrozenClock
+) -> None:
+    """Less spent than before is no state: whoever deletes a row wins nothing from a process that has seen it."""
+    told: list[tuple[str, BaseException]] = []
+    machine = MachineState.open(*place, clock, on_internal_error=lambda *what: told.append(what))
+    for _ in range(10):
+        assert ask(machine, gate(TEN)).is_allowed
+    machine.flush()
+    cells = machine._cells
+    cells._run(cells._connected(), "DELETE FROM cells WHERE kind = 'pot'")  # type: ignore[attr-defined]
+    clock.advance(5)
+    refused = ask(machine, gate(TEN._replace(limit=20)))
+    assert (refused.effect, refused.errors) == (Effect.DENY, ("B: StoreError",))
+    clock.advance(70)
+    assert ask(machine, gate(TEN)).is_allowed
+    machine.breakers.ask("p/B[]", TERMS, is_tripped=True)
+    assert not ask(machine, breaker(is_tripped=False)).is_allowed
+    cells._run(cells._connected(), "DELETE FROM cells WHERE kind = 'breaker'")  # type: ignore[attr-defined]
+    clock.advance(2)
+    assert ask(machine, breaker(is_tripped=False)).errors == ("B: StoreError",)
+    machine._keeper.close(5.0)
+    machine._is_closed = True
+
+
 # Breakers
 
 TERMS = BreakerTerms(open_for_s=120.0, probe=2)
