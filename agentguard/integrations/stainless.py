@@ -129,8 +129,12 @@ class _Requests:
 
     def _attributes(self, body: Mapping[str, Any]) -> dict[str, AttributeValue]:
         found = request_attributes(body)
-        address = getattr(self._client, "base_url", None)
-        host, port = getattr(address, "host", None), getattr(address, "port", None)
+        try:
+            address = self._client.base_url
+            host, port = address.host, address.port
+        except Exception:
+            # Law 1: a client without an address of that form is recorded without one.
+            return found
         if isinstance(host, str) and host:
             found[names.SERVER_ADDRESS] = host
             found[names.SERVER_PORT] = port if isinstance(port, int) else 443

@@ -201,6 +201,17 @@ groups:
     assert len(wire.asked) == 1
 
 
+def test_the_kill_switch(governed: Governed, client: openai.OpenAI, wire: WireServer) -> None:
+    """An order against one model stops its requests at once, and no other's."""
+    runtime = governed.start()
+    client.chat.completions.create(model="big", messages=HELLO)
+    runtime.state.kill.set("model:big", by="ops", reason="incident")
+    with pytest.raises(agentguard.CallDenied):
+        client.chat.completions.create(model="big", messages=HELLO)
+    client.chat.completions.create(model="small", messages=HELLO)
+    assert [asked.body["model"] for asked in wire.asked] == ["big", "small"]
+
+
 def test_an_iterator_of_messages(governed: Governed, client: openai.OpenAI, wire: WireServer) -> None:
     """A request made from a generator is judged and sent whole."""
     governed.start(NO_BIG_MODEL)
