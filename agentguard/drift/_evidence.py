@@ -146,7 +146,13 @@ def log_mean(logs: Floats) -> float:
 
 def stream_evidence(sums: Sums, is_two_sided: Floats) -> Floats:
     """Return the logarithm of each stream's evidence, averaged over directions and sizes."""
-    out = np.empty(len(is_two_sided))
-    for i, both in enumerate(is_two_sided):
-        out[i] = log_mean(sums.log_evidence[i] if both else sums.log_evidence[i, 0])
+    sided = np.asarray(is_two_sided, dtype=bool)
+    logs = sums.log_evidence.copy()
+    logs[~sided, 1] = -np.inf
+    top = logs.max(axis=(1, 2))
+    safe = np.where(np.isinf(top), 0.0, top)
+    counted = np.where(sided, 2.0, 1.0) * logs.shape[2]
+    with np.errstate(divide="ignore"):
+        means = np.log(np.exp(logs - safe[:, None, None]).sum(axis=(1, 2)) / counted)
+    out: Floats = np.where(np.isinf(top), top, safe + means)
     return out

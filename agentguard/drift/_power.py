@@ -20,8 +20,8 @@ from agentguard.drift._tier import TierModel, begin, step
 from agentguard.drift._units import unit_of
 from agentguard.errors import BaselineTooSmallError
 
-HOURLY_YEARS, DAILY_YEARS = 2.0, 20.0
-"""How long the arming is rehearsed; a day of the daily tier costs as much as an hour of the other."""
+ARMING_YEARS = 2.0
+"""How long the arming is rehearsed by hours; days, which cost a twenty-fourth, ten times as long."""
 RAISES_MAX = 6
 """Times that a threshold is raised before the data is said not to carry the promise."""
 RUNS = 10
@@ -54,7 +54,9 @@ class Detectable(NamedTuple):
         return f"{self.stream}: {size}"
 
 
-def arm(store: FeatureStore, reference: Reference, *, seed: int = 0) -> Reference:
+def arm(
+    store: FeatureStore, reference: Reference, *, years: float = ARMING_YEARS, seed: int = 0
+) -> Reference:
     """
     Raise thresholds until the promise holds on days drawn from the reference itself.
 
@@ -63,6 +65,8 @@ def arm(store: FeatureStore, reference: Reference, *, seed: int = 0) -> Referenc
             Where the calls of the reference are.
         reference:
             As `fit_reference` gave it; without tiers it is returned as it is.
+        years:
+            How long hours are rehearsed; days ten times as long.
         seed:
             The same seed draws the same days.
 
@@ -72,11 +76,11 @@ def arm(store: FeatureStore, reference: Reference, *, seed: int = 0) -> Referenc
     if reference.incident is None:
         return reference
     known = days_of(store, reference)
-    incident, measured = _raised(known, reference.incident, reference, HOURLY_YEARS, seed)
+    incident, measured = _raised(known, reference.incident, reference, years, seed)
     words = [f"{measured:g} incidents a year"]
     daily = reference.drift
     if daily is not None:
-        daily, measured_daily = _raised(known, daily, reference, DAILY_YEARS, seed)
+        daily, measured_daily = _raised(known, daily, reference, 10 * years, seed)
         words.append(f"{measured_daily:g} drift alarms a year")
     sentence = f"{reference.sentence} Measured on days drawn from it: {' and '.join(words)}."
     armed = replace(reference, reference_id="", incident=incident, drift=daily, sentence=sentence)

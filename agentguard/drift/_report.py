@@ -240,7 +240,8 @@ def _control_chart(track: Track, place: int) -> str:
     """Draw one stream with what was expected of it, plus and minus two standard deviations."""
     score, middle = track.scores[:, place], track.expected[:, place]
     upper, lower = middle + 2 * track.spread[:, place], middle - 2 * track.spread[:, place]
-    frame = _frame(track, [score, upper, lower])
+    # An hour with a handful of calls has a band that would flatten all the others: it is cut off.
+    frame = _frame(track, [score, np.quantile(upper, [0.9]), np.quantile(lower, [0.1])])
     windows = range(track.first, track.first + len(score))
     top = " ".join(f"{frame.x(w):.1f},{frame.y(v):.1f}" for w, v in zip(windows, upper.tolist(), strict=True))
     end = " ".join(

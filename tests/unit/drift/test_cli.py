@@ -221,11 +221,86 @@ def test_history_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "expected more than the 28 of the reference" in err
 
 
-def test_the_simulation(capsys: pytest.CaptureFixture[str]) -> None:
-    """The control arm prints both counts."""
-    status, out, _ = run(["drift", "simulate", "--seed", "1", "--format", "json"], capsys)
+def test_the_simulation(place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The control arm prints both counts; where nothing of one's own can be measured, it says why."""
+    status, out, _ = run(["drift", "simulate", "--quiet-days", "--seed", "1", "--format", "json"], capsys)
     assert status == 0
     assert json.loads(out)["ks_alarms"] > 150
+    status, out, err = run([*place, "drift", "simulate"], capsys)
+    assert status == 0
+    assert "no reference is stored" in err
+    assert "30 quiet days" in out
+    status, out, err = run(["--store", str(tmp_path / "none"), *place[2:], "drift", "simulate"], capsys)
+    assert status == 0
+    assert "nothing of your own to measure" in err
+
+
+def test_alarms_are_handled(place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without an alarm there is nothing to explain or acknowledge; a page is drawn; reset starts anew."""
+    assert run([*place, "drift", "explain"], capsys)[0] == 2
+    assert run([*place, "drift", "ack", "known"], capsys)[0] == 2
+    assert run([*place, "drift", "reset"], capsys)[0] == 2
+    assert run([*place, "drift", "report", str(tmp_path / "page.html")], capsys)[0] == 2
+    assert run([*place, "drift", "fit"], capsys)[0] == 0
+    status, _, err = run([*place, "drift", "explain"], capsys)
+    assert status == 2
+    assert "there has been no alarm" in err
+    status, _, err = run([*place, "drift", "ack", "known"], capsys)
+    assert status == 1
+    assert "acknowledged 0 alarms" in err
+    assert run([*place, "drift", "report", str(tmp_path / "page.html")], capsys)[0] == 0
+    assert "Drift watch" in (tmp_path / "page.html").read_text()
+    status, _, err = run([*place, "drift", "report", str(tmp_path / "no" / "page.html")], capsys)
+    assert status == 2
+    assert "No such file" in err
+    assert run([*place, "drift", "reset"], capsys)[0] == 0
+    status, out, _ = run([*place, "drift", "reset", "--since", "2d"], capsys)
+    assert status == 0
+    assert "300 calls" in out
+
+
+@pytest.mark.timeout(300)
+def test_a_month_in_a_real_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fit with a measured promise, simulate, alarm, explain, acknowledge, draw: on an encrypted store."""
+    from agentguard.drift._simulate import DAY_HOURS, Change, simulate
+
+    def told(where: str, error: BaseException) -> None:
+        raise AssertionError(where) from error
+
+    create_key_file(tmp_path / "key")
+    store = Store.create(tmp_path / "store", provider=FileKey(tmp_path / "key"), clock=WallClock())
+    place = ["--store", str(tmp_path / "store"), "--key", f"file:{tmp_path / 'key'}"]
+    calls = simulate(3, days=11, change=Change(10 * DAY_HOURS, latency=3.0))
+    start = (time.time_ns() // (3600 * NS) - 11 * 24) * 3600 * NS
+    writer = store.writer(resource={"service.name": "test"}, on_internal_error=told)
+    for i in range(0, len(calls.hour), 3):
+        duration, span_id = int(calls.latency_ms[i] * 1e6), f"{i + 1:016x}"
+        begin = start + int(calls.hour[i]) * 3600 * NS + (i % 3400) * NS - duration
+        attributes = {names.INPUT_TOKENS: int(calls.tokens[i]), names.OUTPUT_TOKENS: 1}
+        record = SpanRecord(
+            span_id * 2, span_id, "", "chat", "model", "client", begin, duration, "ok", "", attributes
+        )
+        writer.append(Source(record))
+        if i % 900 == 0:
+            writer.flush(10.0)
+    assert writer.close(30).is_complete
+    status, out, _ = run([*place, "drift", "fit", "--until", "30h"], capsys)
+    assert status == 0
+    assert "Measured on days drawn from it" in out
+    status, out, _ = run([*place, "drift", "simulate", "--years", "0.2"], capsys)
+    assert "smallest change found within a week" in out
+    assert "model.response_latency_ms: +" in out
+    assert run([*place, "drift", "run", "--once"], capsys)[0] == 1
+    status, out, _ = run([*place, "drift", "explain"], capsys)
+    assert status == 0
+    assert "model.response_latency_ms: median" in out
+    document = json.loads(run([*place, "drift", "explain", "--format", "json"], capsys)[1])
+    assert document["features"][0]["effect_unit"] == "ms"
+    assert run([*place, "drift", "ack", "on purpose"], capsys)[0] == 0
+    assert run([*place, "drift", "run", "--once"], capsys)[0] == 0
+    assert "on purpose" in run([*place, "drift", "explain"], capsys)[1]
+    assert run([*place, "drift", "report", str(tmp_path / "page.html"), "--years", "0"], capsys)[0] == 0
+    assert (tmp_path / "page.html").read_text().count("<svg") >= 4
 
 
 @pytest.mark.parametrize("text", ["yesterday", "5", "5y", "1h.."])

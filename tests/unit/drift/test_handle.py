@@ -83,7 +83,7 @@ def test_arming_holds_the_promise_or_refuses() -> None:
     store = MemoryStore()
     fill(store, simulate(5, days=21), start_s=MONDAY_S)
     reference = drift.fit_reference(store)
-    armed = drift.arm(store, reference)
+    armed = drift.arm(store, reference, years=0.25)
     assert armed.incident.log_threshold >= reference.incident.log_threshold
     assert "Measured on days drawn from it" in armed.sentence
     assert armed.reference_id != reference.reference_id
@@ -115,12 +115,11 @@ def test_a_time_that_changes_within_cannot_carry_a_promise(monkeypatch: pytest.M
 
 
 def test_the_smallest_effects_are_in_the_features_own_unit() -> None:
-    """Each feature of the whole gets a size, larger ones for what is noisier; the same each time."""
+    """Each feature of the whole gets a size, larger ones for what is noisier."""
     store = MemoryStore()
     fill(store, simulate(5, days=21), start_s=MONDAY_S)
     reference = drift.fit_reference(store)
     found = {one.stream: one for one in drift.smallest_effects(store, reference, runs=5)}
-    assert found == {one.stream: one for one in drift.smallest_effects(store, reference, runs=5)}
     assert found["model.response_latency_ms"].unit == "ms"
     assert 1.1 <= found["model.response_latency_ms"].factor <= 1.5
     assert found["model.token_count"].factor <= 1.2
