@@ -14,7 +14,7 @@ from agentguard.state.approver_key import create_approver_key, load_approver_key
 from agentguard.state.canonical import canonical_json
 from agentguard.state.gates import Answer, Ticket, Used, answer_gates, give_back, settle_tickets
 from agentguard.state.kill import KillOrder
-from agentguard.state.oversight import Oversight, Reviewing, oversight
+from agentguard.state.reviewing import Oversight, Reviewing, oversight
 from agentguard.state.votes import (
     APPROVE,
     DENY,
