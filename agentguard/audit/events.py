@@ -42,7 +42,11 @@ EVENTS: tuple[EventKind, ...] = (
         ("service", "version", "revision", "policies"),
     ),
     EventKind("policies.none", "A process begins without policies.", ("service", "version", "revision")),
-    EventKind("policies.refused", "Policies did not load.", ("service", "version", "problems")),
+    EventKind(
+        "policies.reload_failed",
+        "Changed policies do not load; the ones before stay in force.",
+        ("revision", "error", "problem"),
+    ),
     EventKind(
         "policies.reloaded", "Other policies are in force from here on.", ("revision", "before", "policies")
     ),
@@ -55,7 +59,7 @@ EVENTS: tuple[EventKind, ...] = (
         "exception.granted", "Somebody is let past a rule for a time.", ("rule", "by", "until", "reason")
     ),
     EventKind("exception.ended", "An exception was taken back, or ran out.", ("rule", "by", "reason")),
-    EventKind("kill.set", "Calls of a scope are stopped.", ("scope", "reason", "by")),
+    EventKind("kill.set", "Calls of a scope are stopped.", ("scope", "reason", "by", "decision_id")),
     EventKind("kill.cleared", "Calls of a scope may run again.", ("scope", "by")),
     EventKind("state.reset", "Counts of calls and spending were allowed to begin anew.", ("by",)),
     EventKind(

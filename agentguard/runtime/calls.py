@@ -34,6 +34,7 @@ from agentguard.runtime.deciding import (
     note,
     outcome_record,
     put_on_record,
+    put_on_record_async,
     undecidable,
     undecided,
 )
@@ -49,6 +50,7 @@ from agentguard.runtime.waiting import admit_in_thread
 from agentguard.values import (
     AttributeValue,
     DecisionRecord,
+    Effect,
     RecordMode,
 )
 from agentguard.values import attributes as names
@@ -181,6 +183,18 @@ class GuardedCall(KnownCall):
         record, token, frozen = admission(self, record)
         if frozen is not None:
             self._use_frozen(frozen)
+        self._admitted(record, token)
+
+    async def admit_async(self, record: DecisionRecord) -> None:
+        """
+        As `admit`, where nothing but the decision log is waited for: no thread is needed.
+
+        Raises:
+            CallDenied: The decision, or the failure to record it, forbids the call.
+        """
+        self._admitted(await put_on_record_async(self, record), "")
+
+    def _admitted(self, record: DecisionRecord, token: str) -> None:
         decision = record.decision
         if not decision.is_allowed or decision.matched or decision.errors:
             note(self, record)
@@ -420,7 +434,16 @@ def begin(
         or decision.redact
         or decision.gates
     ):
-        call.admission = partial(admit_in_thread, call, record)
+        is_light = not (
+            decision.gates
+            or decision.kill_scope
+            or decision.redact
+            or decision.effect is Effect.REQUIRE_APPROVAL
+            or (services.engine is not None and services.engine.has_history)
+        )
+        call.admission = (
+            partial(call.admit_async, record) if is_light else partial(admit_in_thread, call, record)
+        )
         return call
     call.admit(record)
     return call

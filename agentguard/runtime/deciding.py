@@ -7,6 +7,7 @@ where a rule requires the record.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -89,15 +90,32 @@ def _killed(call: KnownCall) -> Decision | None:
 
 def put_on_record(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
     """Hand the record to the decision log; where a required one cannot be kept, deny."""
-    journal = call.services.journal
     try:
-        journal.append(record)
+        call.services.journal.append(record)
     except (AuditError, StoreError, SealError, OSError) as error:
-        call.services.health("audit.append", error)
-        if record.decision.record is RecordMode.REQUIRED and record.decision.is_allowed:
-            return record._replace(decision=undecided("the decision could not be recorded"))
-        return record
+        return _not_recorded(call, record, error)
     call.is_recorded = call.is_recorded or record.decision.is_allowed
+    return record
+
+
+async def put_on_record_async(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
+    """As `put_on_record`, for coroutines: the event loop goes on while the disk is waited for."""
+    try:
+        await call.services.journal.append_async(record)
+    except (AuditError, StoreError, SealError, OSError) as error:
+        return _not_recorded(call, record, error)
+    except asyncio.CancelledError:
+        # It is written all the same: the log shall hold an outcome too.
+        call.is_recorded = call.is_recorded or record.decision.is_allowed
+        raise
+    call.is_recorded = call.is_recorded or record.decision.is_allowed
+    return record
+
+
+def _not_recorded(call: KnownCall, record: DecisionRecord, error: Exception) -> DecisionRecord:
+    call.services.health("audit.append", error)
+    if record.decision.record is RecordMode.REQUIRED and record.decision.is_allowed:
+        return record._replace(decision=undecided("the decision could not be recorded"))
     return record
 
 
