@@ -6,6 +6,7 @@ rate that was promised. It never opens a file but those handed to it, never read
 never raises into a guarded call.
 """
 
+from agentguard.drift._accuracy import AccuracyState, accuracy_state, betting_interval
 from agentguard.drift._backtest import Backtest, BacktestAlarm, BacktestReference, backtest
 from agentguard.drift._checker import Checker, CheckerConfig, alarm_history, check, last_verdict
 from agentguard.drift._compare import compare
@@ -21,6 +22,7 @@ from agentguard.drift._timeline import Series, timeline
 from agentguard.drift._typed import Floors
 
 __all__ = [
+    "AccuracyState",
     "Backtest",
     "BacktestAlarm",
     "BacktestReference",
@@ -37,10 +39,12 @@ __all__ = [
     "Reference",
     "Rehearsal",
     "Series",
+    "accuracy_state",
     "acknowledge",
     "alarm_history",
     "arm",
     "backtest",
+    "betting_interval",
     "check",
     "compare",
     "explain",

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from agentguard.drift._accuracy import accuracy_state, labels_of_store
 from agentguard.drift._comparison import Comparison
 from agentguard.drift._layout import PLACES
 from agentguard.drift._profile import Profile, compare_profiles, read_profile
@@ -25,7 +26,7 @@ from agentguard.drift._source import FeatureStore, read_summary
 from agentguard.drift._summary import MEASURES, MEASURES_MAX, Summary, coarsen
 from agentguard.drift._tier import run
 from agentguard.drift._typed import Floors
-from agentguard.drift._verdicts import alarm_verdict, from_json, to_json
+from agentguard.drift._verdicts import alarm_verdict, from_json, to_json, with_accuracy
 from agentguard.drift._watch import Watch, dump_watch, history_entry, load_watch
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 from agentguard.values import Clock, DriftStatus, InternalErrorHook, Verdict
@@ -172,6 +173,8 @@ class Checker:
             if is_mine:
                 armed = reference.incident is not None
                 verdict = self._watch(reference) if armed else self._compare(reference)
+                labels = labels_of_store(self._store.query(), reference.until_unix_ns)
+                verdict = with_accuracy(verdict, accuracy_state(*labels)) if labels[1] else verdict
                 self._store.sealed_blob(VERDICT_BLOB).write(to_json(verdict))
             else:  # another process is at it: its last verdict is ours too
                 verdict = last_verdict(self._store)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from agentguard.drift._accuracy import ALPHA, AccuracyState
 from agentguard.drift._attribution import Attribution, attribute
 from agentguard.drift._comparison import figure
 from agentguard.drift._layout import PLACES
@@ -121,6 +123,41 @@ def _score_unit(score: str) -> str:
     }[score]
 
 
+def with_accuracy(verdict: Verdict, state: AccuracyState) -> Verdict:
+    """Add what labels say: an alarm of their own where no other is louder, and the lower end of accuracy."""
+    known = replace(verdict, accuracy_lower=state.current.low if state.n_current else 0.0)
+    if not state.is_alarm or verdict.status is DriftStatus.DRIFT:
+        return known
+    gap = state.current.value - state.reference.value
+    sentence = (
+        f"accuracy: {figure(state.reference.value, 'share')} -> {figure(state.current.value, 'share')}"
+        f" ({figure(gap, 'share', signed=True)}), now between {figure(state.current.low, 'share')} and"
+        f" {figure(state.current.high, 'share')}, n = {state.n_reference:,} and {state.n_current:,},"
+        f" sure after {state.alarm_at:,} labels."
+    )
+    row = FeatureVerdict(
+        "accuracy",
+        gap,
+        ALPHA,
+        gap,
+        "share",
+        "betting on labelled loss",
+        is_drift=True,
+        n_reference=state.n_reference,
+        n_current=state.n_current,
+        sentence=sentence,
+        effect_low=state.current.low - state.reference.high,
+        effect_high=state.current.high - state.reference.low,
+    )
+    return replace(
+        known,
+        status=DriftStatus.DRIFT,
+        kind="accuracy",
+        features=(*verdict.features, row),
+        sentence=sentence,
+    )
+
+
 def to_json(verdict: Verdict) -> bytes:
     """Return a verdict for keeping."""
     return json.dumps(
@@ -132,6 +169,7 @@ def to_json(verdict: Verdict) -> bytes:
             "sentence": verdict.sentence,
             "change_unix_ns": verdict.change_unix_ns,
             "segment": verdict.segment,
+            "accuracy_lower": verdict.accuracy_lower,
             "features": [
                 {name: getattr(feature, name) for name in FeatureVerdict.__dataclass_fields__}
                 for feature in verdict.features
@@ -155,6 +193,7 @@ def from_json(data: bytes | None) -> Verdict:
             plain["sentence"],
             plain.get("change_unix_ns", 0),
             plain.get("segment", ""),
+            plain.get("accuracy_lower", 0.0),
         )
     except (KeyError, TypeError, ValueError):
         return Verdict(DriftStatus.UNKNOWN, sentence="the last verdict does not decode")

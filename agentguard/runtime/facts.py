@@ -168,6 +168,8 @@ PROVIDERS: Mapping[str, Callable[[KnownCall], object]] = {
     "drift.kind": lambda call: call.services.verdict.kind,
     "drift.features": lambda call: list(call.services.verdict.drifted),
     "drift.age_s": _drift_age_s,
+    "quality.features": lambda call: list(call.services.verdict.drifted_data),
+    "accuracy.lower": lambda call: call.services.verdict.accuracy_lower,
     "policy.reload_failed": lambda call: call.services.reload_failed,
     "deps.vulnerable": lambda call: call.services.vulnerable_dependencies,
     "deps.age_days_max": lambda call: call.services.dependency_age_days_max,

@@ -57,11 +57,19 @@ class Verdict:
     """Where the change is thought to have begun; 0 where none did, or nothing is known of it."""
     segment: str = ""
     """The part of the traffic that carries the change; empty for all of it."""
+    accuracy_lower: float = 0.0
+    """Lower end of the interval of accuracy on the labels since the reference; 0 where there is none."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
         """Names of the features that drifted."""
         return tuple(f.feature for f in self.features if f.is_drift)
+
+    @property
+    def drifted_data(self) -> tuple[str, ...]:
+        """Names of those that speak of the data, not of the agent."""
+        ends = (" (missing)", " missing", ".usage_missing", ".schema")
+        return tuple(name for name in self.drifted if name.endswith(ends))
 
 
 NO_VERDICT = Verdict(status=DriftStatus.UNKNOWN, sentence="no drift check has run")
