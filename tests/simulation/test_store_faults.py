@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from agentguard.errors import StoreError
+from tests.support.clock import FrozenClock
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.spans import FinishedSpan, make_span
 from tests.support.stores import new_store, new_writer, segment_files
@@ -195,3 +198,73 @@ def test_the_clock_may_jump(tmp_path: Path) -> None:
     newest = [span.start_unix_ns for span in store.query().spans(newest_first=True)]
     assert newest == sorted(times, reverse=True)
     assert [s.start_unix_ns for s in store.query().spans(since_unix_ns=0, until_unix_ns=6)] == [0, 5]
+
+
+class _FailingOnce(FaultyDisk):
+    """Fails one write, of which a part arrives."""
+
+    def __init__(self, at: int, number: int, share: float) -> None:
+        super().__init__()
+        self._at, self._number, self._share = at, number, share
+        self.has_failed = False
+
+    def write(self, fd: int, data: bytes) -> None:
+        if self.writes == self._at and not self.has_failed:
+            self.has_failed = True
+            os.write(fd, data[: int(len(data) * self._share)])
+            raise OSError(self._number, os.strerror(self._number))
+        super().write(fd, data)
+
+
+def fail_every_write(folder: Path, number: int, share: float) -> int:
+    """Let each write of a run fail in turn, once, with a part of it written; returns how many there were."""
+    spans = [make_span(i) for i in range(40)]
+    for at in range(10_000):
+        disk = _FailingOnce(at, number, share)
+        store = new_store(folder / f"{number}-{share}-{at}", disk)
+        writer = new_writer(store, lambda *_: None, **QUICK, segment_spans_max=16)
+        for span in spans:
+            assert writer.append(FinishedSpan(span))
+            if int(span.span_id, 16) % 8 == 7:
+                writer.flush(5)
+        assert writer.close(10).is_complete
+        with contextlib.suppress(StoreError):
+            store.seal_segments()  # Where this is what fails, the segments stay as they were.
+        store.seal_segments()
+        query = store.query()
+        assert list(query.spans()) == spans, f"write {at}"
+        assert not query.damage, f"write {at}: {query.damage.first}"
+        if not disk.has_failed:
+            return at
+    raise AssertionError("a run never ends")
+
+
+@pytest.mark.parametrize(("number", "share"), [(errno.ENOSPC, 0.5), (errno.EIO, 0.0), (errno.EDQUOT, 1.0)])
+def test_every_write_fails_once(tmp_path: Path, number: int, share: float) -> None:
+    """Whichever write fails, sealing included, and however much of it arrived: no span is lost or doubled."""
+    assert fail_every_write(tmp_path, number, share) >= 10
+
+
+def test_a_clock_that_jumps(tmp_path: Path) -> None:
+    """A year ahead, a year back, to the epoch: nothing is lost, and the order is that of the numbers."""
+    store = new_store(tmp_path / "store")
+    clock = store.clock
+    assert isinstance(clock, FrozenClock)
+    writer = new_writer(store, segment_spans_max=20, frame_spans_max=8)
+    year_ns = 365 * 86_400 * 10**9
+    spans, number = [], 0
+    now = clock.unix_ns()
+    for moment in (now, now + year_ns, now - year_ns, 1, 2**31 * 10**9, now):
+        clock.set_unix_ns(moment)
+        for _ in range(25):
+            spans.append(make_span(number, start_unix_ns=clock.unix_ns()))
+            writer.append(FinishedSpan(spans[-1]))
+            number += 1
+        assert writer.flush(10).is_complete
+    assert writer.close(10).is_complete
+    positions = list(store.query().positions(None))
+    assert [position.span for position in positions] == spans
+    assert [position.cursor[2] for position in positions] == list(range(len(spans)))
+    (newest,) = store.query().spans(newest_first=True, limit=1)
+    assert newest.start_unix_ns == 2**31 * 10**9
+    assert not store.query().damage
