@@ -73,6 +73,7 @@ HOMES: dict[str, set[str]] = {
     "rich": {"cli"},
     "openai": {"cli"},
     "genai_prices": {"capture"},
+    "rfc3161_client": {"audit"},
 }
 """Third-party parts by the rooms they may live in; the longest prefix counts. What is not here is not used."""
 
