@@ -117,6 +117,65 @@ def backtest(
     return FINDINGS if rows else FINE
 
 
+@click.command("known-change")
+@click.argument("table", type=click.Path())
+@click.option("--version", "column", required=True, help="Column of versions.")
+@click.option("--old", required=True, help="The version that is known to be good.")
+@click.option("--new", required=True, help="The version in question.")
+@click.option("--time", "time_column", default="start_time", show_default=True, help="Column of times.")
+@click.option("--features", help="Columns to compare, such as latency_ms,retries:count,ok:share.")
+@click.option("--alpha", type=float, default=0.01, show_default=True, help="Chance of a false alarm, ever.")
+@listing_options(default_limit=0)
+def known_change(
+    table: str,
+    column: str,
+    old: str,
+    new: str,
+    time_column: str,
+    features: str | None,
+    alpha: float,
+    output_format: str,
+    limit: int,
+) -> int:
+    """
+    Compare two versions that ran at the same time, hour by hour: a canary and the rest.
+
+    Exit status: 1 where a feature changed, 2 where the table cannot be used, else 0.
+    """
+    from agentguard.drift import known_change as judge
+
+    try:
+        found = judge(
+            table,
+            version=column,
+            old=old,
+            new=new,
+            time=time_column,
+            features=features_of(features),
+            alpha=alpha,
+        )
+    except DriftError as error:
+        fail(error)
+    rows = [
+        {
+            "kind": "known-change",
+            "feature": one.feature,
+            "is_change": one.is_change,
+            "since": utc(one.since_unix_ns) if one.since_unix_ns else None,
+            "effect": plain_number(one.effect.value),
+            "effect_low": plain_number(one.effect.low),
+            "effect_high": plain_number(one.effect.high),
+            "effect_name": one.effect_name,
+            "unit": one.unit,
+            "hours": one.hours,
+            "sentence": one.sentence,
+        }
+        for one in found
+    ]
+    emit(rows, columns=("feature", "is_change", "sentence"), output_format=output_format, limit=limit)
+    return FINDINGS if any(one.is_change for one in found) else FINE
+
+
 @click.command()
 @click.option("--years", type=float, default=2.0, show_default=True, help="How long; a few seconds a year.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same days.")

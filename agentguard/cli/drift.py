@@ -15,7 +15,7 @@ from agentguard.cli._common import (
     format_option,
     note,
 )
-from agentguard.cli._drift_alarms import ack, backtest, explain, report, reset, simulate
+from agentguard.cli._drift_alarms import ack, backtest, explain, known_change, report, reset, simulate
 from agentguard.cli._drift_text import (
     Moment,
     Span,
@@ -284,5 +284,5 @@ def compare(
     return print_comparison(result, output_format)
 
 
-for _command in (backtest, simulate, explain, report, ack, reset):
+for _command in (backtest, simulate, explain, report, ack, reset, known_change):
     drift.add_command(_command)

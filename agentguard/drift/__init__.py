@@ -12,6 +12,7 @@ from agentguard.drift._checker import Checker, CheckerConfig, alarm_history, che
 from agentguard.drift._compare import compare
 from agentguard.drift._comparison import Comparison, FeatureComparison
 from agentguard.drift._handle import Explanation, acknowledge, explain, reset
+from agentguard.drift._known_change import KnownChange, known_change
 from agentguard.drift._labels import LabelledQuality, Metric, labelled_quality, rolling_quality
 from agentguard.drift._power import Detectable, arm, smallest_effects
 from agentguard.drift._quiet import QuietDays, simulate_quiet_days
@@ -33,6 +34,7 @@ __all__ = [
     "Explanation",
     "FeatureComparison",
     "Floors",
+    "KnownChange",
     "LabelledQuality",
     "Metric",
     "QuietDays",
@@ -49,6 +51,7 @@ __all__ = [
     "compare",
     "explain",
     "fit_reference",
+    "known_change",
     "labelled_quality",
     "last_verdict",
     "load_reference",

@@ -45,7 +45,7 @@ class AccuracyState(NamedTuple):
     """Labels until it was sure; 0 where there is none."""
 
 
-def _capital(losses: Floats, means: Floats, *, alpha: float, is_upward: bool) -> Floats:
+def betting_capital(losses: Floats, means: Floats, *, alpha: float, is_upward: bool) -> Floats:
     """Return the logarithm of the bettor's money after each label. Shape `(n_labels, n_means)`."""
     x = losses if is_upward else 1.0 - losses
     m = means if is_upward else 1.0 - means
@@ -77,7 +77,7 @@ def betting_interval(losses: Floats, *, alpha: float = ALPHA) -> Interval:
         return Interval(math.nan, 0.0, 1.0)
     out = np.zeros(len(_GRID), dtype=bool)
     for is_upward in (True, False):
-        money = _capital(losses, _GRID, alpha=alpha / 2, is_upward=is_upward)
+        money = betting_capital(losses, _GRID, alpha=alpha / 2, is_upward=is_upward)
         out |= money.max(axis=0) >= math.log(2 / alpha)
     left = _GRID[~out]
     mean = float(losses.mean())
@@ -110,7 +110,7 @@ def accuracy_state(
     alarm_at = 0
     border = known.high + floor
     if len(before) >= LABELS_MIN and len(after) and border < 1.0:
-        money = _capital(after, np.array([border]), alpha=alpha / 2, is_upward=True)[:, 0]
+        money = betting_capital(after, np.array([border]), alpha=alpha / 2, is_upward=True)[:, 0]
         sure = np.flatnonzero(money >= math.log(2 / alpha))
         alarm_at = int(sure[0]) + 1 if len(sure) else 0
     sides = [Interval(1 - i.value, 1 - i.high, 1 - i.low) for i in (known, now)]

@@ -27,7 +27,7 @@ from agentguard.drift._profile import histograms_of
 from agentguard.drift._reference import DRIFT_DAYS_MIN, INCIDENT_DAYS_MIN, WINDOW_S, fit_tiers
 from agentguard.drift._sample import Bools, sample_of
 from agentguard.drift._season import DAY_S
-from agentguard.drift._streams import Stream, scale_of
+from agentguard.drift._streams import ScoreType, Stream, scale_of
 from agentguard.drift._summary import Summary, between, coarsen
 from agentguard.drift._table_store import TIME_COLUMN
 from agentguard.drift._tier import Alarm, TierModel, begin, run
@@ -66,6 +66,8 @@ class BacktestAlarm(NamedTuple):
     within: Mapping[str, float]
     """By dimension: the part that changes within its segments brought."""
     sentence: str
+    tier: str
+    """What judged it: incident for hours, drift for days; differs from the kind where that is quality."""
 
 
 class BacktestReference(NamedTuple):
@@ -249,23 +251,30 @@ def _described(
         {split.dimension: split.mix for split in splits},
         {split.dimension: split.within for split in splits},
         sentence,
+        alarm.tier,
     )
 
 
 def _effect(one: Series, lead: Stream, before: Bools, since: Bools, history: History) -> tuple[str, Interval]:
-    """Return what changed and by how much: calls of the reference against those since the change."""
+    """Return what changed and by how much: rows of the reference against those since the change."""
     mine = dict(history.members).get(lead.place)
+    if mine is not None:
+        before, since = before & mine, since & mine
+    return effect_between(one, lead.score, before, since)
+
+
+def effect_between(one: Series, score: ScoreType, before: Bools, since: Bools) -> tuple[str, Interval]:
+    """Return what a change is a difference of, and how large it is between two sets of rows, in the column's unit."""
     sides: list[Interval] = []
-    name = {"rank": "median", "tail": "95th percentile", "share": "share", "count": "mean"}[lead.score]
+    name = {"rank": "median", "tail": "95th percentile", "share": "share", "count": "mean"}[score]
     for rows in (before, since):
-        keep = one.has & rows if mine is None else one.has & rows & mine
-        values = one.values[keep]
+        values = one.values[one.has & rows]
         if not len(values):
             return name, Interval(math.nan, math.nan, math.nan)
         sample = sample_of(values)
-        if lead.score in {"rank", "tail"}:
-            sides.append(quantile_interval(sample, 0.5 if lead.score == "rank" else 0.95))
-        elif lead.score == "count":
+        if score in {"rank", "tail"}:
+            sides.append(quantile_interval(sample, 0.5 if score == "rank" else 0.95))
+        elif score == "count":
             sides.append(count_mean_interval(sample))
         elif bool(np.isin(sample.values, (0.0, 1.0)).all()):
             sides.append(wilson(round(sample.mean * sample.n), sample.n))

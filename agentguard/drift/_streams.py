@@ -26,7 +26,7 @@ FLOORS: Mapping[ScoreType, float] = {"rank": 0.03, "tail": 0.02, "share": 0.01, 
 RETRIES_CAP = 5.0
 _UNIT = 2**30
 """Scores are whole multiples of its inverse."""
-ROWS_MIN = 5
+ROWS_MIN = 3
 """Calls that a window needs to say anything about a stream."""
 
 
