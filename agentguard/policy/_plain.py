@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from agentguard.policy._model import Action, Policy, Rule
 from agentguard.policy.conditions import render_plain
-from agentguard.values import DenialKind, Effect, Mode, Point
+from agentguard.values import BreakerTerms, BudgetTerms, DenialKind, Effect, Mode, Point, ThrottleTerms
 
 _AT = {
     Point.AGENT_BEFORE: "Before an agent runs",
@@ -85,6 +85,8 @@ def action_in_plain_words(action: Action, *, is_after: bool = False) -> str:
     Returns:
         A clause.
     """
+    if action.limit is not None:
+        return _limit(action)
     if action.effect is Effect.ALLOW:
         return "the call may run, where nothing stricter matches"
     if action.effect is Effect.DENY:
@@ -111,6 +113,25 @@ def action_in_plain_words(action: Action, *, is_after: bool = False) -> str:
         )
     if action.effect is Effect.WARN:
         return "the decision warns"
+    if action.kill_scope:
+        what = "everything" if action.kill_scope == "all" else f"this {action.kill_scope}"
+        return f"{what} is stopped on the whole machine, until a person lifts it"
+    return f"the effect is {action.effect}"
+
+
+def _limit(action: Action) -> str:
+    """What a throttle, a breaker or a budget does."""
+    limit = action.limit
+    each = f" for each {' and '.join(action.key)}" if action.key else ""
+    if isinstance(limit, ThrottleTerms):
+        return f"at most {limit.limit} calls begin{each} in any {_duration(limit.window_s)}, and others are denied"
+    if isinstance(limit, BreakerTerms):
+        return f"calls{each} are rested for {_duration(limit.open_for_s)}, and then {limit.probe} tried"
+    if isinstance(limit, BudgetTerms):
+        amount = {"cost.usd": f"USD {limit.limit / 1e9:g}", "time.s": f"{limit.limit / 1e3:g} seconds"}.get(
+            limit.measure, f"{limit.limit} {limit.measure}"
+        )
+        return f"no more than {amount} is used{each} in each {_duration(limit.window_s)}, and calls beyond are denied"
     return f"the effect is {action.effect}"
 
 

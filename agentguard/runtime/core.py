@@ -91,7 +91,8 @@ class Runtime(Services):
         seen = fingerprint(config.policies)
         bundle = load_policies(config)
         self.reload_failed = False
-        self.registered_facts = registered_functions()
+        self.is_closed = False
+        self.registered_facts = registered_functions(self)
         self.unpriced = set()
         self.verdict = NO_VERDICT
         self.store = open_store(config, self.clock)
@@ -147,7 +148,6 @@ class Runtime(Services):
         self.mirror = Mirror(
             self.environment, mode=config.otel, resource=_resource(config), on_usage=self._count_native
         )
-        self.is_closed = False
         self._lock = threading.Lock()
         self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
         self.background = Background(self)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+from weakref import ref
 
 from agentguard.errors import ConfigurationError
-from agentguard.runtime.active import ACTIVE
 from agentguard.values import FACTS, FactSpec
 
 FACTS_MAX = 500
@@ -33,7 +33,15 @@ class _Registered(NamedTuple):
     function: Callable[[], object]
 
 
+class _User(Protocol):
+    """What is_closed says of a runtime."""
+
+    is_closed: bool
+
+
 _REGISTERED: dict[str, _Registered] = {}
+_USER: ref[_User] | None = None
+"""The runtime whose policies were checked against what is registered."""
 
 
 def register_fact(
@@ -69,11 +77,11 @@ def register_fact(
         agentguard.errors.ConfigurationError: register_fact(): `args` is no name such as `payee.known`
     """
     written = type if isinstance(type, str) else _SIMPLE.get(type, "")
-    runtime = ACTIVE.runtime
+    user = _USER() if _USER is not None else None
     known = _REGISTERED.get(name)
     if known is not None and (known.spec.type, known.function) == (written, function):
         return
-    if runtime is not None and not runtime.is_closed:
+    if user is not None and not user.is_closed:
         raise ConfigurationError(f"register_fact(): `{name}` comes after init()").hint(
             "register facts before init(): policies are checked against them"
         )
@@ -122,6 +130,14 @@ def registered_specs() -> tuple[FactSpec, ...]:
     return specs
 
 
-def registered_functions() -> dict[str, Callable[[], object]]:
-    """Give the functions by the name of their fact."""
+def registered_functions(user: _User) -> dict[str, Callable[[], object]]:
+    """
+    Give the functions by the name of their fact.
+
+    Args:
+        user:
+            The runtime that asks: as long as it is open nothing more is registered.
+    """
+    global _USER  # noqa: PLW0603 - one process has one runtime
+    _USER = ref(user)
     return {name: one.function for name, one in _REGISTERED.items()}

@@ -108,7 +108,7 @@ def _print_plain(bundle: Bundle) -> None:
     for document in bundle.policies:
         click.echo(click.style(safe(f"{document.name} {document.version}".strip()), bold=True))
         click.echo(f"  {safe(defaults_in_plain_words(document))}")
-        for rule in document.rules:
+        for rule in (*document.rules, *document.budgets):
             color = None if rule.mode == "enforce" else "yellow"
             click.echo(click.style(f"  {safe(rule.id)}: {safe(rule_in_plain_words(rule))}", fg=color))
     click.echo(f"revision {bundle.revision}")

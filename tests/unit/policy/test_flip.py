@@ -138,3 +138,20 @@ def test_rules_in_english() -> None:
         "Covers agents fin-* in prod; a call without a name is covered too. Of the calls to tools and models, "
         "what no rule allows is denied."
     ) or "what no rule allows is denied" in defaults_in_plain_words(loaded.policies[0])
+
+
+def test_limits_in_english() -> None:
+    """What state answers is said with its key and window."""
+    said = [
+        rule_in_plain_words(one)
+        for one in bundle(
+            document(
+                "A | tool.before | tool.name == 'x' | { throttle: { key: tool.name, limit: 3, window: 1m } }",
+                "B | tool.before | tool.error_rate_5m > 0.5 | { circuit_break: { key: tool.name, open_for: 2m, probe: 1 } }",
+                "C | tool.before | args.n > 5 | { kill: { scope: agent } }",
+            )
+        ).rules
+    ]
+    assert "at most 3 calls begin for each tool.name in any 1 minute, and others are denied" in said[0]
+    assert "calls for each tool.name are rested for 2 minutes, and then 1 tried" in said[1]
+    assert "this agent is stopped on the whole machine, until a person lifts it" in said[2]
