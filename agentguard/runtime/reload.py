@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakMethod
 
 from agentguard import escape
 from agentguard.runtime.in_force import accept_serials, load_policies
@@ -59,7 +60,9 @@ class Reloader:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._start()
-        os.register_at_fork(after_in_child=self._after_fork)
+        # Weakly: what is registered for forks can never be taken back.
+        own = WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: (found := own()) and found())
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._watch, name="agentguard-policies", daemon=True)

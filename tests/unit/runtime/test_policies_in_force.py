@@ -109,7 +109,7 @@ def test_what_does_not_load_leaves_the_last_good_ones(
 
 
 def test_the_thread_looks_by_itself(start: Start, folder: Path) -> None:
-    """Within a few looks, and in a forked child as well."""
+    """Within a few looks."""
     runtime = start(policies=folder, reload_interval_s=0.02)
     assert denied(15)
     (folder / "p.yaml").write_text(LOOSE)
@@ -118,6 +118,23 @@ def test_the_thread_looks_by_itself(start: Start, folder: Path) -> None:
         time.sleep(0.01)
     assert not denied(15)
     assert runtime.config.reload_interval_s == 0.02
+
+
+def test_a_forked_child_watches_too(start: Start, folder: Path) -> None:
+    """Its parent's threads do not live in it."""
+    start(policies=folder, reload_interval_s=0.02)
+    child = os.fork()
+    if child == 0:
+        status = 3
+        try:
+            (folder / "p.yaml").write_text(LOOSE)
+            deadline = time.monotonic() + 20
+            while denied(15) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            status = int(denied(15))
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_whole_load_or_nothing(folder: Path) -> None:
