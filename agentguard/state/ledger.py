@@ -127,8 +127,8 @@ class Ledger:
             if answer is None:
                 account.demand += need
         if answer is not None:
-            if self._is_shared and isinstance(answer, Refused) and self._exchange_lock.locked():
-                # Refused threads that ask again at once would keep the one with the lock from the processor.
+            if self._is_shared and isinstance(answer, Refused):
+                # Threads that are refused and ask again at once would keep the one that exchanges from the processor.
                 time.sleep(YIELD_S)
             return answer
         arrived_ns = self._clock.monotonic_ns()
@@ -256,7 +256,7 @@ class Ledger:
             account.free -= amount
             account.running += amount
             account.drawn += amount
-            if account.free < account.drawn and account.left:
+            if 2 * account.free < account.ahead and account.left:
                 self.wake(is_urgent=True)
             return Drawn(account, amount, account.epoch, unix_ns, self._known(account))
         room_ns = room_at(account.pot, account.spent_by_now, need, unix_ns)
@@ -290,7 +290,7 @@ class Ledger:
                     pot = account.pot
                     wanted = 0
                     if self._is_shared and not is_last and account.drawn:
-                        wanted = max(2 * account.drawn, AHEAD * max(account.demand, 1))
+                        wanted = self._wanted(account, began_ns)
                     content = read_content(self._cells.get(_KIND, pot.name))
                     _check_not_set_back(account, content, unix_ns)
                     answer = balance(
@@ -314,6 +314,14 @@ class Ledger:
         with self._lock:
             for account, answer, (_, _, _, running) in zip(accounts, balances, taken, strict=True):
                 self._close(account, answer, running, began_ns)
+
+    @staticmethod
+    def _wanted(account: Account, now_ns: int) -> int:
+        """Say how much to have free: what was drawn of late in a second, and several draws at least."""
+        elapsed_ns = max(now_ns - (account.looked_ns or 0), 50_000_000)
+        in_a_second = account.drawn * 1_000_000_000 // elapsed_ns
+        account.ahead = max(in_a_second, account.ahead * 3 // 4, AHEAD * max(account.demand, 1))
+        return account.ahead
 
     @staticmethod
     def _open(account: Account) -> tuple[int, dict[int, int], tuple[int, int], int]:

@@ -119,6 +119,8 @@ class Account:
     """What waiting calls ask for."""
     drawn: int = 0
     """Drawn since the last look at the document: how much to lease ahead."""
+    ahead: int = 0
+    """How much was wanted free at that look: what is drawn in about a second."""
     looked_ns: int | None = None
     """Monotonic time when the look at the document began."""
     used: int = 0
