@@ -69,7 +69,7 @@ def betting_interval(losses: Floats, *, alpha: float = ALPHA) -> Interval:
             Chance that the interval ever leaves the truth out.
 
     Example:
-        >>> low, high = betting_interval(np.array([0.0] * 180 + [1.0] * 20))[1:]
+        >>> low, high = betting_interval(np.array(([0.0] * 9 + [1.0]) * 20))[1:]
         >>> low < 0.1 < high
         True
     """
