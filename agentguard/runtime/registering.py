@@ -5,11 +5,14 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import ref
 
 from agentguard.errors import ConfigurationError
-from agentguard.values import FACTS, FactSpec
+
+if TYPE_CHECKING:
+    # Only the type: this file is loaded by `import agentguard`.
+    from agentguard.values import FactSpec
 
 FACTS_MAX = 500
 """Facts that one process registers."""
@@ -76,6 +79,8 @@ def register_fact(
             ...
         agentguard.errors.ConfigurationError: register_fact(): `args` is no name such as `payee.known`
     """
+    from agentguard.values import FACTS, FactSpec
+
     written = type if isinstance(type, str) else _SIMPLE.get(type, "")
     user = _USER() if _USER is not None else None
     known = _REGISTERED.get(name)

@@ -30,6 +30,8 @@ rules:
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start agentguard with these rules (YAML of the list, or none), strictly."""
 
+    made: list[Runtime] = []
+
     def make(
         rules: str | None = None, *, unmatched: str = "allow", more: str = "", **settings: object
     ) -> Runtime:
@@ -45,10 +47,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
         settings.setdefault("drift_interval_s", 0)
         runtime = agentguard.init(store=tmp_path / "store", **settings)  # type: ignore[arg-type]
         assert runtime is not None
+        made.append(runtime)
         return runtime
 
     yield make
     agentguard.shutdown(5.0)
+    for runtime in made:
+        # Policies keep the state open after a shutdown; here the process goes on.
+        runtime.state.close()
     ACTIVE.runtime = None
     ACTIVE.is_off = False
 
