@@ -74,6 +74,9 @@ HOMES: dict[str, set[str]] = {
     "openai": {"cli"},
     "genai_prices": {"capture"},
     "rfc3161_client": {"audit"},
+    # A query gives its rows as a table of the library that the caller has.
+    "pandas": {"store"},
+    "polars": {"store"},
 }
 """Third-party parts by the rooms they may live in; the longest prefix counts. What is not here is not used."""
 
