@@ -187,7 +187,7 @@ class Decision:
     redact: tuple[str, ...] = ()
     """Detectors whose findings are to be replaced before the call, or in its result."""
     warnings: tuple[str, ...] = ()
-    """Ids of the rules with effect `warn`, or with another effect in mode `warn`."""
+    """Ids of the rules with effect `warn`, or with another effect in mode `warn`; `exception:NAME` where one was used."""
     record: RecordMode = RecordMode.ASYNC
     approval: ApprovalTerms | None = None
     retry_after_s: float | None = None
