@@ -94,7 +94,15 @@ def configuration() -> str:
 
 
 def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value) if isinstance(value, int) else f"{value:g}"
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f'"{value}"'
+        if isinstance(value, str)
+        else str(value)
+        if isinstance(value, int)
+        else f"{value:g}"
+    )
 
 
 def error_page() -> str:
@@ -113,7 +121,10 @@ def fact_page() -> str:
     """Make the page of facts from the catalogue."""
     from agentguard.values import FACT_SCHEMA_VERSION
 
-    rows = ["| fact | type | meaning | scope | trusted | points | missing means |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        "| fact | type | meaning | scope | trusted | points | missing means |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for spec in FACTS.values():
         unit = f" ({spec.unit})" if spec.unit else ""
         points = ", ".join(f"`{point}`" for point in spec.points) or "all"

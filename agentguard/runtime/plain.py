@@ -84,6 +84,8 @@ def fingerprint(arguments: object) -> int:
         has the same number as all else of that kind.
     """
     try:
-        return hash(json.dumps(plain(arguments), skipkeys=True, default=lambda value: type(value).__qualname__))
+        return hash(
+            json.dumps(plain(arguments), skipkeys=True, default=lambda value: type(value).__qualname__)
+        )
     except (TypeError, ValueError, RecursionError):
         return 0

@@ -86,7 +86,11 @@ def test_planted_needles_are_in_no_file_and_no_log(tmp_path: Path, caplog: pytes
     key_text = key_file.read_text(encoding="utf-8").strip()
     raw = base64.b64decode(key_text)
     secrets = [*NEEDLES.values(), "bob@corp.example", key_text, raw.hex()]
-    forms = [form for text in secrets for form in (text.encode(), base64.b64encode(text.encode())[:-4], text.encode("utf-16-le"))]
+    forms = [
+        form
+        for text in secrets
+        for form in (text.encode(), base64.b64encode(text.encode())[:-4], text.encode("utf-16-le"))
+    ]
     forms.append(raw)
     files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
     assert len(files) >= 6

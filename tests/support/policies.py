@@ -277,9 +277,7 @@ def broken_files() -> Iterator[Mistake]:
     yield Mistake(
         "another kind", text.replace("kind: Policy", "kind: ConfigMap", 1).encode(), "unknown-kind", 0
     )
-    yield Mistake(
-        "another kind", text.replace("kind: Policy", "kind: Waiver", 1).encode(), "unknown-kind", 0
-    )
+    yield Mistake("another kind", text.replace("kind: Policy", "kind: Waiver", 1).encode(), "unknown-kind", 0)
     yield Mistake("no rules", text[:rules].encode(), "missing-field", 0)
     yield Mistake("an empty list of rules", (text[:rules] + "rules: []\n").encode(), "empty-list", 0)
     yield Mistake("rules as a mapping", (text[:rules] + "rules: { a: 1 }\n").encode(), "wrong-type", 0)
