@@ -8,6 +8,7 @@ Source: RFC 3161 sections 2.4 and 3.4.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -108,9 +109,8 @@ def check_timestamp(receipt: bytes, note: bytes, *, roots: Path, nonce: int | No
 def _library() -> ModuleType:
     """Load the library where it is installed."""
     try:
-        import rfc3161_client
+        return importlib.import_module("rfc3161_client")
     except ImportError as error:
         raise AuditError("time stamps need the package `rfc3161-client`").hint(
             "install agentguard[timestamps]"
         ) from error
-    return rfc3161_client
