@@ -28,7 +28,8 @@ def _write_until_killed(folder: Path, acknowledge: Callable[[str], None]) -> Non
             acknowledge(str(number))
 
 
-def _kill(folder: Path, times: int) -> None:
+def kill_store(folder: Path, times: int) -> None:
+    """Kill a writer *times* times, and look each time."""
     new_store(folder)
     for seed in range(times):
         acknowledged = kill_in_the_middle(_write_until_killed, folder, seed=seed, within_s=0.12)
@@ -45,10 +46,10 @@ def _kill(folder: Path, times: int) -> None:
 
 def test_kill_while_writing(tmp_path: Path) -> None:
     """A few kills in the core suite."""
-    _kill(tmp_path / "store", 8)
+    kill_store(tmp_path / "store", 8)
 
 
 @pytest.mark.long
 def test_kill_while_writing_often(tmp_path: Path) -> None:
     """Two hundred kills."""
-    _kill(tmp_path / "store", 200)
+    kill_store(tmp_path / "store", 200)

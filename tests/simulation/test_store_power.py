@@ -98,7 +98,6 @@ def _write_without_sync(place: Path, acknowledge: Callable[[str], None]) -> None
     database = sqlite3.connect(place / "rows.db", isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = OFF")
-    database.execute("CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, text TEXT)")
     first = database.execute("SELECT count(*) FROM rows").fetchone()[0]
     for number in itertools.count(first):
         database.execute("INSERT INTO rows VALUES (?, ?)", (number, "x" * 500))
@@ -112,6 +111,9 @@ def cut_sqlite(rig: PowerRig, times: int) -> tuple[int, int]:
         with rig.mounted() as place:
             for path in place.glob("rows.db*"):
                 path.unlink()
+            # The file and its table are safe: unmounting in order writes all.
+            with contextlib.closing(sqlite3.connect(place / "rows.db")) as database:
+                database.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, text TEXT)")
         said = rig.cut(_write_without_sync, seed=seed)
         total += len(said)
         with rig.mounted() as place:
