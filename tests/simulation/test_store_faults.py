@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
+import resource
+import sys
 from pathlib import Path
 
 import pytest
@@ -268,3 +271,21 @@ def test_a_clock_that_jumps(tmp_path: Path) -> None:
     (newest,) = store.query().spans(newest_first=True, limit=1)
     assert newest.start_unix_ns == 2**31 * 10**9
     assert not store.query().damage
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_million_spans_in_a_burst(tmp_path: Path) -> None:
+    """A loop that does nothing but append, at the default settings: nothing is lost, memory stays bounded."""
+    store = new_store(tmp_path / "store")
+    writer = new_writer(store)
+    spans = [make_span(i) for i in range(1000)]
+    gc.collect()
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(1_000_000):
+        assert writer.append(FinishedSpan(spans[number % 1000]))
+    result = writer.close(60)
+    assert (result.stored, result.dropped) == (1_000_000, 0)
+    unit = 1024 if sys.platform != "darwin" else 1
+    grown_bytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) * unit
+    assert grown_bytes <= writer.config.queue_bytes_max + 40 * 2**20, f"{grown_bytes / 2**20:.0f} MiB"
