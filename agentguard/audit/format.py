@@ -105,6 +105,8 @@ class Damage(NamedTuple):
     end: int
     is_torn: bool
     """What a crash leaves at the end of a file, as opposed to damage or alteration."""
+    records: int = 1
+    """How many records were sealed together there, where that can still be read; else 1."""
 
 
 class HeaderDamagedError(ValueError):
@@ -312,28 +314,28 @@ def scan(data: bytes, start: int = HEADER.size) -> Iterator[Frame | Damage]:
     """
     offset, size = start, len(data)
     while offset < size:
-        frame, claimed_end = _frame_at(data, offset)
+        frame, claimed_end, records = _frame_at(data, offset)
         if frame is not None:
             yield frame
             offset = frame.end
             continue
         following = _next_prefix(data, offset + 1)
         if following is not None:
-            yield Damage(offset, following, is_torn=False)
+            yield Damage(offset, following, is_torn=False, records=records)
             offset = following
             continue
         # Nothing follows: a crash explains a frame that is cut short or has a hole where
         # the disk had not yet written; anything else was whole once, and is not now.
         is_short = size - offset < PREFIX.size or (claimed_end is not None and claimed_end > size)
-        yield Damage(offset, size, is_torn=is_short or _has_hole(data, offset))
+        yield Damage(offset, size, is_torn=is_short or _has_hole(data, offset), records=records)
         return
 
 
-def _frame_at(data: bytes, offset: int) -> tuple[Frame | None, int | None]:
-    """Read the frame at an offset; else None and, where the prefix is sound, where it should end."""
+def _frame_at(data: bytes, offset: int) -> tuple[Frame | None, int | None, int]:
+    """Read the frame at an offset; else None and, where the prefix is sound, its end and number of records."""
     prefix = data[offset : offset + PREFIX.size]
     if len(prefix) < PREFIX.size:
-        return None, None
+        return None, None, 1
     magic, length, index, count, position, ledger_sequence, previous, crc = PREFIX.unpack(prefix)
     if (
         magic != FRAME_MAGIC
@@ -341,19 +343,20 @@ def _frame_at(data: bytes, offset: int) -> tuple[Frame | None, int | None]:
         or length > SEALED_BYTES_MAX
         or not 0 < count <= CLAIMED_RECORDS_MAX
     ):
-        return None, None
+        return None, None, 1
     digests_start = offset + PREFIX.size
     body_start = digests_start + count * DIGEST_BYTES
     body_end = body_start + length
     end = body_end + TRAILER.size
     if end > len(data):
-        return None, end
+        return None, end, count
     mac, crc = TRAILER.unpack_from(data, body_end)
     if crc != zlib.crc32(data[digests_start : body_end + len(mac)]):
-        return None, end
+        return None, end, count
     digests = tuple(data[at : at + DIGEST_BYTES] for at in range(digests_start, body_start, DIGEST_BYTES))
     sealed, attested = data[body_start:body_end], data[offset:body_start]
-    return Frame(offset, end, index, position, ledger_sequence, previous, digests, sealed, mac, attested), end
+    frame = Frame(offset, end, index, position, ledger_sequence, previous, digests, sealed, mac, attested)
+    return frame, end, count
 
 
 def _next_prefix(data: bytes, offset: int) -> int | None:

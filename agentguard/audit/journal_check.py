@@ -98,7 +98,8 @@ class JournalCheck:
             Question.INTEGRITY,
             "damaged",
             self.expected,
-            f"journal {self.name}: record {self.expected} is damaged or altered{self._after()}",
+            f"journal {self.name}: {_named(self.expected, damage.records)} damaged or altered{self._after()}",
+            records=damage.records,
         )
 
     def _frame(self, frame: layout.Frame) -> None:
@@ -143,8 +144,9 @@ class JournalCheck:
             Question.INTEGRITY,
             "altered",
             index,
-            f"journal {self.name}: record {index} is not what was sealed there: altered, "
+            f"journal {self.name}: {_named(index, frame.records)} not what was sealed there: altered, "
             f"or put in from elsewhere{self._after()}",
+            records=frame.records,
         )
         if frame.number == index and frame.records < self.records_max:
             self.missing.difference_update(range(index, index + frame.records))
@@ -356,8 +358,11 @@ class JournalCheck:
         *,
         decision_id: str = "",
         is_bad: bool = True,
+        records: int = 1,
     ) -> None:
-        self.run.findings.add(Finding(question, kind, self.name, index, sentence, decision_id, is_bad))
+        self.run.findings.add(
+            Finding(question, kind, self.name, index, sentence, decision_id, is_bad, records)
+        )
 
     def _last(self) -> str:
         return f" (decision {self.last_decision})" if self.last_decision else ""
@@ -368,3 +373,8 @@ class JournalCheck:
 
 def _decision_id(entry: Entry | None) -> str:
     return entry.record.decision_id if isinstance(entry, StoredDecision) else ""
+
+
+def _named(first: int, records: int) -> str:
+    """Name the records of one frame, with the verb."""
+    return f"record {first} is" if records == 1 else f"records {first} to {first + records - 1} are"

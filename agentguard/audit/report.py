@@ -47,6 +47,8 @@ class Finding:
     decision_id: str = ""
     """The decision at that record, where it could be read."""
     is_bad: bool = True
+    records: int = 1
+    """How many records it concerns, from `index` on: those sealed in one frame fall together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from agentguard.audit import StoredDecision, VerifyReport, verify
+from agentguard.audit import Finding, StoredDecision, VerifyReport, verify
 from agentguard.cli.demo.arms import ControlArms
 from agentguard.cli.demo.findings import Exhibit
 from agentguard.cli.demo.stage import Stage
@@ -89,9 +89,14 @@ def proved_decision(stage: Stage, _: ControlArms) -> Exhibit:
             f"One bit of it changed in a copy: {bad.sentence if bad else 'not noticed'}",
         ),
         command="agentguard decisions verify",
-        is_as_promised=before.is_good and bad is not None and bad.index == target.index,
+        is_as_promised=before.is_good and bad is not None and _concerns(bad, target),
         figures={"decision_id": target.record.decision_id, "records": before.records},
     )
+
+
+def _concerns(finding: Finding, target: StoredDecision) -> bool:
+    """Whether a record is among those that a finding names."""
+    return finding.index <= target.index < finding.index + finding.records
 
 
 def _flip_in_record(stage: Stage, folder: Path, target: StoredDecision) -> VerifyReport | None:
@@ -112,7 +117,7 @@ def _flip_in_record(stage: Stage, folder: Path, target: StoredDecision) -> Verif
         bad = report.first_bad
         if bad is None or bad.journal != target.journal:
             return report
-        if bad.index == target.index:
+        if _concerns(bad, target):
             return report
         low, high = (middle + 1, high) if bad.index < target.index else (low, middle)
     return None
