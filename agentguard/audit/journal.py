@@ -207,10 +207,10 @@ class DecisionJournal:
         if os.getpid() != self._pid:
             self._begin_in_child()
         mode = record.decision.record
-        if mode is _ASYNC:
-            await self._wait_for_room(record)
+        if mode is _ASYNC and self._records.has_room(weight_of(record)):
             self._enqueue(record)
             return
+        # Where there is no room the coroutine waits as for a required record: its own wait is the bound.
         ticket = Ticket(record)
         future = ticket.future(asyncio.get_running_loop())
         try:
@@ -323,13 +323,6 @@ class DecisionJournal:
         self._records.put(item, weight)
         if not self._is_awake:
             self._call_thread()
-
-    async def _wait_for_room(self, record: DecisionRecord) -> None:
-        """Let the event loop go on while the thread makes room."""
-        weight, deadline = weight_of(record), time.monotonic() + self._limits.backpressure_s_max
-        while not self._records.has_room(weight) and time.monotonic() < deadline:
-            self._call_thread(hurry=True)
-            await asyncio.sleep(0.001)
 
     def _make_room(self, weight: int) -> bool:
         """Write a batch on behalf of the thread, unless an event loop would wait for it."""
