@@ -15,6 +15,7 @@ Source: OpenTelemetry specification 1.50, trace/api.md.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -344,9 +345,9 @@ class RecordingSpan(trace.Span):
         """Bring the span of the application's provider to the same end."""
         mirror.end(end_time)
 
+    @abc.abstractmethod
     def record(self) -> SpanRecord:
         """Make the record of the ended span."""
-        raise NotImplementedError
 
     @property
     def bytes_estimate(self) -> int:
