@@ -180,6 +180,13 @@ class SqliteCells:
                 self._connection.close()
             self._connection = None
 
+    def __del__(self) -> None:
+        # Whoever forgets to close must not leave it to the interpreter, which warns. Of an object whose
+        # construction failed there may be no connection, and in a child it is the parent's.
+        connection = getattr(self, "_connection", None)
+        if connection is not None and self._pid == os.getpid():
+            connection.close()
+
     # -- connection ----------------------------------------------------------------------------
 
     def _prepare(self, *, accept_reset: bool) -> sqlite3.Connection:
@@ -248,6 +255,7 @@ class SqliteCells:
         self._index_root = root.derive(_INDEX_LABEL, self._keystore.store_id)
 
     def _connect(self, path: Path) -> sqlite3.Connection:
+        connection = None
         try:
             os.close(open_regular(path))
             connection = sqlite3.connect(
@@ -261,6 +269,8 @@ class SqliteCells:
             connection.execute(f"PRAGMA journal_mode = {_journal_mode()}").fetchall()
             connection.execute("PRAGMA synchronous = FULL")
         except (OSError, SealError, sqlite3.Error) as error:
+            if connection is not None:
+                connection.close()
             raise StoreError(f"{path}: cannot be opened ({_why(error)})") from error
         return connection
 
