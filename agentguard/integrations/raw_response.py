@@ -44,11 +44,15 @@ def finish_raw(call: RequestCall, response: Any, *, is_stream: bool) -> Any:
     if is_stream or not response.http_response.is_closed:
         _defer(call, response)
         return response
+    is_read = True
     try:
         parsed = response.parse()
     except Exception:
         # The caller may never parse it; when it does, it gets the error.
-        parsed = None
+        is_read, parsed = False, None
+    if not is_read and call.holds_back:
+        # Its text would still be readable, and no rule has seen it.
+        call.withhold(_UNJUDGED)
     _judge(call, call.finish(parsed), parsed)
     return response
 
@@ -58,13 +62,17 @@ async def finish_raw_async(call: RequestCall, response: Any, *, is_stream: bool)
     if is_stream or not response.http_response.is_closed:
         _defer(call, response)
         return response
+    is_read = True
     try:
         parsed = response.parse()
         if inspect.isawaitable(parsed):
             parsed = await parsed
     except Exception:
         # The caller may never parse it; when it does, it gets the error.
-        parsed = None
+        is_read, parsed = False, None
+    if not is_read and call.holds_back:
+        # Its text would still be readable, and no rule has seen it.
+        call.withhold(_UNJUDGED)
     _judge(call, await call.finish_async(parsed), parsed)
     return response
 
