@@ -5,6 +5,7 @@ Takes decision records, gives them back, proves single ones and says whether all
 unaltered. It decides nothing, and never hands out bytes that do not authenticate.
 """
 
+from agentguard.audit.adopting import AdoptedJournal, adopt_abandoned
 from agentguard.audit.anchors import (
     Anchor,
     AnchorSink,
@@ -15,6 +16,7 @@ from agentguard.audit.anchors import (
     read_anchors,
 )
 from agentguard.audit.checkpoint import Checkpoint
+from agentguard.audit.disk import Safeguards
 from agentguard.audit.events import EVENTS, EventKind
 from agentguard.audit.journal import DecisionJournal
 from agentguard.audit.notes import NoteKey
@@ -27,6 +29,7 @@ from agentguard.audit.proof import (
     write_proof,
 )
 from agentguard.audit.proving import export_tiles, prove, prove_consistency
+from agentguard.audit.pruning import PrunedJournals, prune_journals
 from agentguard.audit.reader import read_decisions, read_entries
 from agentguard.audit.records import StoredDecision, StoredEvent
 from agentguard.audit.report import Answer, Finding, Question, VerdictLine, VerifyReport
@@ -36,6 +39,7 @@ from agentguard.audit.verification import verify
 
 __all__ = [
     "EVENTS",
+    "AdoptedJournal",
     "Anchor",
     "AnchorSink",
     "Answer",
@@ -49,13 +53,16 @@ __all__ = [
     "NoteKey",
     "Proof",
     "ProvenRecord",
+    "PrunedJournals",
     "Question",
+    "Safeguards",
     "StoredDecision",
     "StoredEvent",
     "TimestampAnchor",
     "VerdictLine",
     "VerifyReport",
     "WebhookAnchor",
+    "adopt_abandoned",
     "check_against",
     "check_proof",
     "check_timestamp",
@@ -63,6 +70,7 @@ __all__ = [
     "make_anchor",
     "prove",
     "prove_consistency",
+    "prune_journals",
     "read_anchors",
     "read_decisions",
     "read_entries",

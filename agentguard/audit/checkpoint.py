@@ -26,6 +26,9 @@ from agentguard.audit.notes import (
 )
 from agentguard.seal import PostQuantumSigningKey, PostQuantumVerifyKey, SigningKey, VerifyKey
 
+OPEN, CLOSED, ADOPTED, PRUNED = "open", "closed", "adopted", "pruned"
+"""What the ledger may say of a journal; `STATES` has the numbers that follow each word."""
+STATES = {OPEN: 0, CLOSED: 0, ADOPTED: 2, PRUNED: 5}
 _SIGNATURES = re.compile(r"(— [^\n]{1,8000}\n){1,16}")
 
 
@@ -44,8 +47,14 @@ class Checkpoint(NamedTuple):
     """SHA-256 of the whole entry before, signature included; zeros for the first."""
     time_unix_ns: int
     """By the writer's clock; nothing is concluded from it."""
-    state: str = "open"
-    """`open`, or `closed` where the writer ended in order: nothing may follow."""
+    state: str = OPEN
+    """`open`, or `closed` where the writer ended in order: nothing may follow.
+
+    `adopted` where it died, and a later process states what it found whole; `pruned` where
+    retention removed the journal.
+    """
+    numbers: tuple[int, ...] = ()
+    """Of a state that has some: see `Adoption` and `Pruning`."""
     heads: tuple[Head, ...] = ()
     """Of a summary: the last checkpoint of every journal."""
 
@@ -62,10 +71,36 @@ class Head(NamedTuple):
     size: int
     root: bytes
     state: str
+    numbers: tuple[int, ...] = ()
 
     def line(self) -> str:
         """The line of the summary."""
-        return f"head {self.journal} {self.size} {to_base64(self.root)} {self.state}"
+        stated = _words(self.state, self.numbers)
+        return f"head {self.journal} {self.size} {to_base64(self.root)} {stated}"
+
+
+class Adoption(NamedTuple):
+    """What the state `adopted` says beside the size."""
+
+    own_records: int
+    """Records that the writer itself had stated; those above it were found by a later process."""
+    time_unix_ns: int
+    """When that was, by the later process's clock."""
+
+
+class Pruning(NamedTuple):
+    """What the state `pruned` says beside size and root."""
+
+    first_unix_ns: int
+    """Time of the oldest record that went."""
+    last_unix_ns: int
+    """Time of the newest."""
+    time_unix_ns: int
+    """When they went."""
+    bytes: int
+    """Size of the file."""
+    own_records: int
+    """As in `Adoption`; the size where the writer ended in order."""
 
 
 def origin_of(store_id: bytes, journal: str) -> str:
@@ -108,7 +143,7 @@ def body_text(checkpoint: Checkpoint) -> str:
         f"seq {checkpoint.sequence}",
         f"prev {checkpoint.previous.hex()}",
         f"time {checkpoint.time_unix_ns}",
-        f"state {checkpoint.state}",
+        f"state {_words(checkpoint.state, checkpoint.numbers)}",
         *(head.line() for head in checkpoint.heads),
     ]
     return "\n".join(lines) + "\n"
@@ -163,7 +198,8 @@ def parse(note: bytes) -> Checkpoint:
         body, _, signatures = text.partition("\n\n")
         origin, size, root, *extensions = body.split("\n")
         fields = [line.split(" ") for line in extensions]
-        values = dict(field for field in fields if len(field) == 2)
+        values = {field[0]: field[1] for field in fields if len(field) > 1}
+        state, *numbers = next(field[1:] for field in fields if field[0] == "state")
         checkpoint = Checkpoint(
             origin=origin,
             size=_number(size),
@@ -171,15 +207,22 @@ def parse(note: bytes) -> Checkpoint:
             sequence=_number(values["seq"]),
             previous=bytes.fromhex(values["prev"]),
             time_unix_ns=_number(values["time"]),
-            state=values["state"],
+            state=state,
+            numbers=_numbers(numbers),
             heads=tuple(
-                Head(field[1], _number(field[2]), from_base64(field[3], 32), field[4])
+                Head(field[1], _number(field[2]), from_base64(field[3], 32), field[4], _numbers(field[5:]))
                 for field in fields
                 if field[0] == "head"
             ),
         )
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, StopIteration) as error:
         raise NoteError("it is not a signed checkpoint") from error
+    said = [
+        (checkpoint.state, checkpoint.numbers),
+        *((head.state, head.numbers) for head in checkpoint.heads),
+    ]
+    if any(STATES.get(state) != len(numbers) for state, numbers in said):
+        raise NoteError("it says a state that this program does not know")
     # Nothing but signature lines may follow: what stands there is signed by nobody.
     if not _SIGNATURES.fullmatch(signatures) or body_text(checkpoint) != f"{body}\n":
         raise NoteError("it is not written as checkpoints are")
@@ -218,6 +261,15 @@ def is_signed(
 def entry_hash(note: bytes) -> bytes:
     """SHA-256 of a whole entry: what the next one names as `prev`."""
     return hashlib.sha256(note).digest()
+
+
+def _words(state: str, numbers: tuple[int, ...]) -> str:
+    """Write a state and its numbers."""
+    return " ".join((state, *map(str, numbers)))
+
+
+def _numbers(texts: list[str]) -> tuple[int, ...]:
+    return tuple(map(_number, texts))
 
 
 def _number(text: str) -> int:

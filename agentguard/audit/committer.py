@@ -15,18 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agentguard.audit import format as layout
-from agentguard.audit.disk import Disk, ReservingDisk
+from agentguard.audit.disk import RESERVE, Disk, ReservingDisk, Safeguards
 from agentguard.audit.events import RESERVE_USED
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import Ledger
 from agentguard.audit.records import GAP, encode_event
-from agentguard.audit.ticket import Safeguards
 from agentguard.audit.writer import JournalFile, RandomBytes, UnsyncedError
 from agentguard.seal import ensure_private_folder
 from agentguard.values import Clock, InternalErrorHook
 
 FOLDER = "dec"
-RESERVE = "reserve.bin"
 
 
 class Committer:

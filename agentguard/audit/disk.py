@@ -13,12 +13,25 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from agentguard.seal import PRIVATE_FILE_MODE, sync_data, write_all, write_file_atomic
 
+RESERVE = "reserve.bin"
 RESERVE_BYTES = 16 << 20
 _BLOCK_BYTES = 4096
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Safeguards(NamedTuple):
+    """What the log does beyond writing records, where it is asked to."""
+
+    post_quantum: bool = False
+    """Sign checkpoints with ML-DSA-44 too; a millisecond and 3 KiB for each."""
+    mark: Path | None = None
+    """File outside the store for the high-water mark: a store that ends before it is not written on."""
+    reserve_bytes: int = RESERVE_BYTES
+    """Room kept for decisions on a full disk, in `reserve.bin`; 0 keeps none."""
 
 
 class Disk:

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Self
 
 from agentguard.audit.committer import FOLDER, Committer
-from agentguard.audit.disk import Disk
+from agentguard.audit.disk import Disk, Safeguards
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ticket import Event, JournalLimits, Safeguards, Ticket, not_durable, weight_of
+from agentguard.audit.ticket import Event, JournalLimits, Ticket, not_durable, weight_of
 from agentguard.audit.waiting import WaitingRecords, encode_all
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError

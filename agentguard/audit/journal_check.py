@@ -12,7 +12,7 @@ from agentguard.audit.keys import AuditKeys, MacChain
 from agentguard.audit.ledger_reader import Stated
 from agentguard.audit.reader import JournalBytes, opening_mac_key
 from agentguard.audit.records import CLOSE, GAP, OPEN, StoredDecision, StoredEvent, decode
-from agentguard.audit.report import Finding, Findings, Question
+from agentguard.audit.report import Finding, Findings, Question, utc
 from agentguard.audit.tree import Frontier
 from agentguard.errors import AuditError, TamperedError
 
@@ -65,6 +65,7 @@ class JournalCheck:
         self.after_damage = False
         self.missing: set[int] = set()
         self.last_decision = ""
+        self.oldest_unix_ns = 0
         self.newest_unix_ns = 0
         self.is_closed = False
         self.open_calls: dict[str, tuple[int, str]] = {}
@@ -271,8 +272,10 @@ class JournalCheck:
                 self.expected - 1,
                 f"journal {self.name}: record {self.expected - 1} stands after the closing record",
             )
+        time_unix_ns = entry.time_unix_ns if isinstance(entry, StoredEvent) else entry.record.time_unix_ns
+        self.oldest_unix_ns = min(self.oldest_unix_ns or time_unix_ns, time_unix_ns)
+        self.newest_unix_ns = max(self.newest_unix_ns, time_unix_ns)
         if isinstance(entry, StoredEvent):
-            self.newest_unix_ns = max(self.newest_unix_ns, entry.time_unix_ns)
             if entry.kind == CLOSE:
                 self.is_closed = True
             elif entry.kind == ERASED:
@@ -295,7 +298,6 @@ class JournalCheck:
             return
         self.run.decisions += 1
         record = entry.record
-        self.newest_unix_ns = max(self.newest_unix_ns, record.time_unix_ns)
         if record.point == "outcome":
             self.open_calls.pop(record.call_id, None)
         elif (
@@ -322,6 +324,14 @@ class JournalCheck:
                 f"{stated - self.expected} records are gone that checkpoint "
                 f"{self.stated.last.sequence} states",
             )
+        elif self.expected > stated and self.limit is None and self.stated.is_final:
+            self._add(
+                Question.APPEND_ONLY,
+                "after-end",
+                stated,
+                f"journal {self.name}: {self.expected - stated} records stand after the {stated} with which "
+                f"it ended, as checkpoint {self.stated.last.sequence} states",
+            )
         elif self.expected > stated and self.limit is None:
             count = self.expected - stated
             seconds = max(self.newest_unix_ns - self.stated.last.time_unix_ns, 0) / 1e9
@@ -336,6 +346,7 @@ class JournalCheck:
                 + (", its writer goes on" if self.journal.is_live else ""),
                 is_bad=False,
             )
+        self._look_at_adoption()
         if self.open_calls:
             index, decision_id = next(iter(self.open_calls.values()))
             state = "still run, or will" if self.journal.is_live else "were admitted and"
@@ -348,6 +359,21 @@ class JournalCheck:
                 decision_id=decision_id,
                 is_bad=False,
             )
+
+    def _look_at_adoption(self) -> None:
+        """Name records that their writer never stated: what was cut before another did does not show."""
+        adoption = self.stated.adoption
+        count = self.stated.last.size - adoption.own_records if adoption is not None else 0
+        if adoption is None or not count:
+            return
+        self._add(
+            Question.UNANCHORED_TAIL,
+            "adopted",
+            adoption.own_records,
+            f"journal {self.name}: unanchored tail adopted at {utc(adoption.time_unix_ns)}: its writer died, and a "
+            f"later process found {count} whole records after the last checkpoint; a cut before that does not show",
+            is_bad=False,
+        )
 
     def _add(
         self,

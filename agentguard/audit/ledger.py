@@ -22,7 +22,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from agentguard.audit.checkpoint import (
     Checkpoint,
@@ -33,7 +33,7 @@ from agentguard.audit.checkpoint import (
     parse,
     sign,
 )
-from agentguard.audit.disk import Disk
+from agentguard.audit.disk import RESERVE, Disk, ReservingDisk, Safeguards
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.mark import HighWaterMark
 from agentguard.audit.notes import NoteError
@@ -101,7 +101,21 @@ class Ledger:
         self._post_quantum = keys.post_quantum_key if post_quantum else None
         self._tail = EMPTY_TAIL
 
-    def append(self, *, journal: str, size: int, root: bytes, state: str) -> int:
+    @classmethod
+    def guarded(cls, folder: Path, keys: AuditKeys, clock: Clock, safeguards: Safeguards) -> Self:
+        """Make one with what was asked for beyond writing: second signatures, mark, room on a full disk."""
+        return cls(
+            folder,
+            keys,
+            clock,
+            disk=ReservingDisk(Disk(), folder / RESERVE, safeguards.reserve_bytes),
+            post_quantum=safeguards.post_quantum,
+            mark=safeguards.mark,
+        )
+
+    def append(
+        self, *, journal: str, size: int, root: bytes, state: str, numbers: tuple[int, ...] = ()
+    ) -> int:
         """
         State that a journal has so many records with that root.
 
@@ -113,7 +127,9 @@ class Ledger:
             root:
                 RFC 6962 root over their leaves.
             state:
-                `open` or `closed`.
+                One of `checkpoint.STATES`.
+            numbers:
+                What goes with it.
 
         Returns:
             The sequence of the new entry.
@@ -131,7 +147,7 @@ class Ledger:
                     or not self._tail.number
                 ):
                     self._tail = self._begin_file(self._tail)
-                return self._write(journal, size, root, state)
+                return self._write(journal, size, root, state, numbers)
         except (OSError, SealError) as error:
             raise AuditError(f"ledger: cannot be written ({_why(error)})") from error
 
@@ -176,7 +192,7 @@ class Ledger:
     def _sign(self, checkpoint: Checkpoint) -> bytes:
         return sign(checkpoint, self._keys.signing_key, self._keys.store_id, self._post_quantum)
 
-    def _write(self, journal: str, size: int, root: bytes, state: str) -> int:
+    def _write(self, journal: str, size: int, root: bytes, state: str, numbers: tuple[int, ...]) -> int:
         tail = self._tail
         checkpoint = Checkpoint(
             origin=origin_of(self._keys.store_id, journal),
@@ -186,6 +202,7 @@ class Ledger:
             previous=tail.previous,
             time_unix_ns=self._clock.unix_ns(),
             state=state,
+            numbers=numbers,
         )
         self._write_note(checkpoint)
         return checkpoint.sequence
@@ -233,9 +250,7 @@ class Ledger:
         """State all heads that the newest file states."""
         heads: dict[str, Head] = {}
         if tail.number:
-            for note in split(read_file(self._path(tail.number), bytes_max=READ_BYTES_MAX)[: tail.end]):
-                with contextlib.suppress(NoteError):
-                    _collect(heads, parse(note))
+            _collect(heads, read_file(self._path(tail.number), bytes_max=READ_BYTES_MAX)[: tail.end])
         lines = tuple(heads[name] for name in sorted(heads))
         return Checkpoint(
             origin=origin_of(self._keys.store_id, SUMMARY),
@@ -382,14 +397,43 @@ def summary_root(heads: tuple[Head, ...]) -> bytes:
     return root_hash([hashlib.sha256(b"\x00" + head.line().encode()).digest() for head in heads])
 
 
-def _collect(heads: dict[str, Head], checkpoint: Checkpoint) -> None:
-    """Note the head or heads that an entry states; later entries win."""
-    if checkpoint.journal == SUMMARY:
-        heads.update((head.journal, head) for head in checkpoint.heads)
-    else:
-        heads[checkpoint.journal] = Head(
-            checkpoint.journal, checkpoint.size, checkpoint.root, checkpoint.state
-        )
+def claimed_heads(folder: Path) -> dict[str, Head]:
+    """
+    Read what the ledger says last of each journal, without checking a signature.
+
+    Enough to see cheaply whether anything is to be done; what is done begins with `read_ledger`.
+
+    Args:
+        folder:
+            The store's folder.
+
+    Raises:
+        AuditError: It cannot be read.
+    """
+    heads: dict[str, Head] = {}
+    try:
+        for _, path in files(folder / FOLDER)[-1:]:
+            _collect(heads, read_file(path, bytes_max=READ_BYTES_MAX))
+    except (OSError, SealError) as error:
+        raise AuditError(f"ledger: cannot be read ({_why(error)})") from error
+    return heads
+
+
+def _collect(heads: dict[str, Head], data: bytes) -> None:
+    """Note the heads that entries state; later entries win."""
+    for note in split(data):
+        with contextlib.suppress(NoteError):
+            checkpoint = parse(note)
+            if checkpoint.journal == SUMMARY:
+                heads.update((head.journal, head) for head in checkpoint.heads)
+            else:
+                heads[checkpoint.journal] = Head(
+                    checkpoint.journal,
+                    checkpoint.size,
+                    checkpoint.root,
+                    checkpoint.state,
+                    checkpoint.numbers,
+                )
 
 
 def _why(error: BaseException) -> str:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agentguard.audit.checkpoint import Checkpoint, Head, entry_hash, origin_of, parse
+from agentguard.audit.checkpoint import (
+    ADOPTED,
+    OPEN,
+    PRUNED,
+    Adoption,
+    Checkpoint,
+    Head,
+    Pruning,
+    entry_hash,
+    origin_of,
+    parse,
+)
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import (
     FOLDER,
@@ -33,6 +44,21 @@ class Stated:
     """Root by size, for every checkpoint that is still kept."""
     note: bytes = b""
     """The last entry that is of this journal alone; empty where only a summary is left."""
+
+    @property
+    def adoption(self) -> Adoption | None:
+        """What is said of a journal that a later process stated."""
+        return Adoption(*self.last.numbers) if self.last.state == ADOPTED else None
+
+    @property
+    def pruning(self) -> Pruning | None:
+        """What is said of a journal that retention removed."""
+        return Pruning(*self.last.numbers) if self.last.state == PRUNED else None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing may follow what is stated."""
+        return self.last.state != OPEN
 
     @classmethod
     def nothing(cls, name: str) -> Stated:
@@ -157,19 +183,36 @@ class _Check:
         else:
             self._state(
                 checkpoint,
-                Head(checkpoint.journal, checkpoint.size, checkpoint.root, checkpoint.state),
+                Head(
+                    checkpoint.journal,
+                    checkpoint.size,
+                    checkpoint.root,
+                    checkpoint.state,
+                    checkpoint.numbers,
+                ),
                 note,
             )
 
     def _state(self, checkpoint: Checkpoint, head: Head, note: bytes) -> None:
         """Note what an entry says of a journal; it can only grow."""
-        own = checkpoint._replace(size=head.size, root=head.root, state=head.state, heads=())
+        own = checkpoint._replace(
+            size=head.size, root=head.root, state=head.state, numbers=head.numbers, heads=()
+        )
         stated = self.reading.stated.setdefault(head.journal, Stated(own))
         if head.size < stated.last.size:
             self._problem(
                 Question.APPEND_ONLY,
                 "ledger-shrinks",
                 f"ledger entry {checkpoint.sequence} states fewer records of journal {head.journal} than one before",
+            )
+            return
+        is_final = stated.last.state == PRUNED and own.state != PRUNED
+        if is_final or (own.state == PRUNED and own.root != stated.last.root):
+            self._problem(
+                Question.APPEND_ONLY,
+                "ledger-pruned",
+                f"ledger entry {checkpoint.sequence} says another thing of journal {head.journal} than its "
+                f"{'removal' if is_final else 'last checkpoint'} does",
             )
             return
         stated.last = own

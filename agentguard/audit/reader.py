@@ -24,6 +24,8 @@ from agentguard.seal import Keystore, SealKey, open_regular
 FOLDER = "dec"
 JOURNAL_BYTES_MAX = 1 << 30
 """A larger file was not written by this program, and is not read into memory."""
+OPENING_BYTES_MAX = 1 << 16
+"""Header and opening record are not longer."""
 
 
 class JournalBytes:
@@ -80,7 +82,7 @@ def journal_paths(folder: Path) -> list[Path]:
     return []
 
 
-def load_journal(path: Path, keys: AuditKeys, *, is_header_only: bool = False) -> JournalBytes:
+def load_journal(path: Path, keys: AuditKeys, *, bytes_max: int | None = None) -> JournalBytes:
     """
     Read a journal file and derive its key.
 
@@ -89,8 +91,9 @@ def load_journal(path: Path, keys: AuditKeys, *, is_header_only: bool = False) -
             The file.
         keys:
             Keys of the store that it should belong to.
-        is_header_only:
-            Read no frames.
+        bytes_max:
+            Read no more than the beginning: `HEADER.size` for the header alone, `OPENING_BYTES_MAX` for the
+            opening record too. By default all.
 
     Returns:
         The file; its frames are not yet checked.
@@ -110,10 +113,10 @@ def load_journal(path: Path, keys: AuditKeys, *, is_header_only: bool = False) -
         if size > JOURNAL_BYTES_MAX:
             raise AuditError(f"journal {path.stem}: {size} bytes, expected at most {JOURNAL_BYTES_MAX}")
         parts = []
-        while part := os.read(fd, layout.HEADER.size if is_header_only else 1 << 20):
+        left = JOURNAL_BYTES_MAX if bytes_max is None else bytes_max
+        while part := os.read(fd, min(left, 1 << 20)):
             parts.append(part)
-            if is_header_only:
-                break
+            left -= len(part)
         data = b"".join(parts)
     except OSError as error:
         raise AuditError(f"journal {path.stem}: cannot be read") from error
@@ -153,12 +156,13 @@ def read_entries(
     keys = AuditKeys(keystore)
     tell = on_damage or _ignore
     paths = journal_paths(folder)
-    limits = _limits(paths, keys)
+    limits = reaches_back(paths, keys)
     for path in paths:
         try:
             journal = load_journal(path, keys)
         except AuditError as error:
-            tell(str(error))
+            if path.exists():  # Else retention took it meanwhile.
+                tell(str(error))
         except SealError:
             tell(f"journal {path.stem}: its header does not belong to the key of this store")
         else:
@@ -242,7 +246,7 @@ def _entries(
         expected = part.number + part.records
 
 
-def _limits(paths: list[Path], keys: AuditKeys) -> dict[str, int]:
+def reaches_back(paths: list[Path], keys: AuditKeys) -> dict[str, int]:
     """Find journals that were left because of the disk, and how many of their records count."""
     limits: dict[str, int] = {}
     for path in paths:
@@ -250,7 +254,8 @@ def _limits(paths: list[Path], keys: AuditKeys) -> dict[str, int]:
         if path.stem.endswith("-0"):
             continue
         with contextlib.suppress(AuditError, SealError):
-            first = next(_entries(load_journal(path, keys), 1, _ignore), None)
+            journal = load_journal(path, keys, bytes_max=OPENING_BYTES_MAX)
+            first = next(_entries(journal, 1, _ignore), None)
             if isinstance(first, StoredEvent) and first.kind == OPEN:
                 continued = continued_journal(first)
                 if continued is not None:

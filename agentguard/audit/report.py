@@ -1,8 +1,9 @@
-"""What a verification found, as values: six verdicts, told apart."""
+"""What a verification found, as values: seven verdicts, told apart."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -21,6 +22,8 @@ class Question(StrEnum):
     """Which calls were admitted and have no outcome, and what was counted as lost?"""
     ERASURES = "erasures"
     """Whose content was erased, as the log itself records it?"""
+    RETENTION = "retention"
+    """Which journals were removed by age or size, as the ledger states and signs it?"""
 
 
 class Answer(StrEnum):
@@ -92,6 +95,14 @@ class VerifyReport:
     def of(self, question: Question) -> VerdictLine:
         """The answer to one question."""
         return next(line for line in self.verdicts if line.question is question)
+
+
+def utc(unix_ns: int) -> str:
+    """Write a moment as ISO 8601, to the second; one that no calendar has as the number that it is."""
+    try:
+        return datetime.fromtimestamp(unix_ns // 1_000_000_000, UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        return f"{unix_ns} ns"
 
 
 FINDINGS_MAX = 100

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
-from agentguard.audit.disk import RESERVE_BYTES
 from agentguard.audit.records import encode_decision, encode_event
 from agentguard.errors import AuditError
 from agentguard.values import DecisionRecord
@@ -34,17 +32,6 @@ class JournalLimits(NamedTuple):
     """A file that has grown to it is closed, and the next one begins."""
     commit_wait_s_max: float = 30.0
     """A `required` record that is not on disk after it fails."""
-
-
-class Safeguards(NamedTuple):
-    """What a journal does beyond writing records, where it is asked to."""
-
-    post_quantum: bool = False
-    """Sign checkpoints with ML-DSA-44 too; a millisecond and 3 KiB for each."""
-    mark: Path | None = None
-    """File outside the store for the high-water mark: a store that ends before it is not written on."""
-    reserve_bytes: int = RESERVE_BYTES
-    """Room kept for decisions on a full disk, in `reserve.bin`; 0 keeps none."""
 
 
 RECORD_BYTES = 512

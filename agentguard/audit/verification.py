@@ -1,7 +1,7 @@
 """
 Verification of the decision log: is it what was written, all of it, in that order.
 
-Six questions with separate answers, because they have separate causes. What
+Seven questions with separate answers, because they have separate causes. What
 the last checkpoint states is exact; what came after it could have been cut
 without trace, and is reported as unanchored.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from agentguard.audit import format as layout
@@ -21,13 +20,14 @@ from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import SUMMARY
 from agentguard.audit.ledger_reader import LedgerReading, Stated, read_ledger
 from agentguard.audit.reader import (
+    OPENING_BYTES_MAX,
     JournalBytes,
     continued_journal,
     journal_paths,
     load_journal,
 )
 from agentguard.audit.records import StoredEvent, decode
-from agentguard.audit.report import Finding, Findings, Question, VerifyReport
+from agentguard.audit.report import Finding, Findings, Question, VerifyReport, utc
 from agentguard.errors import AuditError, SealError, TamperedError
 from agentguard.seal import Keystore
 
@@ -49,7 +49,7 @@ def verify(folder: Path, keystore: Keystore, *, anchors: Sequence[bytes] = ()) -
             so a store that was set back whole to an earlier state is noticed.
 
     Returns:
-        Six verdicts, each with its first findings. A good report does not mean
+        Seven verdicts, each with its first findings. A good report does not mean
         that nothing was cut after the last checkpoint, nor, without anchors, that journals
         and ledger were not set back together to an earlier state.
 
@@ -93,7 +93,9 @@ class _Run:
         seen = set()
         loaded = []
         for path in journal_paths(self.folder):
-            journal = self._load(path, is_header_only=True)
+            journal = self._load(path, bytes_max=layout.HEADER.size)
+            if journal is None and not path.exists():
+                continue  # Retention took it meanwhile; were it somebody else, the ledger would miss it.
             # A damaged header is one finding; that the journal is there counts against "missing".
             seen.add(path.stem)
             if journal is not None:
@@ -111,6 +113,8 @@ class _Run:
                     anchored=self.anchored.get(name, {}),
                     limit=self.limits.get(name),
                 ).check()
+            elif not path.exists():
+                seen.discard(path.stem)
         self._check_missing(seen)
         self._check_ledger_end()
         self.journals = len(seen)
@@ -126,6 +130,7 @@ class _Run:
             self.findings.line(Question.UNANCHORED_TAIL, "nothing stands after the last checkpoint"),
             self.findings.line(Question.GAPS, "every admitted call has its outcome, nothing was dropped"),
             self.findings.line(Question.ERASURES, "nothing was erased"),
+            self.findings.line(Question.RETENTION, "nothing was removed by age or size"),
         )
         return VerifyReport(
             verdicts=lines,
@@ -139,12 +144,12 @@ class _Run:
         )
 
     def _load(
-        self, path: Path, *, is_quiet: bool = False, is_header_only: bool = False
+        self, path: Path, *, is_quiet: bool = False, bytes_max: int | None = None
     ) -> JournalBytes | None:
         try:
-            return load_journal(path, self.keys, is_header_only=is_header_only)
+            return load_journal(path, self.keys, bytes_max=bytes_max)
         except (AuditError, SealError) as error:
-            if not is_quiet:
+            if not is_quiet and path.exists():
                 text = (
                     str(error)
                     if isinstance(error, AuditError)
@@ -161,7 +166,7 @@ class _Run:
     def _find_continued(self, paths: list[Path]) -> None:
         """Learn which journals were left because the disk failed, and how many of their records count."""
         for path in paths:
-            journal = self._load(path, is_quiet=True)
+            journal = self._load(path, is_quiet=True, bytes_max=OPENING_BYTES_MAX)
             if journal is None:
                 continue
             first = next(layout.scan(journal.data), None)
@@ -203,7 +208,9 @@ class _Run:
                         f"entry {sequence} of the ledger is another than the one that was anchored",
                     )
                 )
-            own = Head(checkpoint.journal, checkpoint.size, checkpoint.root, checkpoint.state)
+            own = Head(
+                checkpoint.journal, checkpoint.size, checkpoint.root, checkpoint.state, checkpoint.numbers
+            )
             for head in checkpoint.heads or (own,):
                 if head.journal != SUMMARY:
                     self._apply_head(checkpoint, head)
@@ -216,6 +223,7 @@ class _Run:
             size=head.size,
             root=head.root,
             state=head.state,
+            numbers=head.numbers,
             heads=(),
         )
         stated = self.ledger.stated.setdefault(name, Stated(as_stated))
@@ -237,13 +245,25 @@ class _Run:
         if not self.anchors:
             return ""
         newest = max(checkpoint.time_unix_ns for checkpoint, _ in self.anchors)
-        moment = datetime.fromtimestamp(newest // 1_000_000_000, UTC).isoformat()
+        moment = utc(newest)
         count = len(self.anchors)
         return f", and what {count} anchor{'s' * (count > 1)} up to {moment} state{'s' * (count == 1)}"
 
     def _check_missing(self, seen: set[str]) -> None:
-        for name, stated in self.ledger.stated.items():
-            if name not in seen:
+        gone = {name: stated for name, stated in self.ledger.stated.items() if name not in seen}
+        if any(stated.pruning is None for stated in gone.values()):
+            # Retention may have removed one since the ledger was read.
+            again = read_ledger(self.folder, self.keys).stated
+            gone = {
+                name: again[name] if name in again and again[name].pruning is not None else stated
+                for name, stated in gone.items()
+            }
+        pruned = []
+        for name, stated in gone.items():
+            if stated.pruning is not None:
+                pruned.append((stated.last, stated.pruning))
+                self._check_pruned(stated.last)
+            else:
                 self.findings.add(
                     Finding(
                         Question.COMPLETENESS,
@@ -253,6 +273,36 @@ class _Run:
                         f"journal {name} is gone, with its {stated.last.size} records",
                     )
                 )
+        if pruned:
+            count, records = len(pruned), sum(last.size for last, _ in pruned)
+            first = min(pruning.first_unix_ns for _, pruning in pruned)
+            last = max(pruning.last_unix_ns for _, pruning in pruned)
+            age_d = min(pruning.time_unix_ns - pruning.last_unix_ns for _, pruning in pruned) / 86_400e9
+            self.findings.add(
+                Finding(
+                    Question.RETENTION,
+                    "pruned",
+                    "ledger",
+                    -1,
+                    f"{count} journal{'s' * (count > 1)} with {records} records from {utc(first)} to {utc(last)} "
+                    f"removed as recorded, the youngest record {age_d:.1f} days old then",
+                    is_bad=False,
+                )
+            )
+
+    def _check_pruned(self, last: Checkpoint) -> None:
+        """Notice an anchor that knew a journal that is gone otherwise than its removal states it."""
+        root = self.anchored.get(last.journal, {}).get(last.size)
+        if root is not None and root != last.root:
+            self.findings.add(
+                Finding(
+                    Question.APPEND_ONLY,
+                    "anchor-root",
+                    last.journal,
+                    0,
+                    f"journal {last.journal} was removed with other records than those that an anchor states",
+                )
+            )
 
     def _check_ledger_end(self) -> None:
         """

@@ -29,7 +29,7 @@ from agentguard.audit.keys import AuditKeys, MacChain
 from agentguard.audit.ledger import Ledger, split
 from agentguard.audit.reader import load_journal
 from agentguard.audit.records import encode_decision
-from agentguard.audit.ticket import Safeguards
+from agentguard.audit.disk import Safeguards
 from agentguard.audit.tree import EMPTY_ROOT, Frontier
 from agentguard.seal import Keystore, has_post_quantum
 from tests.support.clock import FrozenClock

@@ -28,7 +28,7 @@ from agentguard.audit import (
     read_decisions,
     verify,
 )
-from agentguard.audit.ticket import Safeguards
+from agentguard.audit.disk import Safeguards
 from agentguard.errors import AuditError
 from agentguard.seal import Keystore
 from tests.support.clock import FrozenClock

@@ -33,7 +33,7 @@ def auditor(log: Log, tmp_path: Path) -> Keystore:
 
 
 def test_an_auditor_reads_and_verifies(log: Log, auditor: Keystore) -> None:
-    """All records, all six verdicts, the same public key."""
+    """All records, all verdicts, the same public key."""
     assert len(list(read_decisions(log[0], auditor))) == 6
     report, own = verify(log[0], auditor), verify(*log)
     assert report.verdicts == own.verdicts

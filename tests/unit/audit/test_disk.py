@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentguard.audit import DecisionJournal, StoredEvent, read_decisions, read_entries, verify
-from agentguard.audit.disk import Disk, ReservingDisk
-from agentguard.audit.ticket import Safeguards
+from agentguard.audit.disk import Disk, ReservingDisk, Safeguards
 from agentguard.errors import AuditError
 from agentguard.seal import Keystore
 from tests.support.clock import FrozenClock
