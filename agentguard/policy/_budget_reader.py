@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 from agentguard.policy._effects import read_key
 from agentguard.policy._model import BEFORE_POINTS, Action
+from agentguard.policy._nodes import Fields, Node, Scalar
 from agentguard.policy._reader import Reader
 from agentguard.policy._rule_reader import ID, ID_FORM, RuleDraft, read_message, read_points, read_when
-from agentguard.policy._yaml import Fields, Node, Scalar
 from agentguard.values import BudgetTerms, DenialKind, Effect, Mode, Point, RecordMode
 
 BUDGETS_MAX = 1_000

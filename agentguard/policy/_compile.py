@@ -9,12 +9,13 @@ from agentguard.errors import PolicyDocumentError, PolicyProblem
 from agentguard.policy._detects import DETECTS, wrong_kinds
 from agentguard.policy._history import HISTORY, wrong_history
 from agentguard.policy._model import Approvers, Policy, Rule, ToolSchema
+from agentguard.policy._nodes import Scalar
 from agentguard.policy._policy_reader import PolicyDraft
 from agentguard.policy._problems import Problems, Source, did_you_mean
 from agentguard.policy._rule_reader import RuleDraft
 from agentguard.policy._terms import terms_of
-from agentguard.policy._yaml import Scalar, positions
-from agentguard.policy.conditions import Condition, compile_condition
+from agentguard.policy._yaml import positions
+from agentguard.policy.conditions import Condition, Scope, compile_condition, make_scope
 from agentguard.policy.conditions import tree as t
 from agentguard.values import FactSpec, Point
 
@@ -124,6 +125,8 @@ class _Compiler:
         self._facts = facts
         self._tools = tools
         self._problems = problems
+        self._scopes: dict[object, Scope | None] = {}
+        self._compiled: dict[object, Condition] = {}
         self._constants = {f"vars.{name}": value for name, value in draft.variables.items()}
         self._schemas = {
             point: {
@@ -177,8 +180,7 @@ class _Compiler:
     def _compile_at(self, rule: RuleDraft, point: Point) -> Condition:
         """Compile for one point; where the tools are known and declared, with the types of their arguments."""
         schema = self._schemas[point]
-        functions = (DETECTS, *HISTORY) if point is Point.TOOL_BEFORE else (DETECTS,)
-        condition = compile_condition(rule.when.text, schema, constants=self._constants, functions=functions)
+        condition = self._compile_text(rule.when.text, point, None)
         pinned = terms_of(condition.tree).names.get("tool.name")
         if rule.tools:
             pinned = frozenset(rule.tools) if pinned is None else pinned & frozenset(rule.tools)
@@ -188,9 +190,26 @@ class _Compiler:
         for tool in sorted(pinned):
             for name, kind in self._tools[tool].items():
                 types[name] = kind if types.get(name, kind) == kind else "dyn"
-        return compile_condition(
-            rule.when.text, schema, constants=self._constants, functions=functions, arguments=types
-        )
+        return self._compile_text(rule.when.text, point, types)
+
+    def _compile_text(self, text: str, point: Point, arguments: Mapping[str, str] | None) -> Condition:
+        """Compile a text, once for all rules that say the same of the same facts."""
+        declared = None if arguments is None else tuple(sorted(arguments.items()))
+        condition = self._compiled.get((text, point, declared))
+        if condition is not None:
+            return condition
+        schema = self._schemas[point]
+        functions = (DETECTS, *HISTORY) if point is Point.TOOL_BEFORE else (DETECTS,)
+        if (point, declared) not in self._scopes:
+            self._scopes[point, declared] = make_scope(
+                schema, functions=functions, constants=self._constants, arguments=arguments
+            )
+        condition = compile_condition(
+            text, schema, constants=self._constants, functions=functions, arguments=arguments,
+            scope=self._scopes[point, declared],
+        )  # fmt: skip
+        self._compiled[text, point, declared] = condition
+        return condition
 
     def _place(self, rule: RuleDraft, point: Point, problem: PolicyProblem) -> None:
         """Note a problem of a condition where it stands in its file."""

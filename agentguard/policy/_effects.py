@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from agentguard.policy._model import Action
+from agentguard.policy._nodes import Fields, Items, Node, Scalar
 from agentguard.policy._problems import did_you_mean, quoted
 from agentguard.policy._reader import Reader
-from agentguard.policy._yaml import Fields, Items, Node, Scalar
 from agentguard.redaction import KINDS
 from agentguard.values import ApprovalTerms, BreakerTerms, DenialKind, Effect, ThrottleTerms
 

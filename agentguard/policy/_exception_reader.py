@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from agentguard.policy._exceptions import LIFTED
 from agentguard.policy._model import Approvers, Policy, PolicyException
+from agentguard.policy._nodes import Node, Scalar
 from agentguard.policy._policy_reader import read_date, read_metadata
 from agentguard.policy._problems import did_you_mean, quoted
 from agentguard.policy._reader import Reader, plain
-from agentguard.policy._yaml import Node, Scalar
 
 _REQUIRED = ("policy", "rule", "owner", "ticket", "reason", "approver", "expires")
 _SCOPE = ("agents", "environments", "tools", "principals")

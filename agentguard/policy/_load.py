@@ -11,13 +11,15 @@ from pathlib import Path
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._compile import compile_policy, join_tool_schemas
 from agentguard.policy._exception_reader import exceptions_agree, read_exception
+from agentguard.policy._fallbacks import fallbacks_agree
 from agentguard.policy._lock import check_signed
 from agentguard.policy._model import API_VERSION, Approvers, Policy, PolicyException, PolicyTest, ToolSchema
+from agentguard.policy._nodes import Fields, Node, Scalar
 from agentguard.policy._other_readers import read_approvers, read_policy_test, read_tool_schema
 from agentguard.policy._policy_reader import PolicyDraft, read_policy
 from agentguard.policy._problems import Problems, Source, did_you_mean, quoted
 from agentguard.policy._reader import Reader
-from agentguard.policy._yaml import DOCUMENT_BYTES_MAX, Fields, Node, Scalar, decode, parse
+from agentguard.policy._yaml import DOCUMENT_BYTES_MAX, decode, parse
 from agentguard.values import FACTS, FactSpec, Verifier
 
 FILES_MAX = 2_000
@@ -264,6 +266,7 @@ def _assemble(
     if problems.count == 0:
         _tests_name_policies(tests, policies)
         exceptions_agree(exceptions, policies, approvers)
+        fallbacks_agree(policies, problems)
     if not policies and problems.count == 0:
         where = named[0] if named else "policies"
         problems.add(

@@ -9,9 +9,9 @@ import re
 from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._model import Approver, Approvers, Expectation, PolicyTest, TestCase, ToolSchema
 from agentguard.policy._policy_reader import NAME_FORM, read_metadata
+from agentguard.policy._nodes import Fields, Items, Node, Scalar
 from agentguard.policy._problems import did_you_mean, quoted
 from agentguard.policy._reader import Reader, plain
-from agentguard.policy._yaml import Fields, Items, Node, Scalar
 from agentguard.policy.conditions.types import parse_type
 from agentguard.values import FACTS, DenialKind, Effect, FactSpec, Point
 

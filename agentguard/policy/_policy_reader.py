@@ -10,10 +10,10 @@ from datetime import date
 
 from agentguard.policy._budget_reader import read_budgets
 from agentguard.policy._model import BEFORE_POINTS, Place
+from agentguard.policy._nodes import Fields, Node, Scalar
 from agentguard.policy._problems import quoted
 from agentguard.policy._reader import Reader, plain
 from agentguard.policy._rule_reader import ID, ID_FORM, RuleDraft, read_rule
-from agentguard.policy._yaml import Fields, Node, Scalar
 from agentguard.values import Mode, Point
 
 RULES_MAX = 20_000

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from agentguard.policy._model import Place
+from agentguard.policy._nodes import Fields, Items, Node, Scalar
 from agentguard.policy._problems import Problems, Source, did_you_mean, quoted
-from agentguard.policy._yaml import Fields, Items, Node, Scalar
 
 _T = TypeVar("_T", bound=str)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from agentguard.policy._effects import read_then
 from agentguard.policy._model import Action, Place
+from agentguard.policy._nodes import Items, Node, Scalar
 from agentguard.policy._reader import Reader
-from agentguard.policy._yaml import Items, Node, Scalar
 from agentguard.values import Effect, Mode, Point, RecordMode
 
 ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")

@@ -10,8 +10,6 @@ invisible characters that make a file read otherwise than it is.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -25,100 +23,20 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
+from agentguard.policy._nodes import DEPTH_MAX, NODES_MAX, Fields, Items, Node, Scalar
 from agentguard.policy._problems import Problems, Source, quoted
+from agentguard.policy._yaml_quick import parse_quickly
 
 DOCUMENT_BYTES_MAX = 1 << 20
 """Size of one file."""
 
-NODES_MAX = 200_000
-"""Keys, values and collections of one file."""
-
 LINE_CHARACTERS_MAX = 20_000
 """Characters of one line: longer ones are for no reader, and slow to scan."""
 
-DEPTH_MAX = 24
-"""Collections within collections."""
-
 _HIDDEN = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\x85\u2028\u2029]")
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
-_NULL = frozenset({"", "~", "null", "Null", "NULL"})
-_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_NUMBER_DIGITS_MAX = 40
 
 
-@dataclass(slots=True, eq=False)
-class Scalar:
-    """One text, with its style: what is not quoted may be a number, a boolean or null."""
-
-    text: str
-    line: int
-    column: int
-    style: str = ""
-    """Empty for plain, else the quote or block mark."""
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it stands without quotes."""
-        return not self.style
-
-    @property
-    def value(self) -> str | bool | int | float | None:
-        """The value by the core schema of YAML 1.2: `on`, `no` and `12:30` stay text."""
-        text = self.text
-        if self.style:
-            return text
-        if text in _NULL:
-            return None
-        if text in _BOOL:
-            return _BOOL[text]
-        if text.lower() in _SPECIAL:
-            return _SPECIAL[text.lower()]
-        if len(text) <= _NUMBER_DIGITS_MAX:
-            if _INT.fullmatch(text):
-                return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-            if _FLOAT.fullmatch(text):
-                return float(text)
-        return text
-
-    @property
-    def says(self) -> str:
-        """The value in words, for messages."""
-        value = self.value
-        if value is None:
-            return "nothing"
-        if isinstance(value, bool):
-            return f"the boolean {quoted(self.text)}"
-        if isinstance(value, (int, float)):
-            return f"the number {quoted(self.text)}"
-        return f"the text {quoted(self.text, 40)}"
-
-
-@dataclass(slots=True, eq=False)
-class Items:
-    """A list."""
-
-    line: int
-    column: int
-    items: list[Node] = field(default_factory=list)
-    says: str = "a list"
-
-
-@dataclass(slots=True, eq=False)
-class Fields:
-    """A mapping; keys are text and unique."""
-
-    line: int
-    column: int
-    entries: dict[str, tuple[Scalar, Node]] = field(default_factory=dict)
-    says: str = "a mapping"
-
-
-Node: TypeAlias = Scalar | Items | Fields
-
-
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """One problem was noted, and nothing more can be read of this file."""
 
 
@@ -202,9 +120,12 @@ def parse(source: Source, text: str, problems: Problems) -> list[Node]:
                 code="file-too-large",
             )
             return []
+    quick = parse_quickly(text)
+    if quick is not None:
+        return quick
     try:
-        return _Builder(source, problems).build(text)
-    except _RefusedError:
+        return read_events(source, text, problems)
+    except RefusedError:
         return []
     except ReaderError as error:
         position = error.position if isinstance(error.position, int) else 0
@@ -223,6 +144,28 @@ def parse(source: Source, text: str, problems: Problems) -> list[Node]:
         # Rare ends of the scanner without a place; its words are about the syntax only.
         problems.add(source, 1, 1, f"not YAML: {quoted(str(error).splitlines()[0])}", code="yaml-syntax")
     return []
+
+
+def read_events(source: Source, text: str, problems: Problems) -> list[Node]:
+    """
+    Read all documents of one file with the general parser.
+
+    Args:
+        source:
+            The file, for excerpts.
+        text:
+            Its content.
+        problems:
+            Where problems go that do not end the reading.
+
+    Returns:
+        One node a document.
+
+    Raises:
+        RefusedError: Something is written that a policy file needs not have; it was noted.
+        YAMLError: It is not YAML.
+    """
+    return _Builder(source, problems).build(text)
 
 
 class _Builder:
@@ -324,7 +267,7 @@ class _Builder:
         mark = event.start_mark  # type: ignore[attr-defined]
         said = text if code in ("file-too-large", "too-deep", "yaml-key") else f"{text} is not allowed"
         self._problems.add(self._source, mark.line + 1, mark.column + 1, said, code=code, hint=hint)
-        raise _RefusedError
+        raise RefusedError
 
 
 def _syntax(source: Source, error: MarkedYAMLError, problems: Problems) -> None:

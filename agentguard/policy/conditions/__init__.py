@@ -6,8 +6,9 @@ Python function. It never evaluates text, never guesses a type, and never
 answers otherwise than CEL does: what is outside the subset is refused.
 """
 
-from agentguard.policy.conditions.condition import Condition, compile_condition
+from agentguard.policy.conditions.condition import Condition, compile_condition, make_scope
 from agentguard.policy.conditions.functions import FunctionSpec
 from agentguard.policy.conditions.plain import render_plain
+from agentguard.policy.conditions.scope import Scope
 
-__all__ = ["Condition", "FunctionSpec", "compile_condition", "render_plain"]
+__all__ = ["Condition", "FunctionSpec", "Scope", "compile_condition", "make_scope", "render_plain"]

@@ -13,6 +13,7 @@ from datetime import timedelta
 from math import inf
 from typing import Any, Final
 
+from agentguard.policy.conditions import nodes as n
 from agentguard.policy.conditions import values
 from agentguard.policy.conditions.types import Type
 from agentguard.policy.conditions.values import INT_MAX, INT_MIN
@@ -36,22 +37,6 @@ _CLASSES: Final[dict[str, type]] = {
 }  # fmt: skip
 
 
-def place(root: ast.AST) -> None:
-    """Give every node a line, which `compile` asks for; quicker than `ast.fix_missing_locations`."""
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.expr_context | ast.operator | ast.unaryop | ast.boolop | ast.cmpop):
-            continue
-        node.lineno = 1  # type: ignore[attr-defined] # nodes without one do not mind
-        node.col_offset = 0  # type: ignore[attr-defined]
-        for value in node.__dict__.values():
-            if isinstance(value, list):
-                waiting += value
-            elif isinstance(value, ast.AST):
-                waiting.append(value)
-
-
 class Builder:
     """Makes expressions of `ast`, and keeps what the function finds in its globals."""
 
@@ -69,30 +54,30 @@ class Builder:
             self._names[id(value)] = name
             self._kept.append(value)  # so that its id stays its own
             self._globals[name] = value
-        return ast.Name(name, ast.Load())
+        return n.Name(name, n.LOAD)
 
     def _call(self, function: object, *args: ast.expr) -> ast.expr:
-        return ast.Call(self._global(function), list(args), [])
+        return n.Call(self._global(function), list(args), [])
 
     def _local(self) -> str:
         self._locals += 1
         return f"v{self._locals}"
 
     def _set(self, name: str, value: ast.expr) -> ast.expr:
-        return ast.NamedExpr(ast.Name(name, ast.Store()), value)
+        return n.NamedExpr(n.Name(name, n.STORE), value)
 
     def _get(self, name: str) -> ast.expr:
-        return ast.Name(name, ast.Load())
+        return n.Name(name, n.LOAD)
 
     def _is_class(self, value: ast.expr, cls: type) -> ast.expr:
-        return ast.Compare(self._call(type, value), [ast.Is()], [self._global(cls)])
+        return n.Compare(self._call(type, value), [ast.Is()], [self._global(cls)])
 
     def _within(self, name: str, low: float, high: float, *, strict: bool) -> ast.expr:
         operator: list[ast.cmpop] = [ast.Lt(), ast.Lt()] if strict else [ast.LtE(), ast.LtE()]
-        return ast.Compare(self._number(low), operator, [self._get(name), self._number(high)])
+        return n.Compare(self._number(low), operator, [self._get(name), self._number(high)])
 
     def _number(self, value: float) -> ast.expr:
-        return self._global(value) if value in (inf, -inf) else ast.Constant(value)
+        return self._global(value) if value in (inf, -inf) else n.Constant(value)
 
     # Reading checked values
 
@@ -104,17 +89,17 @@ class Builder:
         if kind in ("null", "timestamp"):
             return self._set(name, self._call(reader, raw))
         if kind == "bool":
-            test: ast.expr = ast.BoolOp(
+            test: ast.expr = n.BoolOp(
                 ast.Or(),
                 [
-                    ast.Compare(first, [ast.Is()], [ast.Constant(value=True)]),
-                    ast.Compare(self._get(name), [ast.Is()], [ast.Constant(value=False)]),
+                    n.Compare(first, [ast.Is()], [n.Constant(value=True)]),
+                    n.Compare(self._get(name), [ast.Is()], [n.Constant(value=False)]),
                 ],
             )
         else:
             test = self._is_class(first, _CLASSES[kind])
             if kind == "int":
-                test = ast.BoolOp(ast.And(), [test, self._within(name, INT_MIN, INT_MAX, strict=False)])
+                test = n.BoolOp(ast.And(), [test, self._within(name, INT_MIN, INT_MAX, strict=False)])
             elif kind == "double":
-                test = ast.BoolOp(ast.And(), [test, self._within(name, -inf, inf, strict=True)])
-        return ast.IfExp(test, self._get(name), self._set(name, self._call(reader, self._get(name))))
+                test = n.BoolOp(ast.And(), [test, self._within(name, -inf, inf, strict=True)])
+        return n.IfExp(test, self._get(name), self._set(name, self._call(reader, self._get(name))))

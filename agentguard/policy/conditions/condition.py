@@ -168,6 +168,7 @@ def compile_condition(
     functions: Collection[FunctionSpec] = (),
     constants: Mapping[str, object] | None = None,
     arguments: Mapping[str, str] | None = None,
+    scope: Scope | None = None,
 ) -> Condition:
     """
     Check a condition inside a document, and compile it.
@@ -209,6 +210,10 @@ def compile_condition(
             Types of the keys of the fact `args`; another key does not compile.
             None: any key goes, of the type that the schema gives the values.
 
+        scope:
+            What `make_scope` made of schema, functions, constants and arguments;
+            None: it is made here.
+
     Raises:
         PolicyDocumentError: The source does not check; `problems` has all of it.
     """
@@ -226,7 +231,8 @@ def compile_condition(
     )
     made: Condition | None = None
     try:
-        scope = _scope(schema, functions, constants, arguments, problems)
+        if scope is None:
+            scope = _scope(schema, functions, constants, arguments, problems)
         node = parse(source, problems)
         if node is not None:
             checker = Checker(scope, problems)
@@ -255,6 +261,37 @@ def compile_condition(
     problems.raise_if_any()
     assert made is not None
     return made
+
+
+def make_scope(
+    schema: Mapping[str, str],
+    *,
+    functions: Collection[FunctionSpec] = (),
+    constants: Mapping[str, object] | None = None,
+    arguments: Mapping[str, str] | None = None,
+) -> Scope | None:
+    """
+    Read once what many conditions may name.
+
+    Args:
+        schema:
+            As in `compile_condition`, like the rest.
+        functions:
+            Functions that the application declares.
+        constants:
+            Named constants.
+        arguments:
+            Types of the keys of the fact `args`.
+
+    Returns:
+        The scope; None where something in it is wrong, which each condition then reports.
+    """
+    problems = Problems("")
+    try:
+        scope = _scope(schema, functions, constants, arguments, problems)
+    except TooManyProblems:
+        return None
+    return None if problems.found else scope
 
 
 def _scope(

@@ -21,8 +21,9 @@ from types import CodeType, FunctionType
 from typing import Any, Final, cast
 
 from agentguard.policy.conditions import control, operations, values
+from agentguard.policy.conditions import nodes as n
 from agentguard.policy.conditions import tree as t
-from agentguard.policy.conditions.builder import Builder, place
+from agentguard.policy.conditions.builder import Builder
 from agentguard.policy.conditions.faults import Fault
 from agentguard.policy.conditions.limits import ITERATIONS_MAX
 from agentguard.policy.conditions.operations import Budget
@@ -126,36 +127,35 @@ class Generator(Builder):
         body = self._truth(self._tree) if is_bool else self._emit(self._tree)
         statements: list[ast.stmt] = []
         if self._has_loops:
-            budget = self._call(Budget, ast.Constant(ITERATIONS_MAX))
-            statements.append(ast.Assign([ast.Name(_BUDGET, ast.Store())], budget))
-        statements.append(ast.Return(body))
+            budget = self._call(Budget, n.Constant(ITERATIONS_MAX))
+            statements.append(n.Assign([n.Name(_BUDGET, n.STORE)], budget))
+        statements.append(n.Return(body))
         if self._on_error is not None:
             statements = [self._guarded(statements)]
         arguments = ast.arguments(
-            posonlyargs=[], args=[ast.arg(_FACTS)], kwonlyargs=[], kw_defaults=[], defaults=[]
+            posonlyargs=[], args=[n.Argument(_FACTS)], kwonlyargs=[], kw_defaults=[], defaults=[]
         )
-        definition = ast.FunctionDef("condition", arguments, statements, [])
-        if "type_params" in ast.FunctionDef._fields:  # Python 3.12 asks for the field
+        definition = n.FunctionDef("condition", arguments, statements, [])
+        if "type_params" in n.FunctionDef._fields:  # Python 3.12 asks for the field
             definition.type_params = []  # type: ignore[attr-defined, unused-ignore]
         module = ast.Module([definition], [])
-        place(definition)
         code = compile(module, _INNER_FILE, "exec", dont_inherit=True, optimize=2)
         inner = next(const for const in code.co_consts if isinstance(const, CodeType))
         return FunctionType(inner, self._globals, "condition")
 
     def _guarded(self, statements: list[ast.stmt]) -> ast.stmt:
         """`try: ... except Exception: return on_error(facts)`."""
-        again = ast.Return(self._call(self._on_error, ast.Name(_FACTS, ast.Load())))
-        handler = ast.ExceptHandler(self._global(Exception), None, [again])
-        return ast.Try(statements, [handler], [], [])
+        again = n.Return(self._call(self._on_error, n.Name(_FACTS, n.LOAD)))
+        handler = n.ExceptHandler(self._global(Exception), None, [again])
+        return n.Try(statements, [handler], [], [])
 
     def _raw(self, tree: t.Tree) -> ast.expr | None:
         """The value of a part as facts have it, unchecked; None where it has no such."""
         match tree:
             case t.Fact(name=name):
                 if self._is_exact:
-                    return self._call(values.fact, self._get(_FACTS), ast.Constant(name))
-                return ast.Subscript(self._get(_FACTS), ast.Constant(name), ast.Load())
+                    return self._call(values.fact, self._get(_FACTS), n.Constant(name))
+                return n.Subscript(self._get(_FACTS), n.Constant(name), n.LOAD)
             case t.Member(is_raw=True, operand=operand, key=key):
                 return self._member(operand, key)
             case t.Item(is_raw=True, operand=operand, key=key):
@@ -169,8 +169,8 @@ class Generator(Builder):
         container = self._emit(operand)
         if operand.type.kind == "map" and isinstance(key, t.Constant) and key.type == STRING:
             if self._is_exact:
-                return self._call(values.member, container, ast.Constant(str(key.value)))
-            return ast.Subscript(container, ast.Constant(str(key.value)), ast.Load())
+                return self._call(values.member, container, n.Constant(str(key.value)))
+            return n.Subscript(container, n.Constant(str(key.value)), n.LOAD)
         return self._call(operations.item_at, container, self._emit(key))
 
     def _item(self, operand: t.Tree, key: t.Tree) -> ast.expr:
@@ -203,14 +203,14 @@ class Generator(Builder):
                 return self._checked(of, found, self._local()) if raw else found
             case t.Has(operand=operand, name=name):
                 if operand.type.kind == "map":
-                    return ast.Compare(ast.Constant(name), [ast.In()], [self._emit(operand)])
-                return self._call(operations.has_name, self._emit(operand), ast.Constant(name))
+                    return n.Compare(n.Constant(name), [ast.In()], [self._emit(operand)])
+                return self._call(operations.has_name, self._emit(operand), n.Constant(name))
             case t.ListOf(items=items):
-                return ast.List([self._emit(item) for item in items], ast.Load())
+                return n.List([self._emit(item) for item in items], n.LOAD)
             case t.MapOf(entries=entries):
                 return self._call(control.build_map, *[self._emit(p) for entry in entries for p in entry])
             case t.Not(operand=operand):
-                return ast.UnaryOp(ast.Not(), self._truth(operand))
+                return n.UnaryOp(ast.Not(), self._truth(operand))
             case t.Negative(operand=operand):
                 return self._negative(operand)
             case t.Comparison(operator="in"):
@@ -228,7 +228,7 @@ class Generator(Builder):
                 self._known = dict(known)
                 second = self._emit(no)
                 self._known = known
-                return ast.IfExp(question, first, second)
+                return n.IfExp(question, first, second)
             case t.Loop():
                 return self._loop(tree)
             case t.Function():
@@ -238,9 +238,9 @@ class Generator(Builder):
 
     def _constant(self, value: object) -> ast.expr:
         if value is None or type(value) in (bool, int, str, bytes):
-            return ast.Constant(cast("Any", value))
+            return n.Constant(cast("Any", value))
         if type(value) is float and -inf < value < inf:
-            return ast.Constant(value)
+            return n.Constant(value)
         return self._global(value)
 
     def _fact(self, tree: t.Tree, name: str, of: Type) -> ast.expr:
@@ -270,42 +270,46 @@ class Generator(Builder):
         # A later term runs only after those before it did: it may use what they read.
         terms += [self._truth(term) for term in tree.terms[1:]]
         self._known = known
-        return ast.BoolOp(ast.And() if tree.operator == "&&" else ast.Or(), terms)
+        return n.BoolOp(ast.And() if tree.operator == "&&" else ast.Or(), terms)
 
     def _lambda(self, names: list[str], body: ast.expr) -> ast.expr:
         arguments = ast.arguments(
-            posonlyargs=[], args=[ast.arg(name) for name in names], kwonlyargs=[], kw_defaults=[], defaults=[]
+            posonlyargs=[],
+            args=[n.Argument(name) for name in names],
+            kwonlyargs=[],
+            kw_defaults=[],
+            defaults=[],
         )
-        return ast.Lambda(arguments, body)
+        return n.Lambda(arguments, body)
 
     def _negative(self, operand: t.Tree) -> ast.expr:
         inner = self._emit(operand)
         if operand.type == DOUBLE:
-            return ast.UnaryOp(ast.USub(), inner)
+            return n.UnaryOp(ast.USub(), inner)
         if operand.type == INT:
-            return self._fitting(ast.UnaryOp(ast.USub(), inner))
+            return self._fitting(n.UnaryOp(ast.USub(), inner))
         return self._call(operations.negate, inner)
 
     def _fitting(self, value: ast.expr) -> ast.expr:
         """A result of integers, if it fits 64 bits."""
         name = self._local()
-        test = ast.Compare(
-            ast.Constant(INT_MIN), [ast.LtE(), ast.LtE()], [self._set(name, value), ast.Constant(INT_MAX)]
+        test = n.Compare(
+            n.Constant(INT_MIN), [ast.LtE(), ast.LtE()], [self._set(name, value), n.Constant(INT_MAX)]
         )
-        return ast.IfExp(test, self._get(name), self._call(operations.int_overflow))
+        return n.IfExp(test, self._get(name), self._call(operations.int_overflow))
 
     def _arithmetic(self, tree: t.Arithmetic) -> ast.expr:
         left, right = self._emit(tree.left), self._emit(tree.right)
         a, b, operator = tree.left.type, tree.right.type, tree.operator
         if a == b == INT:
             if operator in _INT:
-                return self._fitting(ast.BinOp(left, _INT[operator](), right))
+                return self._fitting(n.BinOp(left, _INT[operator](), right))
             return self._call(
                 operations.int_divide if operator == "/" else operations.int_modulo, left, right
             )
         if a == b == DOUBLE:
             if operator in _INT:
-                return ast.BinOp(left, _INT[operator](), right)
+                return n.BinOp(left, _INT[operator](), right)
             return self._call(operations.double_divide, left, right)
         if a == b and a in (STRING, BYTES):
             return self._call(operations.join_texts, left, right)
@@ -324,9 +328,9 @@ class Generator(Builder):
         a, b = left.type, right.type
         native, helper = _COMPARE[operator]
         if a == b and a != DYN and not a.params:
-            return ast.Compare(self._emit(left), [native()], [self._emit(right)])
+            return n.Compare(self._emit(left), [native()], [self._emit(right)])
         if a in NUMBERS and b in NUMBERS:
-            return ast.Compare(self._as_double(left), [native()], [self._as_double(right)])
+            return n.Compare(self._as_double(left), [native()], [self._as_double(right)])
         quick = self._quick(operator, left, right) or self._quick(_MIRRORED[operator], right, left)
         if quick is not None:
             return quick
@@ -334,11 +338,11 @@ class Generator(Builder):
             raws = [t.is_raw(left), t.is_raw(right)]
             args = [self._emit(left), self._emit(right)]
             if any(raws):
-                args += [ast.Constant(raw) for raw in raws]
+                args += [n.Constant(raw) for raw in raws]
             if self._has_loops:
                 args.append(self._get(_BUDGET))
             found = self._call(operations.equal_raw if any(raws) else operations.equal, *args)
-            return ast.UnaryOp(ast.Not(), found) if operator == "!=" else found
+            return n.UnaryOp(ast.Not(), found) if operator == "!=" else found
         return self._call(helper, self._emit(left), self._emit(right))
 
     def _as_double(self, tree: t.Tree) -> ast.expr:
@@ -366,47 +370,47 @@ class Generator(Builder):
         if is_text:
             test: ast.expr = self._is_class(self._set(name, raw), str)
         else:
-            whole = ast.BoolOp(
+            whole = n.BoolOp(
                 ast.And(),
                 [
                     self._is_class(self._set(name, raw), int),
                     self._within(name, INT_MIN, INT_MAX, strict=False),
                 ],
             )
-            part = ast.BoolOp(
+            part = n.BoolOp(
                 ast.And(),
                 [self._is_class(self._get(name), float), self._within(name, -inf, inf, strict=True)],
             )
-            test = ast.BoolOp(ast.Or(), [whole, part])
-        yes = ast.Compare(self._get(name), [native()], [ast.Constant(cast("Any", value))])
+            test = n.BoolOp(ast.Or(), [whole, part])
+        yes = n.Compare(self._get(name), [native()], [n.Constant(cast("Any", value))])
         slow = self._call(
             operations.equal if operator in ("==", "!=") else helper,
             self._call(values.anything, self._get(name)),
-            ast.Constant(cast("Any", value)),
+            n.Constant(cast("Any", value)),
         )
-        return ast.IfExp(test, yes, ast.UnaryOp(ast.Not(), slow) if operator == "!=" else slow)
+        return n.IfExp(test, yes, n.UnaryOp(ast.Not(), slow) if operator == "!=" else slow)
 
     def _membership(self, tree: t.Comparison) -> ast.expr:
         left, right = tree.left, tree.right
         a, b = left.type, right.type
-        more: list[ast.expr] = [ast.Constant(t.is_raw(right)), ast.Constant(t.is_raw(left))]
+        more: list[ast.expr] = [n.Constant(t.is_raw(right)), n.Constant(t.is_raw(left))]
         if self._has_loops:
             more.append(self._get(_BUDGET))
         if isinstance(right, t.Constant) and isinstance(right.value, list):
             texts = all(type(item) is str for item in right.value)
             if (a == STRING and texts) or (a == INT and all(type(item) is int for item in right.value)):
-                return ast.Compare(self._emit(left), [ast.In()], [self._global(frozenset(right.value))])
+                return n.Compare(self._emit(left), [ast.In()], [self._global(frozenset(right.value))])
             raw = self._raw(left) if a == DYN and texts and not isinstance(left, t.Fact) else None
             if raw is not None:
                 name = self._local()
                 test = self._is_class(self._set(name, raw), str)
-                yes = ast.Compare(self._get(name), [ast.In()], [self._global(frozenset(right.value))])
+                yes = n.Compare(self._get(name), [ast.In()], [self._global(frozenset(right.value))])
                 needle = self._call(values.anything, self._get(name))
-                return ast.IfExp(test, yes, self._call(operations.in_list, self._emit(right), needle, *more))
+                return n.IfExp(test, yes, self._call(operations.in_list, self._emit(right), needle, *more))
         needle = self._emit(left)
         if b.kind == "map":
             if a == STRING:
-                return ast.Compare(needle, [ast.In()], [self._emit(right)])
+                return n.Compare(needle, [ast.In()], [self._emit(right)])
             return self._swapped(operations.in_map, needle, right)
         search = operations.in_list if b.kind == "list" else operations.contains
         return self._swapped(search, needle, right, *more)
@@ -415,12 +419,12 @@ class Generator(Builder):
         self, search: Callable[..., object], needle: ast.expr, right: t.Tree, *more: ast.expr
     ) -> ast.expr:
         """`search(container, needle)`; the container is read second, and order does not matter to errors."""
-        if isinstance(needle, ast.Constant):
+        if isinstance(needle, n.Constant):
             return self._call(search, self._emit(right), needle, *more)
         name = self._local()
         # The needle is evaluated first so that what it reads is known to the container's code.
-        first = ast.Tuple([self._set(name, needle), self._emit(right)], ast.Load())
-        container = ast.Subscript(first, ast.Constant(1), ast.Load())
+        first = n.Tuple([self._set(name, needle), self._emit(right)], n.LOAD)
+        container = n.Subscript(first, n.Constant(1), n.LOAD)
         return self._call(search, container, self._get(name), *more)
 
     # Macros and functions
@@ -445,7 +449,7 @@ class Generator(Builder):
         if not tree.is_declared:
             return self._call(tree.run, *args)
         if tree.run is None:
-            found = self._call(call_declared, self._get(_FACTS), ast.Constant(tree.name), *args)
+            found = self._call(call_declared, self._get(_FACTS), n.Constant(tree.name), *args)
         else:
             found = self._call(protected(tree.name, tree.run), *args)
         return self._checked(tree.type, found, self._local())

@@ -8,6 +8,7 @@ with everything, and is checked when the condition runs.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 
@@ -51,6 +52,7 @@ def map_of(key: Type, value: Type) -> Type:
     return Type("map", (key, value))
 
 
+@lru_cache(maxsize=1024)
 def parse_type(text: str) -> Type:
     """
     Read a type in the notation of schemas.
