@@ -12,6 +12,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any, Final
 
+from agentguard.loading import IMPORTS
 from agentguard.values import InternalErrorHook, Usage
 
 _UNKNOWN_MAX: Final = 1_024
@@ -68,9 +69,10 @@ class LatePrices:
             LookupError: It does not know the model.
         """
         if self._library is None:
-            import genai_prices
+            with IMPORTS:
+                import genai_prices
 
-            self._library = genai_prices
+                self._library = genai_prices
         library = self._library
         used = library.Usage(
             input_tokens=usage.input_tokens,

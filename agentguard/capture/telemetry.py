@@ -16,6 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from agentguard.capture.measuring import Measurement
+from agentguard.loading import IMPORTS
 from agentguard.values import AttributeValue, SpanRecord
 from agentguard.values import attributes as names
 from agentguard.values.attributes import SCHEMA_URL, Profile
@@ -46,6 +47,7 @@ class Meters:
     def __init__(self, profile: Profile, version: str) -> None:
         self._profile: Profile = profile
         self._version = version
+        self._api: Any = None
         self._provider: Any = None
         self._instruments: dict[str, Any] = {}
 
@@ -57,10 +59,13 @@ class Meters:
             Whether there is one.
 
         """
-        # Imported here: a process without metrics needs nothing of it.
-        from opentelemetry import metrics
+        if self._api is None:
+            # Imported here: a process without metrics needs nothing of it.
+            with IMPORTS:
+                from opentelemetry import metrics
 
-        provider = metrics.get_meter_provider()
+                self._api = metrics
+        provider = self._api.get_meter_provider()
         if provider is self._provider:
             return True
         if not _is_set(provider):
@@ -98,6 +103,7 @@ class Events:
     def __init__(self, profile: Profile, version: str) -> None:
         self._profile: Profile = profile
         self._version = version
+        self._api: Any = None
         self._provider: Any = None
         self._logger: Any = None
 
@@ -109,10 +115,13 @@ class Events:
             Whether there is one.
 
         """
-        # Imported here: a process without log records needs nothing of it.
-        from opentelemetry import _logs
+        if self._api is None:
+            # Imported here: a process without log records needs nothing of it.
+            with IMPORTS:
+                from opentelemetry import _logs
 
-        provider = _logs.get_logger_provider()
+                self._api = _logs
+        provider = self._api.get_logger_provider()
         if provider is self._provider:
             return True
         if not _is_set(provider):
@@ -130,13 +139,12 @@ class Events:
         context: Context | None,
     ) -> None:
         """Give one log record to the logger."""
-        from opentelemetry._logs import LogRecord, SeverityNumber
-
+        api = self._api
         self._logger.emit(
-            LogRecord(
+            api.LogRecord(
                 timestamp=time_unix_ns,
                 context=context,
-                severity_number=SeverityNumber(severity),
+                severity_number=api.SeverityNumber(severity),
                 severity_text="WARN" if severity == _WARN else "INFO",
                 attributes=dict(attributes),
                 event_name=name,

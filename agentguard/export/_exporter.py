@@ -24,6 +24,7 @@ from agentguard.export._lease import Lease
 from agentguard.export._protocols import open_transport
 from agentguard.export._source import Cursor, Source, decode_cursor, encode_cursor
 from agentguard.export._transport import Transport
+from agentguard.loading import IMPORTS
 from agentguard.values import Clock, InternalErrorHook
 
 if TYPE_CHECKING:
@@ -254,7 +255,8 @@ class OtlpExporter:
     def _drain(self, delivery: Delivery) -> bool:
         """Send what is in the store; returns whether all of it has been answered for."""
         # Imported here: it loads protobuf, which a program that exports nothing does not need.
-        from agentguard.export._encode import encode_item
+        with IMPORTS:
+            from agentguard.export._encode import encode_item
 
         cursor = self._read_cursor()
         batch: list[Item] = []

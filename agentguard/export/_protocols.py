@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentguard.export._config import OtlpConfig
 from agentguard.export._transport import Transport
+from agentguard.loading import IMPORTS
 from agentguard.values import Clock
 
 
@@ -12,9 +13,11 @@ def open_transport(config: OtlpConfig, *, clock: Clock) -> Transport:
     # Imported here: each of them loads a library that the other one, and a program that exports nothing,
     # does not need.
     if config.protocol == "grpc":
-        from agentguard.export._grpc import GrpcTransport
+        with IMPORTS:
+            from agentguard.export._grpc import GrpcTransport
 
         return GrpcTransport(config)
-    from agentguard.export._http import HttpTransport
+    with IMPORTS:
+        from agentguard.export._http import HttpTransport
 
     return HttpTransport(config, clock=clock)

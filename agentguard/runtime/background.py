@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from agentguard.loading import IMPORTS
 from agentguard.runtime.services import Services
 from agentguard.store import Housekeeper, Removed
 from agentguard.values import GapRecord
@@ -96,7 +97,8 @@ class Background:
             try:
                 if checker is None:
                     # Late: numpy is not loaded in programs that end before the first pass.
-                    from agentguard.drift import Checker
+                    with IMPORTS:
+                        from agentguard.drift import Checker
 
                     checker = Checker(services.store, clock=services.clock, publish=services.publish)
                 checker.check_once()
@@ -119,6 +121,7 @@ class Background:
 
 def _decode_cursor(data: bytes | None) -> Mapping[str, tuple[int, int]]:
     """Read how far an exporter has come; the exporters are loaded only where one is at work."""
-    from agentguard.export import decode_cursor
+    with IMPORTS:
+        from agentguard.export import decode_cursor
 
     return decode_cursor(data)
