@@ -15,6 +15,7 @@ from agentguard.errors import PolicyEvaluationError
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._finite import find_not_finite
 from agentguard.policy._history import NAMES, remembered
+from agentguard.policy._partly import kinds_looked_for
 from agentguard.policy._plan import Asked, Plan, Shelf, shelve
 from agentguard.policy._terms import terms_of
 from agentguard.policy._verdict import Fault, conclude
@@ -46,7 +47,7 @@ class Engine:
             safe to use from many threads.
     """
 
-    __slots__ = ("_books", "_shelves", "bundle", "has_history", "reads", "remembers")
+    __slots__ = ("_books", "_looked_for", "_shelves", "bundle", "has_history", "reads", "remembers")
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -70,6 +71,7 @@ class Engine:
         whose values are added up (empty: calls are counted), and the fact that is counted by."""
         self.has_history = not self.reads.isdisjoint(NAMES)
         """Whether any rule asks for what was let run before."""
+        self._looked_for: dict[tuple[str, str], frozenset[str] | None] = {}
         self._shelves = shelve(bundle.policies)
         facts = {"tool": "tool.name", "model": "model.name"}
         # Found by the point's text as well: a StrEnum is equal to it and has its hash.
@@ -155,6 +157,29 @@ class Engine:
             asked.rule.mode is Mode.ENFORCE and asked.rule.effect in (Effect.KILL, Effect.DENY, Effect.REDACT)
             for asked in (shelf.candidates(name) if name else shelf.every())
         )
+
+    def looks_for(self, point: str, name: str = "") -> frozenset[str] | None:
+        """
+        Say what the rules after a call look for in its result, where they can judge it piece by piece.
+
+        Args:
+            point:
+                `tool.after`, `model.after` or `agent.after`.
+            name:
+                Of the tool or model; empty: any.
+
+        Returns:
+            Kinds of `redaction`; None where a rule needs the whole result, or
+            the end of the call.
+        """
+        key = (str(point), name)
+        if key not in self._looked_for:
+            if len(self._looked_for) >= PLANS_MAX:
+                self._looked_for.clear()
+            shelf = self._shelves[Point(point)]
+            rules = shelf.candidates(name) if name else shelf.every()
+            self._looked_for[key] = kinds_looked_for(rules, Point(point))
+        return self._looked_for[key]
 
     def _decide_slowly(self, book: _Book, facts: Mapping[str, object]) -> Decision:
         """Decide a kind of question for the first time, or one with a name missing."""

@@ -14,10 +14,12 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, Literal, TypeVar
 
+from agentguard.redaction._items import HELD_CHARS_MAX, HELD_ITEMS_MAX, PieceWalk, StreamScanner
 from agentguard.redaction._patterns import passes_luhn, passes_mod_97
+from agentguard.redaction._streamed import Pieces, Seen
 from agentguard.redaction._text import DETECTORS as _DETECTORS
 from agentguard.redaction._text import is_marker, marker
-from agentguard.redaction._walk import UNSEARCHED, Bounds, Detection, _Walk
+from agentguard.redaction._walk import UNSEARCHED, Bounds, Detection
 
 _T = TypeVar("_T")
 
@@ -66,7 +68,7 @@ def detect(value: object, kinds: Sequence[str], *, bounds: Bounds = DEFAULT_BOUN
         ['email']
 
     """
-    walk = _Walk(_checked(kinds), bounds, opaque="keep")
+    walk = PieceWalk(_checked(kinds), bounds, opaque="keep")
     walk.visit(value, "", 0)
     return tuple(walk.detections)
 
@@ -110,7 +112,7 @@ def redact(
         ('nothing here', 0)
 
     """
-    walk = _Walk(_checked(kinds), bounds, opaque=opaque)
+    walk = PieceWalk(_checked(kinds), bounds, opaque=opaque)
     return walk.visit(value, "", 0), walk.count
 
 
@@ -146,10 +148,15 @@ def keyed_hash(text: str | bytes, key: bytes) -> str:
 
 __all__ = [
     "DEFAULT_BOUNDS",
+    "HELD_CHARS_MAX",
+    "HELD_ITEMS_MAX",
     "KINDS",
     "UNSEARCHED",
     "Bounds",
     "Detection",
+    "Pieces",
+    "Seen",
+    "StreamScanner",
     "detect",
     "is_marker",
     "keyed_hash",

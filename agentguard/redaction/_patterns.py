@@ -25,16 +25,16 @@ _EMAIL_LOCAL: Final = frozenset("!#$%&'*+-^_~.")
 """What an address may have before the at sign; a slash, an equals sign and braces more often delimit it."""
 _LOCAL_CHARS_MAX: Final = 256
 
-_SEPARATOR: Final = r"[ \t._/\u2010-\u2015\u2212\u00b7-]"
-_DIGIT_GROUPS: Final = re.compile(rf"(?<![0-9])[0-9]+(?:{_SEPARATOR}{{1,3}}[0-9]+)*")
+SEPARATOR: Final = r"[ \t._/\u2010-\u2015\u2212\u00b7-]"
+_DIGIT_GROUPS: Final = re.compile(rf"(?<![0-9])[0-9]+(?:{SEPARATOR}{{1,3}}[0-9]+)*")
 _DIGITS: Final = re.compile(r"[0-9]+")
 _CARD_DIGITS: Final = (13, 19)
 _CARD_FIRST: Final = frozenset("234568")
 """First digits of payment cards; numbers that begin with 1 are mostly times in milliseconds."""
 
-_IBAN_START: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}")
+IBAN_START: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}")
 _IBAN_SEPARATORS: Final = frozenset(" -.\t\u00a0")
-_IBAN_LENGTHS: Final[Mapping[str, int]] = {
+IBAN_LENGTHS: Final[Mapping[str, int]] = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27,
     "BR": 29, "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28,
     "EE": 20, "EG": 29, "ES": 24, "FI": 18, "FK": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23,
@@ -130,9 +130,9 @@ def _is_card(digits: str) -> bool:
 def ibans(text: str) -> Iterator[Span]:
     """International bank account numbers of the right length and with right check digits."""
     position = 0
-    while match := _IBAN_START.search(text, position):
+    while match := IBAN_START.search(text, position):
         position = match.start() + 1
-        length = _IBAN_LENGTHS.get(match.group()[:2].upper())
+        length = IBAN_LENGTHS.get(match.group()[:2].upper())
         if length is None:
             continue
         compact: list[str] = []

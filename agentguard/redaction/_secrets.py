@@ -40,16 +40,16 @@ _TOKENS: Final = re.compile(
 _SLACK_HOOK: Final = re.compile(r"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9/_-]{20,255}")
 _BEARER: Final = re.compile(r"(?i)(?<![a-z0-9])bearer[ \t]{1,4}([A-Za-z0-9._~+/=-]{8,4096})")
 _BASIC: Final = re.compile(r"(?i)(?<![a-z0-9])basic[ \t]{1,4}([A-Za-z0-9+/]{8,4096}={0,2})")
-_PEM_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-_PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+PEM_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 
-_SAID_BEFORE_VALUES: Final = (
+SAID_BEFORE_VALUES: Final = (
     r"(?:password|passwd|passphrase|pwd|secret|client[_-]?secret|secret[_-]?key|api[_-]?key|apikey|access[_-]?key"
     r"|private[_-]?key|auth[_-]?token|access[_-]?token|refresh[_-]?token|session[_-]?token|bearer[_-]?token"
     r"|account[_-]?key|connection[_-]?string|token)"
 )
 _ASSIGNMENT: Final = re.compile(
-    rf"(?i){_SAID_BEFORE_VALUES}[\"']?[ \t]{{0,4}}(?::=|=>|[:=])[ \t]{{0,4}}[\"']?([^\s\"'`,;&<>\[\]{{}}()]{{8,512}})"
+    rf"(?i){SAID_BEFORE_VALUES}[\"']?[ \t]{{0,4}}(?::=|=>|[:=])[ \t]{{0,4}}[\"']?([^\s\"'`,;&<>\[\]{{}}()]{{8,512}})"
 )
 _SECRET_KEY: Final = re.compile(
     r"(?i)(?:.{0,40}[_.\- ])?(?:password|passwd|passphrase|pwd|secret|client[_-]?secret|secret[_-]?key"
@@ -131,7 +131,7 @@ def _is_basic(value: str) -> bool:
 def _private_keys(text: str) -> Iterator[Span]:
     """Private keys in PEM; one without an end reaches to the end of the text."""
     position = 0
-    while begin := _PEM_BEGIN.search(text, position):
-        end = _PEM_END.search(text, begin.end())
+    while begin := PEM_BEGIN.search(text, position):
+        end = PEM_END.search(text, begin.end())
         position = len(text) if end is None else end.end()
         yield begin.start(), position

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from agentguard.redaction import _patterns, _secrets
+from agentguard.redaction._patterns import Span
 
 DETECTORS: Final[Mapping[str, _patterns.Detector]] = {
     "secret": _secrets.secrets,
@@ -55,6 +56,8 @@ class Scan(NamedTuple):
 
     findings: tuple[Finding, ...]
     """In order, without overlaps."""
+    kinds: frozenset[str]
+    """All kinds that were found, also those that overlap with a more specific one."""
     work_chars: int
     """Characters looked at, decoded ones included."""
 
@@ -89,15 +92,16 @@ def scan(text: str, kinds: Sequence[str], depth: int = 0) -> Scan:
     work = len(text)
     _detect(text, kinds, found)
     if not text.isascii():
-        plain, places = _normalised(text)
+        plain, places = normalised(text)
         if plain != text:
             work += len(plain)
             inner: list[Finding] = []
             _detect(plain, kinds, inner)
             found.extend(Finding(kind, places[start], places[end - 1] + 1) for kind, start, end in inner)
+    seen = {finding.kind for finding in found}
     if depth < _DECODE_DEPTH_MAX:
-        work += _detect_encoded(text, kinds, depth, found)
-    return Scan(_without_overlaps(found), work)
+        work += _detect_encoded(text, kinds, depth, found, seen)
+    return Scan(_without_overlaps(found), frozenset(seen), work)
 
 
 def _detect(text: str, kinds: Sequence[str], found: list[Finding]) -> None:
@@ -108,7 +112,7 @@ def _detect(text: str, kinds: Sequence[str], found: list[Finding]) -> None:
             found.extend(Finding(kind, start, end) for start, end in DETECTORS[kind](text) if end > start)
 
 
-def _normalised(text: str) -> tuple[str, list[int]]:
+def normalised(text: str) -> tuple[str, list[int]]:
     """
     Bring compatibility characters to their plain form, character by character.
 
@@ -133,21 +137,26 @@ def _normalised(text: str) -> tuple[str, list[int]]:
     return "".join(pieces), places
 
 
-def _detect_encoded(text: str, kinds: Sequence[str], depth: int, found: list[Finding]) -> int:
+def _detect_encoded(text: str, kinds: Sequence[str], depth: int, found: list[Finding], seen: set[str]) -> int:
     """Decode what is encoded, look there too, and give the characters looked at."""
     work = 0
     if "%" in text:
         for match in _PERCENT_TOKEN.finditer(text):
-            work += _look_into(match, unquote(match.group(), errors="replace"), kinds, depth, found)
+            work += _look_into(match, unquote(match.group(), errors="replace"), kinds, depth, found, seen)
     for match in _BASE64_TOKEN.finditer(text):
         decoded = _from_base64(match.group())
         if decoded is not None:
-            work += _look_into(match, decoded, kinds, depth, found)
+            work += _look_into(match, decoded, kinds, depth, found, seen)
     return work
 
 
 def _look_into(
-    match: re.Match[str], decoded: str, kinds: Sequence[str], depth: int, found: list[Finding]
+    match: re.Match[str],
+    decoded: str,
+    kinds: Sequence[str],
+    depth: int,
+    found: list[Finding],
+    seen: set[str],
 ) -> int:
     """Scan decoded text; a finding there is one of the whole token."""
     if decoded == match.group():
@@ -155,6 +164,7 @@ def _look_into(
     inner = scan(decoded, kinds, depth + 1)
     if inner.findings:
         found.append(Finding(inner.findings[0].kind, *match.span()))
+        seen |= inner.kinds
     return inner.work_chars
 
 
@@ -193,11 +203,14 @@ def _without_overlaps(found: list[Finding]) -> tuple[Finding, ...]:
 
 
 class Cleaned(NamedTuple):
-    """A text without its findings."""
+    """What is to be replaced in a text, and what it held."""
 
-    text: str
+    edits: tuple[Finding, ...]
+    """Stretches of the text to replace by the mark of their kind, in order, without overlaps."""
     findings: tuple[Finding, ...]
     """What the text held, by place in it as it was."""
+    kinds: frozenset[str]
+    """All kinds that it held."""
     replaced: int
     """Findings replaced, those that came up between replacements included."""
     work_chars: int
@@ -206,26 +219,49 @@ class Cleaned(NamedTuple):
 
 def clean(text: str, kinds: Sequence[str]) -> Cleaned:
     """
-    Replace all findings, and look again until none is left.
+    Find all that is to be replaced, and look again until nothing would be left.
 
     What remains after a replacement may join into a new finding; where a few
     passes do not end it, the whole text is replaced.
     """
-    count = 0
-    work = 0
-    first: tuple[Finding, ...] = ()
+    edits: tuple[Finding, ...] = ()
+    first: Scan | None = None
+    count = work = 0
     for _ in range(_PASSES_MAX):
-        seen = scan(text, kinds)
+        seen = scan(apply(text, edits), kinds)
         work = max(work, seen.work_chars)
+        first = first or seen
         if not seen.findings:
-            return Cleaned(text, first, count, work)
-        first = first or seen.findings
+            return Cleaned(edits, first.findings, first.kinds, count, work)
         count += len(seen.findings)
-        pieces: list[str] = []
-        position = 0
-        for kind, start, end in seen.findings:
-            pieces += (text[position:start], marker(kind))
-            position = end
-        text = "".join((*pieces, text[position:]))
-    whole = marker(first[0].kind)
-    return Cleaned(whole, first, count, max(work, len(whole)))
+        edits = _joined(text, edits, seen.findings)
+    assert first is not None
+    whole = Finding(first.findings[0].kind, 0, len(text))
+    return Cleaned((whole,), first.findings, first.kinds, count, work)
+
+
+def apply(text: str, edits: Sequence[Finding]) -> str:
+    """Replace stretches of a text by the marks of their kinds."""
+    if not edits:
+        return text
+    pieces: list[str] = []
+    position = 0
+    for kind, start, end in edits:
+        pieces += (text[position:start], marker(kind))
+        position = end
+    return "".join((*pieces, text[position:]))
+
+
+def _joined(text: str, edits: Sequence[Finding], found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Add findings in an edited text to its edits; a mark that a finding touches goes with it."""
+    if not edits:
+        return tuple(found)
+    origins: list[Span] = []
+    position = 0
+    for kind, start, end in edits:
+        origins += ((place, place + 1) for place in range(position, start))
+        origins += [(start, end)] * len(marker(kind))
+        position = end
+    origins += ((place, place + 1) for place in range(position, len(text)))
+    moved = [Finding(kind, origins[start][0], origins[end - 1][1]) for kind, start, end in found]
+    return _without_overlaps([*edits, *moved])

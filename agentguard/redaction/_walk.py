@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from agentguard.redaction._secrets import is_secret_key
-from agentguard.redaction._text import DETECTORS, clean, is_marker, marker, scan
+from agentguard.redaction._text import DETECTORS, apply, clean, is_marker, marker, scan
 
 UNSEARCHED: Final = "unsearched"
 """The kind of what lies beyond the bounds: it was not looked at, so it is not let through."""
@@ -49,7 +49,7 @@ class Detection(NamedTuple):
     end: int
 
 
-class _Walk:
+class Walk:
     """One walk over one value. Replaces or only notes, with the same steps and the same bounds."""
 
     def __init__(self, kinds: Sequence[str], bounds: Bounds, *, opaque: Literal["keep", "refuse"]) -> None:
@@ -67,14 +67,14 @@ class _Walk:
         if value is None or value is True or value is False:
             return value
         if isinstance(value, str):
-            return self._text(value, path, is_secret=is_secret)
+            return self.text(value, path, is_secret=is_secret)
         if isinstance(value, (int, float, complex, Decimal)):
             return self._number(value, path, is_secret=is_secret)
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self._bytes(value, path, is_secret=is_secret)
         if isinstance(value, PurePath):
             before = self.count
-            found = self._text(str(value), path, is_secret=is_secret)
+            found = self.text(str(value), path, is_secret=is_secret)
             return value if self.count == before else found
         parts = _parts(value)
         if parts is None:
@@ -84,41 +84,45 @@ class _Walk:
                 )
             return value
         if depth >= self.bounds.depth_max or self.values + len(parts) > self.bounds.values_max:
-            return self._whole(UNSEARCHED, path)
+            return self.whole(UNSEARCHED, path)
         self.values += len(parts)
         if isinstance(value, Mapping):
             return self._mapping(value, path, depth, is_secret=is_secret)
         return self._container(value, parts, path, depth, is_secret=is_secret)
 
-    def _whole(self, kind: str, path: str, length: int = 0) -> str:
+    def whole(self, kind: str, path: str, length: int = 0) -> str:
         """Replace a value as a whole."""
         self.count += 1
-        self.detections.append(Detection(kind, path, 0, length))
+        self.note(kind, path, length)
         return marker(kind)
 
-    def _text(self, text: str, path: str, *, is_secret: bool) -> Any:
+    def note(self, kind: str, path: str, length: int = 0) -> None:
+        """Note a finding that is a value as a whole."""
+        self.detections.append(Detection(kind, path, 0, length))
+
+    def text(self, text: str, path: str, *, is_secret: bool) -> Any:
         """Look at a text."""
         if not text or is_marker(text):
             return text
         if is_secret and "secret" in self.kinds:
-            return self._whole("secret", path, len(text))
+            return self.whole("secret", path, len(text))
         if self.chars + len(text) > self.bounds.chars_max:
-            return self._whole(UNSEARCHED, path, len(text))
+            return self.whole(UNSEARCHED, path, len(text))
         plain = str.__str__(text)
         cleaned = clean(plain, self.kinds)
         if self.chars + cleaned.work_chars > self.bounds.chars_max:
-            return self._whole(UNSEARCHED, path, len(text))
+            return self.whole(UNSEARCHED, path, len(text))
         self.chars += cleaned.work_chars
         if not cleaned.replaced:
             return text
         self.count += cleaned.replaced
         self.detections.extend(Detection(kind, path, start, end) for kind, start, end in cleaned.findings)
-        return cleaned.text
+        return apply(plain, cleaned.edits)
 
     def _number(self, number: Any, path: str, *, is_secret: bool) -> Any:
         """Look at a number: a card number may come as one. What is found becomes a text."""
         if is_secret and "secret" in self.kinds:
-            return self._whole("secret", path)
+            return self.whole("secret", path)
         if "card" not in self.kinds:
             return number
         try:
@@ -127,14 +131,14 @@ class _Walk:
             return number
         if not 10**12 <= whole < 10**19 or whole != number:
             return number
-        return self._whole("card", path) if scan(str(whole), ("card",)).findings else number
+        return self.whole("card", path) if scan(str(whole), ("card",)).findings else number
 
     def _bytes(self, data: bytes | bytearray | memoryview, path: str, *, is_secret: bool) -> Any:
         """Look at bytes as UTF-8; bytes that are none stay as they are."""
         raw = bytes(data)
         before = self.count
         text = raw.decode("utf-8", "surrogateescape")
-        found = self._text(text, path, is_secret=is_secret)
+        found = self.text(text, path, is_secret=is_secret)
         if self.count == before:
             return data
         replaced = found.encode("utf-8", "surrogateescape")
@@ -209,8 +213,17 @@ def _parts(value: Any) -> list[tuple[str, Any]] | None:
         names = (field.name for field in dataclasses.fields(value))
         return [(f".{name}", getattr(value, name)) for name in names if hasattr(value, name)]
     if isinstance(value, SimpleNamespace) or _is_model(value):
-        return [(f".{name}", item) for name, item in list(vars(value).items())]
+        return [(f".{name}", item) for name, item in fields_of(value).items()]
     return None
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Give the fields of an object, those of a pydantic model that its class does not declare included."""
+    fields = dict(getattr(value, "__dict__", None) or {})
+    extra = getattr(value, "__pydantic_extra__", None)
+    if isinstance(extra, dict):
+        fields.update(extra)
+    return fields
 
 
 def _is_model(value: object) -> bool:
@@ -238,7 +251,8 @@ def _rebuilt(value: Any, names: Sequence[str], replaced: Sequence[Any]) -> Any:
     if isinstance(value, SimpleNamespace):
         return SimpleNamespace(**fields)
     if _is_model(value):
-        changed = {name: item for name, item in fields.items() if item is not vars(value).get(name)}
+        before = fields_of(value)
+        changed = {name: item for name, item in fields.items() if item is not before.get(name)}
         return value.model_copy(update=changed)
     same = copy.copy(value)
     for name, item in fields.items():

@@ -29,6 +29,7 @@ from agentguard.capture import (
     take_wait,
 )
 from agentguard.errors import ApprovalPending, CallDenied
+from agentguard.redaction import Seen
 from agentguard.runtime.deciding import (
     decide,
     note,
@@ -41,6 +42,7 @@ from agentguard.runtime.deciding import (
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.gates import admission, ask_state, charged_usd, release, settle
 from agentguard.runtime.known import KnownCall
+from agentguard.runtime.holding import hold
 from agentguard.runtime.plain import fingerprint
 from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
@@ -55,6 +57,7 @@ from agentguard.values import (
 )
 from agentguard.values import attributes as names
 
+from agentguard.wrapping import Hold
 CALL_KEY = create_key("agentguard-call")
 
 
@@ -246,7 +249,12 @@ class GuardedCall(KnownCall):
     def holds_back(self) -> bool:
         """Whether a rule judges the result before the caller may see any of it."""
         engine = self.services.engine
-        return engine is not None and engine.acts_after(self.spec.after, self.spec.name)
+        return engine is not None and engine.acts_after(self.spec.after, self.name_for_rules)
+
+    @property
+    def name_for_rules(self) -> str:
+        """The name by which rules find the call: of a model's call the model, not the function."""
+        return self.model if self.spec.governed_as == "model" else self.spec.name
 
     def chunk(self, item: Any) -> None:
         """Look at one item of a generator: the first with content, and the tokens of a model's stream."""
@@ -258,10 +266,9 @@ class GuardedCall(KnownCall):
         if self.stream.chunk(item):
             self.span.chunk()
 
-    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:
-        """Judge all items of a held generator and its return value at once."""
-        judged = self.finish({"items": items, "value": value})
-        return list(judged["items"]), judged["value"]
+    def hold(self) -> Hold:
+        """Begin to judge the items of a stream."""
+        return hold(self)
 
     def finish(self, result: Any) -> Any:
         """
@@ -351,7 +358,9 @@ class GuardedCall(KnownCall):
         kind = self.spec.kind
         self.span.set_content(self.content.attributes(kind, self.arguments, is_input=True))
         if self.is_ended and not self.error_type:
-            self.span.set_content(self.content.attributes(kind, self.result, is_input=False))
+            # Of a stream that was judged as it went by nothing was kept.
+            result = None if isinstance(self.result, Seen) else self.result
+            self.span.set_content(self.content.attributes(kind, result, is_input=False))
 
     def _end(self, *, is_error: bool = False) -> None:
         """End the span, count, and record the outcome. Nothing here reaches the caller."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
+from agentguard.redaction import Pieces, Seen
 from agentguard.runtime.known import KnownCall
 from agentguard.runtime.plain import plain
 
@@ -86,7 +87,13 @@ def _recipients(call: KnownCall) -> object:
 def _result(call: KnownCall) -> object:
     if not call.is_ended:
         raise KeyError("result")
-    return plain(call.result)
+    result = call.result
+    if isinstance(result, Seen):
+        return [result]  # In a list, since conditions take plain data only.
+    if isinstance(result, Mapping) and isinstance(result.get("items"), Pieces):
+        # Detectors are to see the texts of a stream together.
+        return {"items": Pieces(plain(list(result["items"]))), "value": plain(result.get("value"))}  # type: ignore[call-overload]
+    return plain(result)
 
 
 def _drift_age_s(call: KnownCall) -> float:

@@ -63,11 +63,11 @@ def _plain(value: object, depth: int, left: list[int]) -> object:
     fields = getattr(type(value), "model_fields", None)
     if isinstance(fields, Mapping):
         # A pydantic model: read from its dict, so that no serializer of the application runs.
-        return {
-            k: _plain(v, depth - 1, left)
-            for k, v in getattr(value, "__dict__", {}).items()
-            if isinstance(k, str)
-        }
+        # What its class does not declare is part of it, and must not slip past a rule.
+        more = getattr(value, "__pydantic_extra__", None)
+        declared = getattr(value, "__dict__", {})
+        own = {**declared, **more} if isinstance(more, dict) else declared
+        return {k: _plain(v, depth - 1, left) for k, v in own.items() if isinstance(k, str)}
     return value
 
 

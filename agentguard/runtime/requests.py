@@ -22,13 +22,13 @@ from typing import Any, TypeVar
 from opentelemetry.context import Context, get_current
 
 from agentguard.capture import Span, is_stream, watch_stream
-from agentguard.errors import CallDenied
 from agentguard.runtime.active import governing
 from agentguard.runtime.calls import CALL_KEY, GuardedCall, MakeCall, begin
-from agentguard.runtime.deciding import decide, note, put_on_record, undecided
+from agentguard.runtime.deciding import decide
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.gates import release
+from agentguard.runtime.holding import withhold
 from agentguard.runtime.results import follow_stream
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
@@ -69,13 +69,7 @@ class RequestCall(GuardedCall):
         Raises:
             CallDenied: Always.
         """
-        self.is_ended = True
-        record = decide(self, self.spec.after)
-        assert record is not None
-        record = put_on_record(self, record._replace(decision=undecided(what)))
-        note(self, record)
-        self.stop()
-        raise CallDenied(record)
+        withhold(self, what)
 
 
 class JoinedCall(RequestCall):

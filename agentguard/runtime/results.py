@@ -2,51 +2,33 @@
 Results that are not there yet: streams of model calls and agents.
 
 Without an enforcing after-rule a stream passes through, and is watched. With
-one it is held back: read to its end, judged as a whole, and only then handed
-on, since what a caller has seen cannot be taken back.
+one nothing of it is shown before it was judged (`holding`), since what a
+caller has seen cannot be taken back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Protocol, Self
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, Final, Self
 
 from opentelemetry.context import Context
 
-from agentguard.capture import Span, is_stream, watch_stream
-from agentguard.runtime.spec import CallSpec
+from agentguard.capture import is_stream, watch_stream
+from agentguard.runtime.holding import StreamingCall
 from agentguard.values import Usage
 from agentguard.values import attributes as names
+from agentguard.wrapping import Hold
 
-
-class StreamingCall(Protocol):
-    """What a stream needs of the call that returned it."""
-
-    spec: CallSpec
-    span: Span
-    context: Context
-
-    @property
-    def holds_back(self) -> bool:
-        """Whether a rule judges the result before the caller may see any of it."""
-        ...
-
-    def complete(self, result: Any) -> Any:
-        """End the call."""
-        ...
-
-    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:
-        """Judge all chunks at once, and end the call."""
-        ...
-
-    def fail(self, error: BaseException) -> None:
-        """End the call with an error."""
-        ...
-
-    def abandon(self) -> None:
-        """End the call of a stream that was not read to its end."""
-        ...
+_PAST_THE_RULES: Final = frozenset(
+    {
+        "current_completion_snapshot", "current_message_snapshot", "get_final_completion", "get_final_message",
+        "get_final_response", "get_final_text", "text_stream", "until_done",
+    }
+)  # fmt: skip
+"""What SDK streams have that gives their text without giving their items."""
 
 
 class StreamEnd:
@@ -69,6 +51,8 @@ class StreamEnd:
     def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:
         """Take the tokens, and end the call unless it waits for a judgement."""
         call = self._call
+        if call.is_ended:
+            return  # A rule has stopped it.
         if usage is not None:
             call.span.record_usage(usage)
         if outcome == names.OUTCOME_ABANDONED:
@@ -94,14 +78,21 @@ def follow_stream(result: Any, call: StreamingCall) -> Any:
 
 
 class _Held:
-    """All but the chunks is the stream's own."""
+    """All but the items, and the text of all items together, is the stream's own."""
 
-    def __init__(self, stream: Any, call: StreamingCall) -> None:
+    def __init__(self, stream: Any, call: StreamingCall, hold: Hold | None = None) -> None:
         self._stream = stream
         self._call = call
-        self._judged: Iterator[Any] | None = None
+        self._hold = call.hold() if hold is None else hold
+        self._ready: deque[Any] = deque()
+        self._is_over = False
 
     def __getattr__(self, name: str) -> Any:
+        if name in _PAST_THE_RULES:
+            raise AttributeError(
+                f"`{name}` would show what no rule has judged: a rule after the call judges this stream "
+                f"item by item, so read its items"
+            )
         return getattr(self._stream, name)
 
     @property
@@ -114,25 +105,43 @@ class _Held:
     def __class__(self, value: type) -> None:
         raise TypeError("the class of a held stream cannot be changed")
 
-    def _release(self, items: list[Any]) -> Iterator[Any]:
-        judged, _ = self._call.release(items, None)
-        return iter(judged)
+    def _end(self) -> None:
+        """Judge what is left; may wait."""
+        self._is_over = True
+        items, _ = self._hold.end(None)
+        self._ready.extend(items)
 
 
 class HeldStream(_Held):
-    """A synchronous stream that shows nothing before all of it has been judged."""
+    """A synchronous stream of which nothing is shown before it was judged."""
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        if self._judged is None:
-            self._judged = self._release(list(self._stream))
-        return next(self._judged)
+        hold = self._hold
+        while not self._ready:
+            if self._is_over:
+                raise StopIteration
+            if hold.must_judge:
+                self._is_over = True
+                try:
+                    hold.judge()
+                finally:
+                    close = getattr(self._stream, "close", None)
+                    if close is not None:
+                        close()
+            try:
+                item = next(self._stream)
+            except StopIteration:
+                self._end()
+                continue
+            self._ready.extend(hold.feed(item))
+        return self._ready.popleft()
 
     def __enter__(self) -> Self:
-        self._stream.__enter__()
-        return self
+        entered = self._stream.__enter__()
+        return self if entered is self._stream else type(self)(entered, self._call, self._hold)
 
     def __exit__(self, *exc_info: object) -> Any:
         return self._stream.__exit__(*exc_info)
@@ -145,17 +154,34 @@ class HeldAsyncStream(_Held):
         return self
 
     async def __anext__(self) -> Any:
-        if self._judged is None:
-            items = [item async for item in self._stream]
-            self._judged = await asyncio.to_thread(self._release, items)
-        try:
-            return next(self._judged)
-        except StopIteration:
-            raise StopAsyncIteration from None
+        hold = self._hold
+        while not self._ready:
+            if self._is_over:
+                raise StopAsyncIteration
+            if hold.must_judge:
+                self._is_over = True
+                try:
+                    await asyncio.to_thread(hold.judge)
+                finally:
+                    await self._stop()
+            try:
+                item = await anext(self._stream)
+            except StopAsyncIteration:
+                await asyncio.to_thread(self._end)
+                continue
+            self._ready.extend(hold.feed(item))
+        return self._ready.popleft()
+
+    async def _stop(self) -> None:
+        """Close the stream, by whichever name it has for that."""
+        close = getattr(self._stream, "aclose", None) or getattr(self._stream, "close", None)
+        closing = close() if close is not None else None
+        if inspect.isawaitable(closing):
+            await closing
 
     async def __aenter__(self) -> Self:
-        await self._stream.__aenter__()
-        return self
+        entered = await self._stream.__aenter__()
+        return self if entered is self._stream else type(self)(entered, self._call, self._hold)
 
     async def __aexit__(self, *exc_info: object) -> Any:
         return await self._stream.__aexit__(*exc_info)

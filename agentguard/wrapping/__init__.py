@@ -5,7 +5,8 @@ Takes a callable and the function that begins a call; what a call means is not
 known here. This door is loaded by `import agentguard` and stays light.
 """
 
+from agentguard.wrapping.held import Hold
 from agentguard.wrapping.shapes import ActiveCall, BeginCall, wrap
 from agentguard.wrapping.steps import attach, detach
 
-__all__ = ["ActiveCall", "BeginCall", "attach", "detach", "wrap"]
+__all__ = ["ActiveCall", "BeginCall", "Hold", "attach", "detach", "wrap"]

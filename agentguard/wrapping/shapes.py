@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from opentelemetry.context import Context
 
+from agentguard.wrapping.held import Hold, held_async_generator, held_generator
 from agentguard.wrapping.steps import attach, detach
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -62,11 +63,11 @@ class ActiveCall(Protocol):
 
     @property
     def holds_back(self) -> bool:
-        """Whether items are to be kept until `release` has judged all of them."""
+        """Whether items are to be judged before the caller sees them."""
         ...
 
-    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:
-        """Judge all items of a generator and its return value at once; may raise, may redact."""
+    def hold(self) -> Hold:
+        """Begin to judge the items of a generator."""
         ...
 
 
@@ -188,7 +189,7 @@ def _generator(function: Callable[..., Any], begin: BeginCall) -> Callable[..., 
 def _drive_generator(inner: Generator[Any, Any, Any], call: ActiveCall) -> Generator[Any, Any, Any]:
     """Run a generator step by step, each step inside the call's context."""
     if call.holds_back:
-        return (yield from _held_generator(inner, call))
+        return (yield from held_generator(inner, call))
     step: Callable[[Any], Any] = inner.send
     value: Any = None
     while True:
@@ -235,29 +236,6 @@ def _close(inner: Generator[Any, Any, Any], call: ActiveCall) -> Any:
     return value
 
 
-def _held_generator(inner: Generator[Any, Any, Any], call: ActiveCall) -> Generator[Any, Any, Any]:
-    """Collect everything first: an enforcing after-rule judges before the caller sees an item."""
-    items: list[Any] = []
-    token = attach(call.context)
-    try:
-        while True:
-            try:
-                item = next(inner)
-            except StopIteration as stop:
-                value = stop.value
-                break
-            call.chunk(item)
-            items.append(item)
-    except BaseException as error:
-        call.fail(error)
-        raise
-    finally:
-        detach(token)
-    items, value = call.release(items, value)
-    yield from items
-    return value
-
-
 def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call = begin(args, kwargs)
@@ -267,8 +245,12 @@ def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable
             args, kwargs = call.args, dict(call.kwargs)
         inner = function(*args, **kwargs)
         if call is not None and call.holds_back:
-            for item in await _hold_async(inner, call):
-                yield item
+            held = held_async_generator(inner, call)
+            try:
+                async for item in held:
+                    yield item
+            finally:
+                await held.aclose()
             return
         # An async generator cannot `yield from`: each step is forwarded by hand.
         step: Callable[[Any], Awaitable[Any]] = inner.asend
@@ -320,22 +302,6 @@ async def _close_async(inner: AsyncGenerator[Any, Any], call: ActiveCall | None)
             detach(token)
     if call is not None:
         call.abandon()
-
-
-async def _hold_async(inner: AsyncGenerator[Any, Any], call: ActiveCall) -> list[Any]:
-    items: list[Any] = []
-    token = attach(call.context)
-    try:
-        async for item in inner:
-            call.chunk(item)
-            items.append(item)
-    except BaseException as error:
-        call.fail(error)
-        raise
-    finally:
-        detach(token)
-    items, _ = call.release(items, None)
-    return items
 
 
 _LAZY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, asyncio.Future)

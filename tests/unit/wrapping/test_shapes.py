@@ -31,6 +31,7 @@ class Call:
         self.admission = None
         self.holds_back = holds_back
         self.events: list[Any] = []
+        self.held: list[Any] = []
 
     def finish(self, result: Any) -> Any:
         self.events.append(("finish", result))
@@ -48,9 +49,21 @@ class Call:
     def abandon(self) -> None:
         self.events.append(("abandon",))
 
-    def release(self, items: list[Any], value: Any) -> tuple[list[Any], Any]:
-        self.events.append(("release", list(items), value))
-        return [item * 10 for item in items], value
+    def hold(self) -> Call:
+        return self
+
+    must_judge = False
+
+    def feed(self, item: Any) -> list[Any]:
+        self.held.append(item)
+        return []
+
+    def judge(self) -> None:
+        raise AssertionError
+
+    def end(self, value: Any) -> tuple[list[Any], Any]:
+        self.events.append(("release", list(self.held), value))
+        return [item * 10 for item in self.held], value
 
 
 class Recorder:
