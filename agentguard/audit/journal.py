@@ -28,7 +28,7 @@ from agentguard.audit.waiting import WaitingRecords, encode_all
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
 from agentguard.seal import Keystore, ensure_private_folder
-from agentguard.values import Clock, DecisionRecord, InternalErrorHook, RecordMode
+from agentguard.values import Clock, DecisionRecord, DecisionSource, InternalErrorHook, RecordMode
 
 _ASYNC = RecordMode.ASYNC
 _getpid = os.getpid
@@ -168,21 +168,8 @@ class DecisionJournal:
         """
         if _getpid() != self._pid:
             self._begin_in_child()
-        decision = record.decision
-        mode = decision.record
+        mode = record.decision.record
         if mode is _ASYNC:
-            # The hot path: as `_enqueue`, written out for a record that holds little.
-            records, queue = self._records, self._queue
-            if (
-                decision.values is None
-                and len(queue) < records.records_max
-                and not records.heavy_bytes
-                and not self._is_closed
-            ):
-                queue.append(record)
-                if not self._is_awake:
-                    self._call_thread()
-                return
             self._enqueue(record)
             return
         try:
@@ -192,6 +179,24 @@ class DecisionJournal:
                 raise
             self.preferred_failures += 1
             self._on_internal_error("audit.append", error)
+
+    def append_later(self, source: DecisionSource) -> None:
+        """
+        Chain a record of mode `async` that is made when it is written; the hot path.
+
+        Args:
+            source:
+                Gives the record, on another thread; one without values of its own.
+        """
+        if _getpid() != self._pid:
+            self._begin_in_child()
+        records, queue = self._records, self._queue
+        if len(queue) < records.records_max and not records.heavy_bytes and not self._is_closed:
+            queue.append(source)
+            if not self._is_awake:
+                self._call_thread()
+        else:
+            self._enqueue(source)
 
     async def append_async(self, record: DecisionRecord) -> None:
         """
@@ -311,7 +316,7 @@ class DecisionJournal:
 
     # -- queue and group commit ----------------------------------------------------------------
 
-    def _enqueue(self, item: DecisionRecord | Event) -> None:
+    def _enqueue(self, item: DecisionRecord | DecisionSource | Event) -> None:
         """Queue what nobody waits for."""
         weight = weight_of(item)
         if not self._records.has_room(weight) and not self._make_room(weight):
@@ -432,11 +437,11 @@ class DecisionJournal:
     # -- the thread ----------------------------------------------------------------------------
 
     def _call_thread(self, *, hurry: bool = False) -> None:
-        """Wake the thread, or start it."""
+        """Wake the thread, or start it; who comes before it runs need not wake it again."""
+        self._is_awake = True
         if self._thread is None:
             with self._mutex:
                 if self._thread is None and not self._is_closed:
-                    self._is_awake = True
                     self._thread = threading.Thread(
                         target=self._work, name="agentguard-decision-log", daemon=True
                     )

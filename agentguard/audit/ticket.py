@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from agentguard.audit.records import encode_decision, encode_event
 from agentguard.errors import AuditError
-from agentguard.values import DecisionRecord
+from agentguard.values import DecisionRecord, DecisionSource
 
 
 class JournalLimits(NamedTuple):
@@ -97,19 +97,25 @@ class Ticket:
         return self._done.acquire(timeout=max(timeout_s, 0.0))
 
 
-def encode(payload: DecisionRecord | Event) -> bytes:
+def encode(payload: DecisionRecord | DecisionSource | Event) -> bytes:
     """
     Make the bytes of a record.
 
     Raises:
         AuditError: It cannot be written.
     """
+    if isinstance(payload, Event):
+        return encode_event(payload.kind, payload.time_unix_ns, payload.details)
     if isinstance(payload, DecisionRecord):
         return encode_decision(payload)
-    return encode_event(payload.kind, payload.time_unix_ns, payload.details)
+    try:
+        record = payload.decision_record()
+    except Exception as error:
+        raise AuditError(f"decision log: a record could not be made ({type(error).__name__})") from error
+    return encode_decision(record)
 
 
-def weight_of(payload: DecisionRecord | Event) -> int:
+def weight_of(payload: DecisionRecord | DecisionSource | Event) -> int:
     """
     Estimate how much memory a record holds beyond `RECORD_BYTES`.
 
@@ -117,6 +123,8 @@ def weight_of(payload: DecisionRecord | Event) -> int:
     """
     if isinstance(payload, Event):
         return _weight(payload.details, 0)
+    if not isinstance(payload, DecisionRecord):
+        return 0
     decision = payload.decision
     if decision.values is None:
         return 0

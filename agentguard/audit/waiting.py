@@ -15,17 +15,17 @@ from typing import NamedTuple
 
 from agentguard.audit.ticket import RECORD_BYTES, Event, Ticket, encode
 from agentguard.errors import AuditError
-from agentguard.values import DecisionRecord
+from agentguard.values import DecisionRecord, DecisionSource
 
 
 class Weighed(NamedTuple):
     """Something queued that holds more memory than most, and how much."""
 
-    payload: DecisionRecord | Event
+    payload: DecisionRecord | DecisionSource | Event
     bytes: int
 
 
-Item = DecisionRecord | Event | Ticket | Weighed
+Item = DecisionRecord | DecisionSource | Event | Ticket | Weighed
 
 
 class WaitingRecords:
@@ -43,7 +43,7 @@ class WaitingRecords:
         """Whether a record of that weight may still wait."""
         return len(self.items) + (self.heavy_bytes + weight) // RECORD_BYTES < self.records_max
 
-    def put(self, item: DecisionRecord | Event, weight: int) -> None:
+    def put(self, item: DecisionRecord | DecisionSource | Event, weight: int) -> None:
         """Put a record in, whether there is room or not."""
         if weight:
             with self._heavy_lock:

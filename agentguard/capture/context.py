@@ -68,7 +68,7 @@ def context_with(
 
 def current_span(context: Context | None = None) -> Span | None:
     """Give the innermost span of ours, or None."""
-    span = otel_context.get_value(_KEY, context)
+    span = (otel_context.get_current() if context is None else context).get(_KEY)
     return span if isinstance(span, Span) else None
 
 
@@ -87,13 +87,17 @@ def find_parent(context: Context | None = None, *, only_ours: bool = False) -> P
         current, with our nearest one as owner; else nothing.
 
     """
+    if context is None:
+        context = otel_context.get_current()
     if only_ours:
         owner = current_span(context)
         return Parent(owner, owner)
-    current = trace.get_current_span(context)
-    if isinstance(current, Span):
+    current = context.get(_OTEL_KEY)
+    if type(current) is Span:
         return Parent(current, current)
     owner = current_span(context)
+    if not isinstance(current, trace.Span):
+        return Parent(owner, owner)
     identity = current.get_span_context()
     if not identity.is_valid:
         return Parent(owner, owner)

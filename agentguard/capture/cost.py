@@ -121,8 +121,10 @@ class PriceTable:
         price = self.find(usage.model)
         if price is None or (usage.output_tokens is None and price.output > 0):
             return None
-        read = min(usage.cache_read_tokens or 0, usage.input_tokens)
-        written = min(usage.cache_write_tokens or 0, usage.input_tokens - read)
+        read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+        if read + written > usage.input_tokens:
+            read = min(read, usage.input_tokens)
+            written = usage.input_tokens - read
         plain = usage.input_tokens - read - written
         input_usd = (
             plain * price.input

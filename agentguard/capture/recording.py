@@ -72,7 +72,6 @@ class RecordingSpan(trace.Span):
         self,
         environment: CaptureEnvironment,
         name: str,
-        *,
         parent: RecordingSpan | SpanContext | None,
         attributes: dict[str, AttributeValue] | None,
         start_unix_ns: int | None,

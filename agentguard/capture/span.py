@@ -101,14 +101,7 @@ class Span(RetryingSpan):
         except KeyError:
             in_flight = 1
         by_kind[kind] = self._in_flight = in_flight
-        super().__init__(
-            environment,
-            name,
-            parent=parent,
-            attributes=attributes,
-            start_unix_ns=start_unix_ns,
-            mirror=mirror,
-        )
+        super().__init__(environment, name, parent, attributes, start_unix_ns, mirror)
 
     def _settle(self) -> None:
         """Leave the calls in flight, price the usage, and add it to the span around this one."""
@@ -117,27 +110,28 @@ class Span(RetryingSpan):
         if usage is not None:
             if self._billed is not None:
                 self._bill(usage)
-            self._usage = usage = self._priced(usage)
+            if usage.cost_usd is None:
+                self._usage = usage = self._priced(usage)
         owner = self._owner
         if owner is not None:
             # Not kept any longer: an ended span must not hold the ones above it in memory.
             self._owner = None
             # What was reported inside counts, so that nested reports of one response are added once.
-            contribution = self._totals or self._billed or (usage and totals_of(usage))
+            contribution = self._totals or self._billed
+            if contribution is None and usage is not None:
+                contribution = totals_of(usage)
             if contribution is not None:
                 owner.add_inner_usage(contribution)
 
     def _priced(self, usage: Usage) -> Usage:
         """Put a price on a usage that has none, where the model's is known."""
         price_usd = self._environment.price_usd
-        if usage.cost_usd is not None or price_usd is None:
-            return usage
-        cost_usd = price_usd(usage)
+        cost_usd = None if price_usd is None else price_usd(usage)
         if cost_usd is None:
             return usage
         if self._environment.profile != "compat":
             self._attributes[names.COST_SOURCE] = "local"
-        return usage._replace(cost_usd=cost_usd)
+        return Usage(*usage[:-1], cost_usd)
 
     def _bill(self, usage: Usage) -> None:
         """Add the price of one attempt to the sum over attempts, which has the prices that providers gave."""

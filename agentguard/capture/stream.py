@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import lru_cache
 from typing import Any, Final, Protocol, Self
 
 from opentelemetry.context import Context
@@ -28,6 +29,9 @@ _REBOUND: Final = frozenset(
     {"until_done", "get_final_message", "get_final_text", "get_final_completion", "get_final_response"}
 )
 """Methods of SDK streams that consume the stream themselves: they run on the proxy instead."""
+
+_TYPES_MAX: Final = 256
+"""Classes of results of which it is remembered whether they are streams."""
 
 _SNAPSHOTS: Final = ("current_message_snapshot", "current_completion_snapshot")
 
@@ -320,7 +324,16 @@ def is_stream(value: object) -> bool:
 
     """
     kind = type(value)
-    if isinstance(value, (types.GeneratorType, types.AsyncGeneratorType)):
+    try:
+        return _is_stream_type(kind)  # type: ignore[arg-type] # classes have a hash, or the line below answers
+    except TypeError:  # A class whose metaclass has no hash.
+        return _is_stream_type.__wrapped__(kind)
+
+
+@lru_cache(maxsize=_TYPES_MAX)
+def _is_stream_type(kind: type) -> bool:
+    """Look at a class; once, since most calls return objects of a few classes."""
+    if issubclass(kind, (types.GeneratorType, types.AsyncGeneratorType)):
         return False
     is_iterator = hasattr(kind, "__next__") or hasattr(kind, "__anext__")
     is_manager = kind.__name__.endswith("StreamManager") and (

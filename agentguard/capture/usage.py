@@ -14,6 +14,7 @@ includes reasoning, as the GenAI conventions want it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MethodType
 from typing import Final
 
@@ -26,6 +27,8 @@ _INT64_MAX: Final = 2**63 - 1
 _NAME_CHARS_MAX: Final = 256
 _CHOICES_MAX: Final = 16
 _MESSAGES_MAX: Final = 1_000
+_MODULES_MAX: Final = 256
+"""Modules of responses whose package is remembered."""
 
 _PROVIDERS: Final[Mapping[str, str]] = {
     "openai": "openai",
@@ -94,6 +97,11 @@ def token_count(value: object) -> int | None:
     return None
 
 
+def reader(holder: object) -> Callable[[str], object]:
+    """Give what reads attributes, or keys of a dict, by name; None for what is not there."""
+    return holder.get if isinstance(holder, dict) else lambda name: getattr(holder, name, None)
+
+
 def read(holder: object, name: str) -> object:
     """Read an attribute, or a key of a dict; None where there is none."""
     if isinstance(holder, dict):
@@ -104,7 +112,7 @@ def read(holder: object, name: str) -> object:
 def _text(value: object) -> str | None:
     """Take a short text, also from an enumeration of strings."""
     if isinstance(value, str):
-        text = str.__str__(value)
+        text = value if type(value) is str else str.__str__(value)
         return text if 0 < len(text) <= _NAME_CHARS_MAX else None
     return None
 
@@ -119,8 +127,10 @@ def _reasons(items: object, name: str) -> tuple[str, ...]:
     """Collect the finish reasons of choices or candidates."""
     if not isinstance(items, (list, tuple)):
         return ()
-    found = (_text(read(item, name)) for item in items[:_CHOICES_MAX])
-    return tuple(reason for reason in found if reason)
+    if len(items) == 1:
+        return _one(read(items[0], name))
+    found = [_text(read(item, name)) for item in items[:_CHOICES_MAX]]
+    return tuple([reason for reason in found if reason])
 
 
 def _one(value: object) -> tuple[str, ...]:
@@ -131,7 +141,13 @@ def _one(value: object) -> tuple[str, ...]:
 
 def _package(value: object) -> str:
     """Name the top-level package of the class."""
-    return (type(value).__module__ or "").partition(".")[0]
+    module = type(value).__module__
+    return _package_of(module) if isinstance(module, str) else ""
+
+
+@lru_cache(maxsize=_MODULES_MAX)
+def _package_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _probe(value: object, seen_ids: set[str] | None) -> Usage | None:
@@ -163,19 +179,20 @@ def _known(usage: Usage) -> Usage | None:
 def _from_usage(value: object, usage: object) -> Usage:
     """Tell the shapes that have `usage` apart."""
     shape: Callable[[object, object], Usage]
-    if read(usage, "prompt_tokens") is not None:
+    count = reader(usage)
+    if count("prompt_tokens") is not None:
         shape = _openai_chat
-    elif read(usage, "inputTokens") is not None:
+    elif count("inputTokens") is not None:
         shape = _bedrock
     elif (
-        read(usage, "cache_read_input_tokens") is not None
-        or read(usage, "cache_creation_input_tokens") is not None
+        count("cache_read_input_tokens") is not None
+        or count("cache_creation_input_tokens") is not None
         or read(value, "type") == "message"
     ):
         shape = _anthropic
-    elif read(usage, "input_tokens_details") is not None:
+    elif count("input_tokens_details") is not None:
         shape = _openai_responses
-    elif read(usage, "cache_read_tokens") is not None:
+    elif count("cache_read_tokens") is not None:
         shape = _pydantic_ai
     else:
         shape = _generic
@@ -184,28 +201,27 @@ def _from_usage(value: object, usage: object) -> Usage:
 
 def _openai_chat(value: object, usage: object) -> Usage:
     """Read a chat completion of OpenAI, or of what speaks its dialect."""
-    read_details = read(usage, "prompt_tokens_details")
-    cache_read = token_count(read(read_details, "cached_tokens"))
+    count, of, package = reader(usage), reader(value), _package(value)
+    read_detail = reader(count("prompt_tokens_details"))
+    cache_read = token_count(read_detail("cached_tokens"))
     if cache_read is None:
-        cache_read = token_count(read(usage, "prompt_cache_hit_tokens"))  # DeepSeek
+        cache_read = token_count(count("prompt_cache_hit_tokens"))  # DeepSeek
     return Usage(
-        input_tokens=token_count(read(usage, "prompt_tokens")),
-        output_tokens=token_count(read(usage, "completion_tokens")),
-        cache_read_tokens=cache_read,
-        cache_write_tokens=token_count(read(read_details, "cache_write_tokens")),
-        reasoning_tokens=token_count(read(read(usage, "completion_tokens_details"), "reasoning_tokens")),
-        model=_text(read(value, "model")),
-        response_id=_text(read(value, "id")),
-        finish_reasons=_reasons(read(value, "choices"), "finish_reason"),
-        provider=_PROVIDERS.get(_package(value)),
-        cost_usd=_litellm_cost(value),
+        token_count(count("prompt_tokens")),
+        token_count(count("completion_tokens")),
+        cache_read,
+        token_count(read_detail("cache_write_tokens")),
+        token_count(read(count("completion_tokens_details"), "reasoning_tokens")),
+        _text(of("model")),
+        _text(of("id")),
+        _reasons(of("choices"), "finish_reason"),
+        _PROVIDERS.get(package),
+        _litellm_cost(value) if package == "litellm" else None,
     )
 
 
 def _litellm_cost(value: object) -> float | None:
     """Read the price that LiteLLM puts beside its responses."""
-    if _package(value) != "litellm":
-        return None
     cost = read(read(value, "_hidden_params"), "response_cost")
     return float(cost) if isinstance(cost, (int, float)) and 0 <= cost < float("inf") else None
 

@@ -57,24 +57,25 @@ def totals_lock() -> threading.Lock:
     return _LOCKS.sums
 
 
-def _add(first: float | None, second: float | None) -> float | None:
-    """Add two counts of which either may be unknown."""
-    if first is None:
-        return second
-    return first if second is None else first + second
-
-
 def totals_of(usage: Usage) -> UsageTotals | None:
     """Take the sums of one usage; None where it has no numbers."""
-    totals = UsageTotals(usage.input_tokens, usage.output_tokens, usage.cost_usd)
-    return None if totals == (None, None, None) else totals
+    inputs, outputs, cost_usd = usage.input_tokens, usage.output_tokens, usage.cost_usd
+    if inputs is None and outputs is None and cost_usd is None:
+        return None
+    return UsageTotals(inputs, outputs, cost_usd)
 
 
 def add_totals(first: UsageTotals | None, second: UsageTotals) -> UsageTotals:
-    """Add two sums, field by field."""
+    """Add two sums, field by field; what is unknown adds nothing."""
     if first is None:
         return second
-    return UsageTotals(*map(_add, first, second))  # type: ignore[arg-type] # int + int stays int
+    inputs, outputs, cost_usd = first
+    more_inputs, more_outputs, more_usd = second
+    return UsageTotals(
+        more_inputs if inputs is None else inputs + (more_inputs or 0),
+        more_outputs if outputs is None else outputs + (more_outputs or 0),
+        more_usd if cost_usd is None else cost_usd + (more_usd or 0.0),
+    )
 
 
 def combine_usage(old: Usage, new: Usage, billed: UsageTotals | None) -> tuple[Usage, UsageTotals | None]:

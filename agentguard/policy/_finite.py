@@ -29,7 +29,7 @@ def find_not_finite(args: object) -> str:
         Empty where all numbers are finite; else one clause that says where the first is not, or
         that there is too much to look through. No value and no text of an argument is in it.
     """
-    if not isinstance(args, Mapping):
+    if type(args) is not dict and not isinstance(args, Mapping):
         return "" if type(args) in _FINE else _search([("args", args)])
     hard: list[tuple[str, object]] | None = None
     for name, value in args.items():

@@ -67,6 +67,12 @@ class Binder:
         if self.skip:
             args = args[self.skip :]
         values = dict(zip(self._positional, args, strict=False))
+        if len(values) == len(args):
+            if kwargs:
+                values.update(kwargs)
+            if len(values) == len(args) + len(kwargs) and values.keys() == self._names:
+                return values  # As most calls are: each parameter is given, and given once.
+            values = dict(zip(self._positional, args, strict=False))
         if len(args) > len(self._positional):
             if self._var_positional is None:
                 return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
 from opentelemetry.trace import SpanKind
 
 from agentguard.capture import CaptureEnvironment, ForeignSpanProcessor, Span
@@ -17,6 +19,18 @@ from agentguard.values.attributes import SCHEMA_URL
 from agentguard.version import __version__
 
 KINDS: Mapping[str, SpanKind] = {kind.name.lower(): kind for kind in SpanKind}
+
+
+def _has_provider() -> bool:
+    """
+    Whether a global provider may be set: asking OpenTelemetry itself would read the environment at each call.
+
+    It is sure to be none where OpenTelemetry's own variable says so, and the environment names none.
+    """
+    return getattr(trace, "_TRACER_PROVIDER", trace) is not None or _IS_NAMED
+
+
+_IS_NAMED = OTEL_PYTHON_TRACER_PROVIDER in os.environ
 
 
 class Relay:
@@ -136,6 +150,8 @@ class Mirror:
             The span, or None where there is no SDK provider but ours.
         """
         if not self._is_on:
+            return None
+        if not _has_provider():
             return None
         provider = trace.get_tracer_provider()
         if provider is self._own or not hasattr(provider, "add_span_processor"):

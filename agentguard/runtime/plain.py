@@ -33,7 +33,7 @@ def plain(value: object) -> object:
     """
     if type(value) in _PLAIN:
         return value
-    if type(value) is dict and all(type(v) in _PLAIN for v in value.values()):
+    if type(value) is dict and _PLAIN.issuperset(map(type, value.values())):
         return value
     return _plain(value, DEPTH_MAX, [NODES_MAX])
 

@@ -70,9 +70,7 @@ class Kill:
         Raises:
             StoreError: The orders are missing, were set back, or cannot be read: nothing may run.
         """
-        orders = self._current()
-        if not orders:
-            return None
+        orders = self.in_force()
         for scope in (ALL, *scopes):
             if order := orders.get(scope):
                 return order
@@ -94,6 +92,20 @@ class Kill:
         """
         return self.find(*scopes) is not None
 
+    def in_force(self) -> Mapping[str, KillOrder]:
+        """
+        Give all orders by scope, as they are at this moment; mostly none.
+
+        Raises:
+            StoreError: The orders are missing, were set back, or cannot be read: nothing may run.
+        """
+        if (
+            self._page.read(KILL) != self._generation
+            or self._clock.monotonic_ns() - self._read_ns > STALE_NS_MAX
+        ):
+            self.refresh()
+        return self._orders
+
     def orders(self) -> tuple[KillOrder, ...]:
         """
         List all orders, by scope.
@@ -102,7 +114,7 @@ class Kill:
             StoreError: The orders are missing, were set back, or cannot be read.
         """
         self._read_ns = 0
-        orders = self._current()
+        orders = self.in_force()
         return tuple(orders[scope] for scope in sorted(orders))
 
     def set(self, scope: str, *, reason: str, by: str) -> KillOrder:
@@ -166,14 +178,6 @@ class Kill:
     def after_fork(self) -> None:
         """Begin with a lock of our own."""
         self._lock = threading.Lock()
-
-    def _current(self) -> Mapping[str, KillOrder]:
-        if (
-            self._page.read(KILL) != self._generation
-            or self._clock.monotonic_ns() - self._read_ns > STALE_NS_MAX
-        ):
-            self.refresh()
-        return self._orders
 
     def _change(self, change: Callable[[dict[str, KillOrder]], object]) -> None:
         with self._cells.transaction():

@@ -35,6 +35,7 @@ from agentguard.values.features import (
 from agentguard.values.ports import (
     Clock,
     DecisionSink,
+    DecisionSource,
     Ids,
     InternalErrorHook,
     KeyProvider,
@@ -74,6 +75,7 @@ __all__ = [
     "Decision",
     "DecisionRecord",
     "DecisionSink",
+    "DecisionSource",
     "DenialKind",
     "DriftStatus",
     "Effect",

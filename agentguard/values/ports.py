@@ -114,6 +114,14 @@ class SpanSink(Protocol):
         ...
 
 
+class DecisionSource(Protocol):
+    """A decision that nobody waits for: the log's thread asks for the record."""
+
+    def decision_record(self) -> DecisionRecord:
+        """Make the record. Called once, off the calling thread."""
+        ...
+
+
 class DecisionSink(Protocol):
     """Takes decision records and chains them."""
 
@@ -124,6 +132,10 @@ class DecisionSink(Protocol):
         Raises:
             AuditError: A required record could not be made durable.
         """
+        ...
+
+    def append_later(self, source: DecisionSource) -> None:
+        """Chain a record of mode `async` without values of its own, made when it is written."""
         ...
 
     def flush(self, timeout_s: float) -> bool:
