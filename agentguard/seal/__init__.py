@@ -46,6 +46,7 @@ from agentguard.seal._root import (
 from agentguard.seal._signing import SigningKey, VerifyKey
 from agentguard.seal._specs import create_key, provider_from
 from agentguard.seal._store_file import Slot
+from agentguard.seal._wrap_key import WrapKey, create_wrap_key, destroy_file, open_wrap_key, read_wrap_key
 
 __all__ = [
     "BOX_OVERHEAD_BYTES",
@@ -76,12 +77,15 @@ __all__ = [
     "Slot",
     "SystemdKey",
     "VerifyKey",
+    "WrapKey",
     "WrappingKey",
     "check_private_folder",
     "create_auditor_file",
     "create_key",
     "create_key_file",
     "create_keystore",
+    "create_wrap_key",
+    "destroy_file",
     "ensure_private_folder",
     "has_post_quantum",
     "keyring_backend",
@@ -89,8 +93,10 @@ __all__ = [
     "open_box",
     "open_keystore",
     "open_regular",
+    "open_wrap_key",
     "provider_from",
     "read_file",
+    "read_wrap_key",
     "seal_box",
     "sync_data",
     "sync_folder",

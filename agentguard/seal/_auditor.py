@@ -25,8 +25,9 @@ from agentguard.seal._box import open_box, seal_box
 from agentguard.seal._providers import read_secret, write_secret
 from agentguard.seal._root import KEY_BYTES, RandomBytes, RootKey
 from agentguard.seal._signing import SigningKey, VerifyKey
+from agentguard.seal._wrap_key import WRAP_LABEL
 
-READ_LABELS = (b"agentguard/v1/seg", b"agentguard/v1/dec", b"agentguard/v1/dec-mac")
+READ_LABELS = (b"agentguard/v1/seg", b"agentguard/v1/dec", b"agentguard/v1/dec-mac", WRAP_LABEL)
 """What is derived from a root under these labels reads; the order is part of the format."""
 SIGN_LABEL = b"agentguard/v1/dec-sign"
 _PUBLIC_PREFIX = "x25519:"

@@ -76,6 +76,15 @@ class RootKey:
         """Derive a key of which others are derived."""
         return RootKey(self.derive(label, context))
 
+    def joined(self, other: RootKey) -> RootKey:
+        """
+        Make a key for which both are needed: HMAC-SHA256 of the other one under this one.
+
+        Source:
+            RFC 5869, section 2.2 (HKDF-Extract).
+        """
+        return RootKey(hmac.digest(self._key, other._key, "sha256"))
+
     def mac(self, label: bytes, message: bytes) -> bytes:
         """Authenticate *message*: HMAC-SHA256 under the key derived for *label*, 32 bytes."""
         return hmac.digest(self.derive(label), message, "sha256")

@@ -170,7 +170,12 @@ def test_auditor_reads_what_may_be_read(tmp_path: Path) -> None:
     assert opened.verify_key == store.verify_key
     for generation in opened.generations:
         mine, theirs = store.root_of(generation), opened.root_of(generation)
-        for label in (b"agentguard/v1/seg", b"agentguard/v1/dec", b"agentguard/v1/dec-mac"):
+        for label in (
+            b"agentguard/v1/seg",
+            b"agentguard/v1/dec",
+            b"agentguard/v1/dec-mac",
+            b"agentguard/v1/wrap",
+        ):
             assert mine.subkey(label) == theirs.subkey(label)
         sign = b"agentguard/v1/dec-sign"
         assert mine.verify_key(sign, store.store_id) == theirs.verify_key(sign, store.store_id)

@@ -72,10 +72,10 @@ def open_auditor(data: bytes, secret: bytes, pinned: bytes) -> tuple[str, bytes]
             return "tampered", b""
         try:
             signed = b"agentguard/v1/auditor" + store_id + slot[:4] + public + sender + box
-            Ed25519PublicKey.from_public_bytes(pinned or plain[100:132]).verify(signature, signed)
+            Ed25519PublicKey.from_public_bytes(pinned or plain[132:164]).verify(signature, signed)
         except InvalidSignature:
             return "tampered", b""
-        return "success", plain[-132:][4:36]
+        return "success", plain[-164:][4:36]
     return "no key", b""
 
 
