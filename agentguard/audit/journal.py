@@ -27,11 +27,11 @@ from agentguard.audit.ticket import Event, JournalLimits, Ticket, not_durable, w
 from agentguard.audit.waiting import WaitingRecords, encode_all
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
+from agentguard.forks import process_mark
 from agentguard.seal import Keystore, ensure_private_folder
 from agentguard.values import Clock, DecisionRecord, DecisionSource, InternalErrorHook, RecordMode
 
 _ASYNC = RecordMode.ASYNC
-_getpid = os.getpid
 _journals: weakref.WeakSet[DecisionJournal] = weakref.WeakSet()
 
 
@@ -119,7 +119,7 @@ class DecisionJournal:
 
     def _begin(self) -> None:
         """Begin with nothing queued: at the start, and in a forked child."""
-        self._pid = os.getpid()
+        self._mark = process_mark()
         self._records = WaitingRecords(self._limits.queue_bytes_max)
         self._queue = self._records.items
         self._waiting: deque[Ticket] = deque()
@@ -166,7 +166,7 @@ class DecisionJournal:
         Raises:
             AuditError: A required record could not be made durable: the call must not run.
         """
-        if _getpid() != self._pid:
+        if not self._mark[0]:
             self._begin_in_child()
         mode = record.decision.record
         if mode is _ASYNC:
@@ -209,7 +209,7 @@ class DecisionJournal:
         Raises:
             AuditError: A required record could not be made durable: the call must not run.
         """
-        if os.getpid() != self._pid:
+        if not self._mark[0]:
             self._begin_in_child()
         mode = record.decision.record
         if mode is _ASYNC and self._records.has_room(weight_of(record)):
@@ -250,7 +250,7 @@ class DecisionJournal:
         Raises:
             AuditError: It was to be durable and could not be.
         """
-        if os.getpid() != self._pid:
+        if not self._mark[0]:
             self._begin_in_child()
         event = Event(kind, self._clock.unix_ns(), dict(details))
         if is_durable:
@@ -269,7 +269,7 @@ class DecisionJournal:
         Returns:
             True where all of them are there.
         """
-        if os.getpid() != self._pid:
+        if not self._mark[0]:
             self._begin_in_child()
         if self._is_closed:
             return not self._queue
@@ -291,7 +291,7 @@ class DecisionJournal:
         Returns:
             True where all is on disk and the checkpoint is written.
         """
-        if os.getpid() != self._pid:
+        if not self._mark[0]:
             self._begin_in_child()
         if self._is_closed:
             return True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 
+from agentguard.forks import process_mark
+
 _BATCH_BYTES = 32
 
 
@@ -12,32 +14,30 @@ class RandomIds:
     """
     Ids from a generator that is seeded anew in every process.
 
-    Implements `values.Ids`. Each draw compares the process id, so that a child
+    Implements `values.Ids`. Each draw looks at the mark of the process, so that a child
     made by a raw fork (a server written in C) gets its own sequence too. The
     ids are unique, not secret: whoever sees many of them can predict the next.
     """
 
-    __slots__ = ("_bits", "_getpid", "_pid")
+    __slots__ = ("_bits", "_mark")
 
     def __init__(self) -> None:
-        self._getpid = os.getpid
-        self._pid = -1
         self._reseed()
 
     def _reseed(self) -> None:
         """Take 256 fresh bits from the operating system."""
         self._bits = random.Random(os.urandom(_BATCH_BYTES)).getrandbits  # noqa: S311 - ids are no secrets
-        # The process id comes last: a thread that sees it also sees the new generator.
-        self._pid = self._getpid()
+        # The mark comes last: a thread that sees it also sees the new generator.
+        self._mark = process_mark()
 
     def trace_id(self) -> int:
         """128 random bits, never 0."""
-        if self._getpid() != self._pid:
+        if not self._mark[0]:
             self._reseed()
         return self._bits(128) or 1
 
     def span_id(self) -> int:
         """64 random bits, never 0."""
-        if self._getpid() != self._pid:
+        if not self._mark[0]:
             self._reseed()
         return self._bits(64) or 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any, Final
 
-from agentguard.loading import IMPORTS
+from agentguard.forks import IMPORTS
 from agentguard.values import InternalErrorHook, Usage
 
 _UNKNOWN_MAX: Final = 1_024

@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from agentguard.capture.measuring import Measurement
-from agentguard.loading import IMPORTS
+from agentguard.forks import IMPORTS
 from agentguard.values import AttributeValue, SpanRecord
 from agentguard.values import attributes as names
 from agentguard.values.attributes import SCHEMA_URL, Profile

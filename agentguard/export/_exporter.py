@@ -24,7 +24,7 @@ from agentguard.export._lease import Lease
 from agentguard.export._protocols import open_transport
 from agentguard.export._source import Cursor, Source, decode_cursor, encode_cursor
 from agentguard.export._transport import Transport
-from agentguard.loading import IMPORTS
+from agentguard.forks import IMPORTS
 from agentguard.values import Clock, InternalErrorHook
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentguard.export._config import OtlpConfig
 from agentguard.export._transport import Transport
-from agentguard.loading import IMPORTS
+from agentguard.forks import IMPORTS
 from agentguard.values import Clock
 
 

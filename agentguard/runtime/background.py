@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from agentguard.loading import IMPORTS
+from agentguard.forks import IMPORTS
 from agentguard.runtime.services import Services
 from agentguard.store import Housekeeper, Removed
 from agentguard.values import GapRecord

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from agentguard.errors import AgentGuardError
+from agentguard.forks import process_mark
 from agentguard.seal import Keystore, check_private_folder
 from agentguard.state.approvals import Approvals
 from agentguard.state.breakers import Breakers
@@ -239,7 +240,7 @@ class MachineState(_Shared):
         self._keeper.wake(is_urgent=is_urgent)
 
     def _refresh_if_stale(self) -> None:
-        if os.getpid() != self._pid:
+        if not self._mark[0]:
             self._after_fork()
         now = self._clock.monotonic_ns()
         self._asked_ns = now
@@ -253,8 +254,8 @@ class MachineState(_Shared):
                     self._read()
 
     def _added(self) -> None:
-        if self._is_idle or os.getpid() != self._pid:
-            if os.getpid() != self._pid:
+        if self._is_idle or not self._mark[0]:
+            if not self._mark[0]:
                 self._after_fork()
             self._wake()
 
@@ -284,7 +285,7 @@ class MachineState(_Shared):
     # -- thread and fork -----------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._mark = process_mark()
         self._io_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()

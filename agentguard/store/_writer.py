@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from agentguard.forks import process_mark
 from agentguard.seal import Keystore
 from agentguard.store._batch import Batcher, Drops
 from agentguard.store._config import WriterConfig
@@ -82,7 +83,7 @@ class SegmentWriter:
 
     def _reset(self) -> None:
         """Begin with nothing: at the start, and in the child of a fork."""
-        self._pid = os.getpid()
+        self._mark = process_mark()
         self._bytes_in = 0
         self._bytes_out = 0
         self._accepted = 0
@@ -130,6 +131,9 @@ class SegmentWriter:
 
         """
         size = source.bytes_estimate
+        if not self._mark[0]:
+            # A fork that Python did not see, such as a raw clone in an extension.
+            self._after_fork()
         # The interpreter does not switch threads within an addition to an attribute.
         self._bytes_in += size
         if self._is_asleep or self._is_closed or self._bytes_in - self._bytes_out > self._soft_bytes:
@@ -151,10 +155,6 @@ class SegmentWriter:
         """Queue where the thread must be woken, or where there may be no room."""
         if self._is_closed:
             return self._drop("closed", size)
-        if os.getpid() != self._pid:
-            # A fork that Python did not see, such as a raw clone in an extension.
-            self._after_fork()
-            self._bytes_in = size
         if self._bytes_in - self._bytes_out > self._help_bytes and not self._make_room():
             outlet = self._outlet
             return self._drop((outlet and outlet.trouble) or "queue_full", size)
@@ -256,7 +256,7 @@ class SegmentWriter:
 
     def flush(self, timeout_s: float) -> FlushResult:
         """Bring all that was queued before the call to disk, within the time."""
-        if os.getpid() != self._pid:
+        if not self._mark[0]:
             self._after_fork()
         with self._flushed:
             self._flush_wanted += 1
@@ -273,7 +273,7 @@ class SegmentWriter:
 
     def close(self, timeout_s: float) -> FlushResult:
         """Flush, seal, and take nothing more; a second call does nothing."""
-        if os.getpid() != self._pid:
+        if not self._mark[0]:
             self._after_fork()
         deadline = time.monotonic() + max(timeout_s, 0)
         self._is_closed = True

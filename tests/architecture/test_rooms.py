@@ -16,11 +16,11 @@ import pytest
 from tests.architecture._tree import imports, modules, room_of
 
 ALL = "everything above"
-EVERYWHERE = {"values", "errors", "escape", "loading", "version"}
+EVERYWHERE = {"values", "errors", "escape", "forks", "version"}
 MAY_IMPORT: dict[str, set[str] | str] = {
     "values": set(),
     "escape": set(),
-    "loading": set(),
+    "forks": set(),
     "errors": set(),
     "version": set(),
     "wrapping": set(),

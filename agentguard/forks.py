@@ -1,0 +1,94 @@
+"""
+What a fork does to a process with threads, and how we live with it.
+
+`process_mark` tells a child from its parent, also where Python did not see the fork.
+`IMPORTS` keeps a fork from cutting an import on a thread of ours in half: such a
+thread holds the lock of the module, and a child that is forked at that moment has
+the lock and not the thread. Whoever imports the module there, ours or the
+application, would wait for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sys
+import threading
+from typing import Final, Protocol
+
+FORK_WAIT_S_MAX: Final = 5.0
+"""Longest wait of a fork. It is met only where a module forks while it is itself imported, and what it
+has locked is waited for by the thread that the fork waits for."""
+
+IMPORTS: Final = threading.RLock()
+"""Held around an import on a background thread, and around nothing else; a fork waits until nobody holds it."""
+
+_WIPE_ON_FORK: Final = 18
+"""MADV_WIPEONFORK: Linux gives the child a page of zeros. Source: madvise(2)."""
+
+
+class ProcessMark(Protocol):
+    """Item 0 is 1 in the process that asked for the mark, and 0 in all that were forked from it."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """Look; ten times cheaper than asking the system for the process id, where the system helps."""
+
+
+class _PidMark:
+    """A mark where the system has none: compares process ids."""
+
+    __slots__ = ("_pid",)
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __getitem__(self, index: int, /) -> int:
+        return int(os.getpid() == self._pid)
+
+
+def _make_mark() -> ProcessMark:
+    if sys.platform == "linux":
+        page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            page.madvise(_WIPE_ON_FORK)
+        except OSError:
+            page.close()  # An older kernel, or one that is emulated.
+        else:
+            page[0] = 1
+            return page
+    return _PidMark()
+
+
+_mark: ProcessMark = _make_mark()
+
+
+def process_mark() -> ProcessMark:
+    """
+    Give the mark of this process.
+
+    Returns:
+        Keep it, and look at its item 0: once that is 0, this is another process than the one that asked,
+        what belongs to threads and files of the parent is to be left alone, and a new mark is to be had here.
+    """
+    global _mark  # noqa: PLW0603 - one page for all who ask
+    if not _mark[0]:
+        _mark = _make_mark()
+    return _mark
+
+
+def _before_fork() -> None:
+    IMPORTS.acquire(timeout=FORK_WAIT_S_MAX)
+
+
+def _after_fork() -> None:
+    with contextlib.suppress(RuntimeError):  # The wait was in vain.
+        IMPORTS.release()
+
+
+def _in_child() -> None:
+    # Whoever held it does not live here.
+    IMPORTS._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as the standard library does
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
