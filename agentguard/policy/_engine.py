@@ -16,7 +16,7 @@ from agentguard.policy._bundle import Bundle
 from agentguard.policy._finite import find_not_finite
 from agentguard.policy._history import NAMES, remembered
 from agentguard.policy._partly import kinds_looked_for
-from agentguard.policy._plan import Asked, Plan, Shelf, shelve
+from agentguard.policy._plan import Asked, Group, Plan, Shelf, shelve
 from agentguard.policy._terms import terms_of
 from agentguard.policy._verdict import Fault, conclude
 from agentguard.values import Decision, Effect, Mode, Point
@@ -221,26 +221,14 @@ class Engine:
                 wrong = f"args could not be read: {type(error).__name__}"
             if wrong:
                 faults = [Fault(wrong, None)]
-        for function, asked in plan.asked:
-            try:
-                answer = function(facts)
-            except PolicyEvaluationError as error:
-                faults = faults or []
-                faults.append(Fault(_said(error, asked, plan.point, facts), asked))
-                continue
-            except Exception as error:
-                # A fact that is computed when asked may fail in any way; its words may hold user data.
-                faults = faults or []
-                faults.append(Fault(f"a fact could not be had: {type(error).__name__}", asked))
-                continue
-            if answer is True:
-                if matched is None:
-                    matched = [asked]
-                else:
-                    matched.append(asked)
-            elif answer is not False:
-                faults = faults or []
-                faults.append(Fault(f"the condition gave a {type(answer).__name__}, expected a bool", asked))
+        for group in plan.groups:
+            found = group.matching(facts)
+            if found is None:
+                found, failed = _one_by_one(group, facts)
+                if failed:
+                    faults = [*(faults or ()), *failed]
+            if found:
+                matched = [*(matched or ()), *found]
         if faults is not None:
             return conclude(self.bundle, plan, matched or [], faults, facts)
         key = () if matched is None else tuple([asked.order for asked in matched])
@@ -251,6 +239,27 @@ class Engine:
         if decision.effect is Effect.ALLOW and decision.values is None and len(plan.answers) < ANSWERS_MAX:
             plan.answers[key] = decision
         return decision
+
+
+def _one_by_one(group: Group, facts: Mapping[str, object]) -> tuple[list[Asked], list[Fault]]:
+    """Ask each rule by itself: those that match, and those that cannot be evaluated."""
+    matched: list[Asked] = []
+    faults: list[Fault] = []
+    for function, asked in group.asked:
+        try:
+            answer = function(facts)
+        except PolicyEvaluationError as error:
+            faults.append(Fault(_said(error, asked, asked.point, facts), asked))
+            continue
+        except Exception as error:
+            # A fact that is computed when asked may fail in any way; its words may hold user data.
+            faults.append(Fault(f"a fact could not be had: {type(error).__name__}", asked))
+            continue
+        if answer is True:
+            matched.append(asked)
+        elif answer is not False:
+            faults.append(Fault(f"the condition gave a {type(answer).__name__}, expected a bool", asked))
+    return matched, faults
 
 
 def _said(error: PolicyEvaluationError, asked: Asked, point: Point, facts: Mapping[str, object]) -> str:

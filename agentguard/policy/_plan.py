@@ -16,7 +16,17 @@ from typing import TypeAlias
 
 from agentguard.policy._model import BEFORE_POINTS, Policy, Rule
 from agentguard.policy._terms import Terms, terms_of
+from agentguard.policy.conditions import ask_together
 from agentguard.values import Decision, Effect, Mode, Point
+
+GROUP_RULES_MAX = 64
+"""Rules that one function answers for: what it takes to make it delays one question."""
+
+OFTEN = 256
+"""Questions after which a group of rules gets its one function."""
+
+GROUPINGS_MAX = 1_024
+"""Sets of rules of one point whose groups are kept; then the memory starts anew."""
 
 ConditionFunction: TypeAlias = Callable[[Mapping[str, object]], object]
 
@@ -29,9 +39,61 @@ class Asked:
     """Place among all rules of the bundle."""
     document: int
     """Place of its document in the bundle."""
+    point: Point
     rule: Rule
     function: ConditionFunction
     terms: Terms
+
+
+class Group:
+    """
+    Rules that are asked one after the other.
+
+    A group that is asked often gets one function for all of its rules, which
+    reads every fact once. Making that function takes as long as some hundred
+    questions; so it is not made for a few.
+    """
+
+    __slots__ = ("_left", "_nothing", "_together", "asked")
+
+    def __init__(self, asked: Sequence[Asked], *, often: int) -> None:
+        self.asked = tuple((one.function, one) for one in asked)
+        """The rules, each with its own function."""
+        self._left = often
+        self._nothing = (False,) * len(asked)
+        self._together: Callable[[Mapping[str, object]], tuple[bool, ...] | None] | None = None
+
+    def matching(self, facts: Mapping[str, object]) -> Sequence[Asked] | None:
+        """
+        Ask all rules at once, where that can be done.
+
+        Args:
+            facts:
+                Values by the names of the catalogue.
+
+        Returns:
+            The rules that match; None where each has to be asked by itself.
+        """
+        together = self._together
+        if together is None:
+            self._left -= 1
+            if self._left <= 0:
+                self._prepare()
+            return None
+        answers = together(facts)
+        if answers == self._nothing:
+            return ()
+        if answers is None or any(answer is not True and answer is not False for answer in answers):
+            return None
+        return [asked for answer, (_, asked) in zip(answers, self.asked, strict=True) if answer]
+
+    def _prepare(self) -> None:
+        """Make the one function; two threads may both do so, to the same end."""
+        try:
+            self._together = ask_together([one.rule.conditions[one.point].tree for _, one in self.asked])
+        except Exception:
+            # A caller's stack that is nearly full, say: the rules are asked one by one as before.
+            self._left = OFTEN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +101,7 @@ class Plan:
     """What is asked, and what holds without asking."""
 
     point: Point
-    asked: tuple[tuple[ConditionFunction, Asked], ...]
+    groups: tuple[Group, ...]
     """Rules that may match."""
     certain: tuple[Asked, ...]
     """Rules that match every call of this kind."""
@@ -58,7 +120,7 @@ class Plan:
 class Shelf:
     """The rules of one point, found by the names of a call."""
 
-    __slots__ = ("_by_name", "_everywhere", "_fact", "_point", "_policies")
+    __slots__ = ("_by_name", "_everywhere", "_fact", "_groups", "_point", "_policies")
 
     def __init__(self, policies: Sequence[Policy], point: Point, rules: Sequence[Asked], fact: str) -> None:
         self._policies = policies
@@ -75,6 +137,7 @@ class Shelf:
                     by_name.setdefault(name, []).append(asked)
         self._by_name = {name: tuple(found) for name, found in by_name.items()}
         self._everywhere = tuple(everywhere)
+        self._groups: dict[tuple[int, ...], tuple[Group, ...]] = {}
 
     def plan(self, agent: str, environment: str, name: str) -> Plan:
         """
@@ -121,7 +184,7 @@ class Shelf:
         )
         return Plan(
             point=self._point,
-            asked=tuple((one.function, one) for one in asked),
+            groups=self._grouped(asked),
             certain=tuple(certain),
             needy=needy,
             is_covered=bool(in_scope),
@@ -132,6 +195,21 @@ class Shelf:
                 if one.rule.effect is Effect.CIRCUIT_BREAK
             ),
         )
+
+    def _grouped(self, asked: Sequence[Asked]) -> tuple[Group, ...]:
+        """The groups of some rules, shared by all plans that ask the same."""
+        key = tuple(one.order for one in asked)
+        found = self._groups.get(key)
+        if found is None:
+            if len(self._groups) >= GROUPINGS_MAX:
+                self._groups.clear()
+            # One function after the other is made, each at another question.
+            found = tuple(
+                Group(asked[start : start + GROUP_RULES_MAX], often=OFTEN + start)
+                for start in range(0, len(asked), GROUP_RULES_MAX)
+            )
+            self._groups[key] = found
+        return found
 
     def every(self) -> tuple[Asked, ...]:
         """All rules of the point."""
@@ -169,7 +247,7 @@ def shelve(policies: Sequence[Policy]) -> Mapping[Point, Shelf]:
                     names["tool.name"] = names["tool.name"] & pinned if "tool.name" in names else pinned
                     terms = Terms(names, is_whole=terms.is_whole)
                 if not terms.is_never:
-                    at[point].append(Asked(order, document, rule, condition.function, terms))
+                    at[point].append(Asked(order, document, point, rule, condition.function, terms))
     return {point: Shelf(policies, point, rules, _fact_of(point)) for point, rules in at.items()}
 
 

@@ -10,5 +10,14 @@ from agentguard.policy.conditions.condition import Condition, compile_condition,
 from agentguard.policy.conditions.functions import FunctionSpec
 from agentguard.policy.conditions.plain import render_plain
 from agentguard.policy.conditions.scope import Scope
+from agentguard.policy.conditions.together import ask_together
 
-__all__ = ["Condition", "FunctionSpec", "Scope", "compile_condition", "make_scope", "render_plain"]
+__all__ = [
+    "Condition",
+    "FunctionSpec",
+    "Scope",
+    "ask_together",
+    "compile_condition",
+    "make_scope",
+    "render_plain",
+]

@@ -8,15 +8,21 @@ ever a name.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from math import inf
+from types import CodeType, FunctionType
 from typing import Any, Final
 
 from agentguard.policy.conditions import nodes as n
 from agentguard.policy.conditions import values
+from agentguard.policy.conditions.limits import ITERATIONS_MAX
+from agentguard.policy.conditions.operations import Budget
 from agentguard.policy.conditions.types import Type
 from agentguard.policy.conditions.values import INT_MAX, INT_MIN
+
+FACTS: Final = "facts"
+BUDGET: Final = "budget"
+_INNER_FILE: Final = "<condition>"
 
 _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "string": values.text,
@@ -72,12 +78,36 @@ class Builder:
     def _is_class(self, value: ast.expr, cls: type) -> ast.expr:
         return n.Compare(self._call(type, value), [ast.Is()], [self._global(cls)])
 
-    def _within(self, name: str, low: float, high: float, *, strict: bool) -> ast.expr:
-        operator: list[ast.cmpop] = [ast.Lt(), ast.Lt()] if strict else [ast.LtE(), ast.LtE()]
-        return n.Compare(self._number(low), operator, [self._get(name), self._number(high)])
+    def _fits(self, name: str) -> ast.expr:
+        """Whether an integer has 64 bits."""
+        return n.Compare(n.Constant(INT_MIN), [ast.LtE(), ast.LtE()], [self._get(name), n.Constant(INT_MAX)])
 
-    def _number(self, value: float) -> ast.expr:
-        return self._global(value) if value in (inf, -inf) else n.Constant(value)
+    def _is_finite(self, name: str) -> ast.expr:
+        """Whether a double is finite: x - x is 0 for these, and for no other."""
+        return n.Compare(n.BinOp(self._get(name), ast.Sub(), self._get(name)), [ast.Eq()], [n.Constant(0.0)])
+
+    # Whole functions
+
+    def _fresh_budget(self) -> ast.expr:
+        """What the macros of one condition may look at."""
+        return self._call(Budget, n.Constant(ITERATIONS_MAX))
+
+    def _guarded(self, statements: list[ast.stmt], otherwise: ast.expr) -> ast.stmt:
+        """`try: ... except Exception: return otherwise`."""
+        handler = n.ExceptHandler(self._global(Exception), None, [n.Return(otherwise)])
+        return n.Try(statements, [handler], [], [])
+
+    def _made(self, statements: list[ast.stmt]) -> Callable[[Mapping[str, object]], Any]:
+        """Make the function of the facts that has these statements."""
+        arguments = ast.arguments(
+            posonlyargs=[], args=[n.Argument(FACTS)], kwonlyargs=[], kw_defaults=[], defaults=[]
+        )
+        definition = n.FunctionDef("condition", arguments, statements, [])
+        if "type_params" in ast.FunctionDef._fields:  # Python 3.12 asks for the field
+            definition.type_params = []  # type: ignore[attr-defined, unused-ignore]
+        code = compile(ast.Module([definition], []), _INNER_FILE, "exec", dont_inherit=True, optimize=2)
+        inner = next(const for const in code.co_consts if isinstance(const, CodeType))
+        return FunctionType(inner, self._globals, "condition")
 
     # Reading checked values
 
@@ -99,7 +129,7 @@ class Builder:
         else:
             test = self._is_class(first, _CLASSES[kind])
             if kind == "int":
-                test = n.BoolOp(ast.And(), [test, self._within(name, INT_MIN, INT_MAX, strict=False)])
+                test = n.BoolOp(ast.And(), [test, self._fits(name)])
             elif kind == "double":
-                test = n.BoolOp(ast.And(), [test, self._within(name, -inf, inf, strict=True)])
+                test = n.BoolOp(ast.And(), [test, self._is_finite(name)])
         return n.IfExp(test, self._get(name), self._set(name, self._call(reader, self._get(name))))

@@ -55,8 +55,8 @@ class Condition:
         """Facts that must have one of these values, or the condition is false: the index."""
         self._exact: Callable[[Mapping[str, object]], Any] | None = None
         self.function: Callable[[Mapping[str, object]], Any] = Generator(
-            tree, is_exact=False, on_error=self._decide
-        ).function(is_bool=is_bool)
+            is_exact=False, on_error=self._decide
+        ).function(tree, is_bool=is_bool)
         """The compiled function; takes facts, raises `PolicyEvaluationError` only."""
 
     @staticmethod
@@ -130,8 +130,8 @@ class Condition:
             exact = self._exact
             if exact is None:
                 # Two threads may both make it; the functions are the same.
-                exact = self._exact = Generator(self.tree, is_exact=True).function(
-                    is_bool=self.type == "bool"
+                exact = self._exact = Generator(is_exact=True).function(
+                    self.tree, is_bool=self.type == "bool"
                 )
             return exact(facts)
         except Exception as error:

@@ -17,22 +17,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from math import inf
-from types import CodeType, FunctionType
 from typing import Any, Final, cast
 
 from agentguard.policy.conditions import control, operations, values
 from agentguard.policy.conditions import nodes as n
 from agentguard.policy.conditions import tree as t
-from agentguard.policy.conditions.builder import Builder
+from agentguard.policy.conditions.builder import BUDGET, FACTS, Builder
 from agentguard.policy.conditions.faults import Fault
-from agentguard.policy.conditions.limits import ITERATIONS_MAX
-from agentguard.policy.conditions.operations import Budget
 from agentguard.policy.conditions.types import BOOL, BYTES, DOUBLE, DYN, INT, NUMBERS, STRING, Type
 from agentguard.policy.conditions.values import EXACT_MAX, INT_MAX, INT_MIN
-
-_FACTS: Final = "facts"
-_BUDGET: Final = "budget"
-_INNER_FILE: Final = "<condition>"
 
 _COMPARE: Final[dict[str, tuple[type[ast.cmpop], Callable[..., bool]]]] = {
     "<": (ast.Lt, operations.less),
@@ -88,12 +81,9 @@ def transform(found: Any, make: Callable[[Any], Any]) -> list[Any]:
 
 class Generator(Builder):
     """
-    Makes one function of one tree.
+    Makes one function.
 
     Args:
-        tree:
-            The checked condition.
-
         is_exact:
             Whether errors give way to answers on the other side of `&&` and `||`.
 
@@ -104,7 +94,6 @@ class Generator(Builder):
 
     def __init__(
         self,
-        tree: t.Tree,
         *,
         is_exact: bool,
         on_error: Callable[[Mapping[str, object]], object] | None = None,
@@ -113,49 +102,37 @@ class Generator(Builder):
         self._is_exact = is_exact
         self._on_error = on_error
         self._known: dict[str, str] = {}
-        self._has_loops = _has_loops(tree)
-        self._tree = tree
+        self._has_loops = False
 
-    def function(self, *, is_bool: bool) -> Callable[[Mapping[str, object]], Any]:
+    def function(self, tree: t.Tree, *, is_bool: bool) -> Callable[[Mapping[str, object]], Any]:
         """
         Build the function.
 
         Args:
+            tree:
+                The checked condition.
+
             is_bool:
                 Whether an answer other than a bool is an error.
         """
-        body = self._truth(self._tree) if is_bool else self._emit(self._tree)
+        self._has_loops = has_loops(tree)
+        body = self._truth(tree) if is_bool else self._emit(tree)
         statements: list[ast.stmt] = []
         if self._has_loops:
-            budget = self._call(Budget, n.Constant(ITERATIONS_MAX))
-            statements.append(n.Assign([n.Name(_BUDGET, n.STORE)], budget))
+            statements.append(n.Assign([n.Name(BUDGET, n.STORE)], self._fresh_budget()))
         statements.append(n.Return(body))
         if self._on_error is not None:
-            statements = [self._guarded(statements)]
-        arguments = ast.arguments(
-            posonlyargs=[], args=[n.Argument(_FACTS)], kwonlyargs=[], kw_defaults=[], defaults=[]
-        )
-        definition = n.FunctionDef("condition", arguments, statements, [])
-        if "type_params" in n.FunctionDef._fields:  # Python 3.12 asks for the field
-            definition.type_params = []  # type: ignore[attr-defined, unused-ignore]
-        module = ast.Module([definition], [])
-        code = compile(module, _INNER_FILE, "exec", dont_inherit=True, optimize=2)
-        inner = next(const for const in code.co_consts if isinstance(const, CodeType))
-        return FunctionType(inner, self._globals, "condition")
-
-    def _guarded(self, statements: list[ast.stmt]) -> ast.stmt:
-        """`try: ... except Exception: return on_error(facts)`."""
-        again = n.Return(self._call(self._on_error, n.Name(_FACTS, n.LOAD)))
-        handler = n.ExceptHandler(self._global(Exception), None, [again])
-        return n.Try(statements, [handler], [], [])
+            again = self._call(self._on_error, n.Name(FACTS, n.LOAD))
+            statements = [self._guarded(statements, again)]
+        return self._made(statements)
 
     def _raw(self, tree: t.Tree) -> ast.expr | None:
         """The value of a part as facts have it, unchecked; None where it has no such."""
         match tree:
             case t.Fact(name=name):
                 if self._is_exact:
-                    return self._call(values.fact, self._get(_FACTS), n.Constant(name))
-                return n.Subscript(self._get(_FACTS), n.Constant(name), n.LOAD)
+                    return self._call(values.fact, self._get(FACTS), n.Constant(name))
+                return n.Subscript(self._get(FACTS), n.Constant(name), n.LOAD)
             case t.Member(is_raw=True, operand=operand, key=key):
                 return self._member(operand, key)
             case t.Item(is_raw=True, operand=operand, key=key):
@@ -340,7 +317,7 @@ class Generator(Builder):
             if any(raws):
                 args += [n.Constant(raw) for raw in raws]
             if self._has_loops:
-                args.append(self._get(_BUDGET))
+                args.append(self._get(BUDGET))
             found = self._call(operations.equal_raw if any(raws) else operations.equal, *args)
             return n.UnaryOp(ast.Not(), found) if operator == "!=" else found
         return self._call(helper, self._emit(left), self._emit(right))
@@ -374,12 +351,12 @@ class Generator(Builder):
                 ast.And(),
                 [
                     self._is_class(self._set(name, raw), int),
-                    self._within(name, INT_MIN, INT_MAX, strict=False),
+                    self._fits(name),
                 ],
             )
             part = n.BoolOp(
                 ast.And(),
-                [self._is_class(self._get(name), float), self._within(name, -inf, inf, strict=True)],
+                [self._is_class(self._get(name), float), self._is_finite(name)],
             )
             test = n.BoolOp(ast.Or(), [whole, part])
         yes = n.Compare(self._get(name), [native()], [n.Constant(cast("Any", value))])
@@ -395,7 +372,7 @@ class Generator(Builder):
         a, b = left.type, right.type
         more: list[ast.expr] = [n.Constant(t.is_raw(right)), n.Constant(t.is_raw(left))]
         if self._has_loops:
-            more.append(self._get(_BUDGET))
+            more.append(self._get(BUDGET))
         if isinstance(right, t.Constant) and isinstance(right.value, list):
             texts = all(type(item) is str for item in right.value)
             if (a == STRING and texts) or (a == INT and all(type(item) is int for item in right.value)):
@@ -431,7 +408,7 @@ class Generator(Builder):
 
     def _loop(self, tree: t.Loop) -> ast.expr:
         source = self._emit(tree.source)
-        found = self._call(control.loop_items, source, self._get(_BUDGET))
+        found = self._call(control.loop_items, source, self._get(BUDGET))
         name = f"x{tree.variable.slot}"
         if tree.test is not None:
             kind = "filter" if tree.kind == "map" else tree.kind
@@ -449,11 +426,12 @@ class Generator(Builder):
         if not tree.is_declared:
             return self._call(tree.run, *args)
         if tree.run is None:
-            found = self._call(call_declared, self._get(_FACTS), n.Constant(tree.name), *args)
+            found = self._call(call_declared, self._get(FACTS), n.Constant(tree.name), *args)
         else:
             found = self._call(protected(tree.name, tree.run), *args)
         return self._checked(tree.type, found, self._local())
 
 
-def _has_loops(tree: t.Tree) -> bool:
-    return isinstance(tree, t.Loop) or any(_has_loops(child) for child in t.children(tree))
+def has_loops(tree: t.Tree) -> bool:
+    """Whether a condition has macros, so that what they look at must be counted."""
+    return isinstance(tree, t.Loop) or any(has_loops(child) for child in t.children(tree))

@@ -65,7 +65,9 @@ def test_usual_files_are_read_quickly() -> None:
     """Without this the module would be of no use: most starters, and each as `fmt` lays it out."""
     read = [agrees(text) for text in files()]
     assert sum(read) >= len(read) * 0.6
-    assert sum(agrees(format_document(text.encode())) for text in starters().values()) >= len(starters()) * 0.6
+    assert (
+        sum(agrees(format_document(text.encode())) for text in starters().values()) >= len(starters()) * 0.6
+    )
 
 
 @pytest.mark.parametrize(
