@@ -8,7 +8,7 @@ leaves only where that is said.
 """
 
 from agentguard.export._config import OtlpConfig, otlp_config, parse_headers
-from agentguard.export._content import is_content, without_content
+from agentguard.export._content import without_content
 from agentguard.export._delivery import ExportCounters
 from agentguard.export._exporter import OtlpExporter
 from agentguard.export._features import FEATURE_COLUMNS, FeatureRow, feature_rows, write_csv, write_parquet
@@ -24,7 +24,6 @@ __all__ = [
     "OtlpExporter",
     "decode_cursor",
     "feature_rows",
-    "is_content",
     "otlp_config",
     "parse_headers",
     "private_file",

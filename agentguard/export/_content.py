@@ -1,60 +1,8 @@
-"""
-What of a span is content: what people and models wrote, and what tools returned.
-
-Content leaves the machine only where that is said; everything else about a call
-(names, times, tokens, errors by class, hashes) is not content.
-"""
+"""Spans without their content, which leaves the machine only where that is said."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from agentguard.values import Attributes, SpanRecord
-from agentguard.values import attributes as names
-
-CONTENT_ATTRIBUTES: Final = frozenset(
-    {
-        names.INPUT_MESSAGES,
-        names.OUTPUT_MESSAGES,
-        names.SYSTEM_INSTRUCTIONS,
-        names.TOOL_DEFINITIONS,
-        names.TOOL_CALL_ARGUMENTS,
-        names.TOOL_CALL_RESULT,
-        names.RETRIEVAL_QUERY,
-        names.RETRIEVAL_DOCUMENTS,
-        names.INPUT_CONTENT,
-        names.OUTPUT_CONTENT,
-        names.EXCEPTION_MESSAGE,
-        names.EXCEPTION_STACKTRACE,
-        # Written by other instrumentations, whose spans may be in the store too.
-        "gen_ai.prompt",
-        "gen_ai.completion",
-        "gen_ai.evaluation.explanation",
-        "input.value",
-        "output.value",
-        "db.query.text",
-        "db.statement",
-        "url.query",
-    }
-)
-"""Attributes that hold content, on spans, events and links."""
-
-CONTENT_PREFIXES: Final = (
-    "gen_ai.prompt.variable.",
-    "gen_ai.prompt.0",
-    "gen_ai.completion.0",
-    "llm.input_messages",
-    "llm.output_messages",
-    "llm.prompts",
-    "http.request.header.",
-    "http.response.header.",
-)
-"""Beginnings of names of attributes that hold content."""
-
-
-def is_content(name: str) -> bool:
-    """Whether an attribute of this name holds content."""
-    return name in CONTENT_ATTRIBUTES or name.startswith(CONTENT_PREFIXES)
+from agentguard.values import Attributes, SpanRecord, is_content
 
 
 def without_content(record: SpanRecord) -> SpanRecord:

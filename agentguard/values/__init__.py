@@ -6,6 +6,12 @@ third-party package.
 """
 
 from agentguard.values import attributes, metric_names
+from agentguard.values.content import (
+    CONVERSATION_ATTRIBUTES,
+    USER_ATTRIBUTES,
+    is_content,
+    is_personal,
+)
 from agentguard.values.decision import (
     GATES,
     MODIFIERS,
@@ -57,6 +63,7 @@ from agentguard.values.span import (
 from agentguard.values.verdict import NO_VERDICT, DriftStatus, FeatureVerdict, Verdict
 
 __all__ = [
+    "CONVERSATION_ATTRIBUTES",
     "EVERYDAY_FEATURES",
     "FACTS",
     "FACT_SCHEMA_VERSION",
@@ -65,6 +72,7 @@ __all__ = [
     "GATES",
     "MODIFIERS",
     "NO_VERDICT",
+    "USER_ATTRIBUTES",
     "WAYS_OUT",
     "ApprovalTerms",
     "AttributeValue",
@@ -104,5 +112,7 @@ __all__ = [
     "Verdict",
     "Verifier",
     "attributes",
+    "is_content",
+    "is_personal",
     "metric_names",
 ]
