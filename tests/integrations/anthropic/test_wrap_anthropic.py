@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import agentguard
 from agentguard.values import attributes as names
 from tests.support.governed import Governed
+from tests.support.split_card import CARD_OUT, NO_CARD, REDACTED, say_a_card
 from tests.support.wire import INPUT_TOKENS, OUTPUT_TOKENS, TEXT, Asked, WireServer, answer
 
 anthropic = pytest.importorskip("anthropic")
@@ -304,3 +305,37 @@ def test_beside_its_native_spans(
     assert len(counted) == 1
     assert sum(span.attributes.get(names.OUTPUT_TOKENS, 0) for span in spans) == OUTPUT_TOKENS
     assert len(spans) == 2, "the SDK's own span is there"
+
+
+def _said(stream: Any) -> str:
+    """What the events of a stream say."""
+    return "".join(getattr(e.delta, "text", "") for e in stream if e.type == "content_block_delta")
+
+
+def test_a_card_over_many_chunks(
+    governed: Governed, client: anthropic.Anthropic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule takes a number out that is split over events; the helper's snapshot is made of what is left."""
+    say_a_card(monkeypatch)
+    governed.start(CARD_OUT)
+    assert _said(client.messages.create(**ASK, stream=True)) == REDACTED
+    with client.messages.stream(**ASK) as helper:
+        assert "".join(helper.text_stream) == REDACTED
+        assert helper.get_final_text() == REDACTED
+    assert [span.attributes[names.OUTPUT_TOKENS] for span in governed.spans()] == [OUTPUT_TOKENS] * 2
+
+
+def test_a_card_over_many_chunks_stops_the_stream(
+    governed: Governed, client: anthropic.Anthropic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No digit of the number is shown before the stream ends with the reason."""
+    say_a_card(monkeypatch)
+    governed.start(NO_CARD)
+    shown: list[Any] = []
+    with pytest.raises(agentguard.CallDenied, match="CARD-1"):
+        for event in client.messages.create(**ASK, stream=True):
+            shown.append(event)
+    with pytest.raises(agentguard.CallDenied, match="CARD-1"), client.messages.stream(**ASK) as helper:
+        for event in helper:
+            shown.append(event)
+    assert "Card" not in str(shown)

@@ -12,6 +12,7 @@ import pytest
 import agentguard
 from agentguard.values import attributes as names
 from tests.support.governed import Governed
+from tests.support.split_card import CARD_OUT, NO_CARD, REDACTED, say_a_card
 from tests.support.wire import INPUT_TOKENS, OUTPUT_TOKENS, TEXT, WireServer
 
 genai = pytest.importorskip("google.genai")
@@ -294,3 +295,34 @@ def test_an_unknown_version_is_refused() -> None:
 
     with pytest.raises(TypeError, match="does not know this version"):
         agentguard.wrap(Client())
+
+
+def test_a_card_over_many_chunks(
+    governed: Governed, client: genai.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule takes a number out that is split over chunks, or stops the stream, sync and async."""
+    say_a_card(monkeypatch)
+    governed.start(CARD_OUT)
+    ask = {"model": "small", "contents": HELLO}
+    assert "".join(c.text or "" for c in client.models.generate_content_stream(**ask)) == REDACTED
+
+    async def main() -> None:
+        stream = await client.aio.models.generate_content_stream(**ask)
+        assert "".join([c.text or "" async for c in stream]) == REDACTED
+        await client.aio.aclose()
+
+    asyncio.run(main())
+    assert [span.attributes[names.OUTPUT_TOKENS] for span in governed.spans()] == [OUTPUT_TOKENS] * 2
+
+
+def test_a_card_over_many_chunks_stops_the_stream(
+    governed: Governed, client: genai.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No digit of the number is shown before the stream ends with the reason."""
+    say_a_card(monkeypatch)
+    governed.start(NO_CARD)
+    shown: list[Any] = []
+    with pytest.raises(agentguard.CallDenied, match="CARD-1"):
+        for chunk in client.models.generate_content_stream(model="small", contents=HELLO):
+            shown.append(chunk)
+    assert "Card" not in str(shown)

@@ -16,6 +16,7 @@ from agentguard.seal import SigningKey
 from agentguard.state import sign_vote
 from agentguard.values import attributes as names
 from tests.support.governed import Governed
+from tests.support.split_card import CARD_OUT, NO_CARD, REDACTED, say_a_card
 from tests.support.wire import INPUT_TOKENS, OUTPUT_TOKENS, TEXT, WireServer
 
 openai = pytest.importorskip("openai")
@@ -663,3 +664,69 @@ def test_many_at_once(governed: Governed, wire: WireServer) -> None:
 def test_before_init_it_is_the_bare_client(client: openai.OpenAI) -> None:
     """Without a runtime nothing is in the way."""
     assert client.chat.completions.create(model="big", messages=HELLO).choices[0].message.content == TEXT
+
+
+def _chat_text(stream: Any) -> str:
+    """What a stream of chat completions says."""
+    return "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
+
+
+def _response_texts(stream: Any) -> set[str]:
+    """What a stream of the Responses API says, by its pieces and by its events about the whole."""
+    events = list(stream)
+    pieces = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+    whole = [e.response.output_text for e in events if e.type == "response.completed"]
+    return {pieces, *whole}
+
+
+def test_a_card_over_many_chunks(
+    governed: Governed, client: openai.OpenAI, wire: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule takes a number out that is split over chunks, of chats and of responses, sync and async."""
+    say_a_card(monkeypatch)
+    governed.start(CARD_OUT)
+    stream = client.chat.completions.create(model="small", messages=HELLO, stream=True, stream_options=USAGE)
+    assert _chat_text(stream) == REDACTED
+    assert _response_texts(client.responses.create(model="small", input="hi", stream=True)) == {REDACTED}
+
+    async def main() -> None:
+        async with async_client(wire) as other:
+            chunks = await other.chat.completions.create(model="small", messages=HELLO, stream=True)
+            assert _chat_text([chunk async for chunk in chunks]) == REDACTED
+            events = await other.responses.create(model="small", input="hi", stream=True)
+            assert _response_texts([event async for event in events]) == {REDACTED}
+
+    asyncio.run(main())
+    spans = governed.spans()
+    assert all(span.attributes[names.CONTENT_REDACTIONS] >= 1 for span in spans)
+    assert spans[0].attributes[names.OUTPUT_TOKENS] == OUTPUT_TOKENS
+
+
+def test_a_card_over_many_chunks_stops_the_stream(
+    governed: Governed, client: openai.OpenAI, wire: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No digit of the number is shown before the stream ends with the reason."""
+    say_a_card(monkeypatch)
+    governed.start(NO_CARD)
+    shown: list[Any] = []
+
+    def read(stream: Any) -> None:
+        for item in stream:
+            shown.append(item)
+
+    with pytest.raises(agentguard.CallDenied, match="CARD-1"):
+        read(client.chat.completions.create(model="small", messages=HELLO, stream=True))
+    with pytest.raises(agentguard.CallDenied, match="CARD-1"):
+        read(client.responses.create(model="small", input="hi", stream=True))
+
+    async def main() -> None:
+        async with async_client(wire) as other:
+            with pytest.raises(agentguard.CallDenied, match="CARD-1"):
+                async for chunk in await other.chat.completions.create(
+                    model="small", messages=HELLO, stream=True
+                ):
+                    shown.append(chunk)
+
+    asyncio.run(main())
+    assert "41" not in "".join(str(getattr(item, "delta", "")) for item in shown)
+    assert "Card" not in "".join(str(item) for item in shown)
