@@ -45,10 +45,12 @@ class StreamUsage:
 
     """
 
-    __slots__ = ("_anthropic", "_reasons", "_usage", "chunks", "is_complete")
+    __slots__ = ("_answer", "_anthropic", "_reasons", "_usage", "chunks", "is_complete")
 
     def __init__(self) -> None:
         self._usage: Usage | None = None
+        self._answer: Usage | None = None
+        """Who answers, as the first chunk says: the usage may never come."""
         self._anthropic: dict[str, int] | None = None
         self._reasons: tuple[str, ...] = ()
         self.chunks = 0
@@ -83,14 +85,15 @@ class StreamUsage:
         Give what the stream used as far as it was said.
 
         Returns:
-            None where no chunk said anything: unknown, not zero.
+            None where no chunk said anything. Counts that were not said are None: unknown, not zero.
 
         """
         usage = self._usage
         if usage is None:
-            return None
-        if usage.input_tokens is None and usage.output_tokens is None:
-            return None
+            if not self._reasons and self._answer is None:
+                return None
+            # Without counts: who answered, and how it ended, is known all the same.
+            usage = self._answer or Usage()
         if self._reasons and not usage.finish_reasons:
             usage = usage._replace(finish_reasons=self._reasons)
         return usage
@@ -122,6 +125,10 @@ class StreamUsage:
 
     def _openai_chat(self, value: object, choices: list[object] | tuple[object, ...]) -> bool:
         """Read a chunk of chat completions."""
+        if self._answer is None:
+            model, response_id = read(value, "model"), read(value, "id")
+            if isinstance(model, str) and model and isinstance(response_id, str) and response_id:
+                self._answer = Usage(model=model, response_id=response_id)
         if read(value, "usage") is not None:
             usage = extract_usage(value)
             if usage is not None:

@@ -103,11 +103,13 @@ def test_anthropic_names() -> None:
 
 
 def test_no_usage_is_unknown() -> None:
-    """Without a usage chunk the usage is None, not zero."""
+    """Without a usage chunk the counts are None, not zero; how the answer ended is known all the same."""
     stream = StreamUsage()
     for chunk in CHAT[:-1]:
         stream.chunk(chunk)
-    assert stream.usage() is None
+    usage = stream.usage()
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.finish_reasons) == (None, None, ("stop",))
     assert stream.is_complete
 
 
