@@ -34,6 +34,7 @@ For the same reason `enabled = false` is refused where policies are configured. 
 once, in one `ConfigurationError`.
 
 Relative paths are relative to the file that names them; in the environment and in `init()`, to the working folder.
+Settings that begin alike may stand in a table of the file: `[decisions] mark = "…"` is `decisions_mark`.
 
 {table}
 

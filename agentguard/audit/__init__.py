@@ -6,6 +6,7 @@ unaltered. It decides nothing, and never hands out bytes that do not authenticat
 """
 
 from agentguard.audit.adopting import AdoptedJournal, adopt_abandoned
+from agentguard.audit.anchoring import Kept, anchor_due, last_kept_unix_ns
 from agentguard.audit.anchors import (
     Anchor,
     AnchorSink,
@@ -31,13 +32,17 @@ from agentguard.audit.proof import (
 from agentguard.audit.proving import export_tiles, prove, prove_consistency
 from agentguard.audit.pruning import PrunedJournals, prune_journals
 from agentguard.audit.reader import read_decisions, read_entries
+from agentguard.audit.receipts import Receipt, Receipts
 from agentguard.audit.records import StoredDecision, StoredEvent
 from agentguard.audit.report import Answer, Finding, Question, VerdictLine, VerifyReport
+from agentguard.audit.targets import EXPECTED as ANCHOR_TARGETS
+from agentguard.audit.targets import is_target, sink_for
 from agentguard.audit.ticket import JournalLimits
 from agentguard.audit.timestamps import TimestampAnchor, check_timestamp
 from agentguard.audit.verification import verify
 
 __all__ = [
+    "ANCHOR_TARGETS",
     "EVENTS",
     "AdoptedJournal",
     "Anchor",
@@ -50,11 +55,14 @@ __all__ = [
     "Finding",
     "HookAnchor",
     "JournalLimits",
+    "Kept",
     "NoteKey",
     "Proof",
     "ProvenRecord",
     "PrunedJournals",
     "Question",
+    "Receipt",
+    "Receipts",
     "Safeguards",
     "StoredDecision",
     "StoredEvent",
@@ -63,10 +71,13 @@ __all__ = [
     "VerifyReport",
     "WebhookAnchor",
     "adopt_abandoned",
+    "anchor_due",
     "check_against",
     "check_proof",
     "check_timestamp",
     "export_tiles",
+    "is_target",
+    "last_kept_unix_ns",
     "make_anchor",
     "prove",
     "prove_consistency",
@@ -75,6 +86,7 @@ __all__ = [
     "read_decisions",
     "read_entries",
     "read_proof",
+    "sink_for",
     "verify",
     "write_proof",
 ]

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from agentguard.audit.checkpoint import Checkpoint, parse
-from agentguard.audit.disk import Disk
+from agentguard.audit.disk import Safeguards
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import READ_BYTES_MAX, Ledger, split
 from agentguard.audit.notes import NoteError
@@ -65,7 +65,9 @@ class AnchorSink(Protocol):
         ...
 
 
-def make_anchor(folder: Path, keystore: Keystore, clock: Clock, *, post_quantum: bool = False) -> Anchor:
+def make_anchor(
+    folder: Path, keystore: Keystore, clock: Clock, *, safeguards: Safeguards | None = None
+) -> Anchor:
     """
     State all journals in one signed note, which becomes an entry of the ledger too.
 
@@ -76,8 +78,8 @@ def make_anchor(folder: Path, keystore: Keystore, clock: Clock, *, post_quantum:
             Its keys.
         clock:
             Stamps the note.
-        post_quantum:
-            Sign with ML-DSA-44 too.
+        safeguards:
+            As the writers of the store have them.
 
     Returns:
         The anchor. It covers what running writers had stated, a second ago at most.
@@ -86,7 +88,7 @@ def make_anchor(folder: Path, keystore: Keystore, clock: Clock, *, post_quantum:
         AuditError: The ledger cannot be read or written.
         KeyUnavailableError: The store was opened to be read only.
     """
-    ledger = Ledger(folder, AuditKeys(keystore).for_writing(), clock, disk=Disk(), post_quantum=post_quantum)
+    ledger = Ledger.guarded(folder, AuditKeys(keystore).for_writing(), clock, safeguards or Safeguards())
     note = ledger.append_summary()
     return Anchor(note, parse(note))
 
@@ -176,9 +178,14 @@ class WebhookAnchor:
     def __init__(
         self, url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
     ) -> None:
+        # Sockets and TLS are loaded here, where posting is meant: most processes post nothing, and a
+        # thread of ours that imports would be in the way of a fork.
+        from agentguard.audit.posting import post
+
         self._url = url
         self._headers = dict(headers or {})
         self._timeout_s = timeout_s
+        self._post = post
 
     @property
     def name(self) -> str:
@@ -193,11 +200,8 @@ class WebhookAnchor:
         Raises:
             AuditError: The address is not allowed, or did not answer with a 2xx status.
         """
-        # Sockets and TLS are loaded where they are used: most processes post nothing.
-        from agentguard.audit.posting import post
-
         headers = {"Content-Type": "text/plain; charset=utf-8", **self._headers}
-        return post(self._url, anchor.note, headers=headers, timeout_s=self._timeout_s, name=self.name)
+        return self._post(self._url, anchor.note, headers=headers, timeout_s=self._timeout_s, name=self.name)
 
 
 def parse_anchor(note: bytes, keys: AuditKeys) -> Checkpoint:

@@ -39,7 +39,12 @@ EVENTS: tuple[EventKind, ...] = (
     EventKind(
         "policies.loaded",
         "A process begins with these policies.",
-        ("service", "version", "revision", "policies"),
+        ("service", "version", "revision", "policies", "not_enforced"),
+    ),
+    EventKind(
+        "policies.refused",
+        "A process did not come up: its policies do not load, or are not signed as they should be.",
+        ("error", "problem"),
     ),
     EventKind("policies.none", "A process begins without policies.", ("service", "version", "revision")),
     EventKind(
@@ -48,7 +53,9 @@ EVENTS: tuple[EventKind, ...] = (
         ("revision", "error", "problem"),
     ),
     EventKind(
-        "policies.reloaded", "Other policies are in force from here on.", ("revision", "before", "policies")
+        "policies.reloaded",
+        "Other policies are in force from here on.",
+        ("service", "version", "revision", "before", "policies", "not_enforced"),
     ),
     EventKind(
         "policies.mode",
@@ -56,9 +63,15 @@ EVENTS: tuple[EventKind, ...] = (
         ("rule", "mode", "before", "revision"),
     ),
     EventKind(
-        "exception.granted", "Somebody is let past a rule for a time.", ("rule", "by", "until", "reason")
+        "exception.granted",
+        "Some calls are let past a rule for a time, from a process's start or a reload on.",
+        ("exception", "rule", "owner", "by", "ticket", "until", "reason"),
     ),
-    EventKind("exception.ended", "An exception was taken back, or ran out.", ("rule", "by", "reason")),
+    EventKind(
+        "exception.ended",
+        "An exception was taken back, or ran out.",
+        ("exception", "rule", "owner", "ticket", "reason"),
+    ),
     EventKind("kill.set", "Calls of a scope are stopped.", ("scope", "reason", "by", "decision_id")),
     EventKind("kill.cleared", "Calls of a scope may run again.", ("scope", "by")),
     EventKind("state.reset", "Counts of calls and spending were allowed to begin anew.", ("by",)),
@@ -73,15 +86,38 @@ EVENTS: tuple[EventKind, ...] = (
     EventKind("key.rotated", "A slot or the root key was replaced.", ("slot", "generation", "by")),
     EventKind(
         "key.used",
-        "The store was opened by a person or program, not by the service.",
-        ("slot", "command", "by"),
+        "A process opened the store to write to it; once a process.",
+        ("key_slot", "key_provider", "command", "by"),
     ),
     EventKind("content.read", "Captured content was shown to somebody.", ("command", "by", "filter")),
-    EventKind("export.otlp", "Spans are sent to an address.", ("destination", "content")),
+    EventKind("export.otlp", "Spans are sent to an address from here on.", ("destination", "content")),
+    EventKind("export.stopped", "They no longer are.", ("destination", "sent")),
     EventKind("export.features", "Numbers of spans were written to a file.", ("file", "kind", "agent")),
     EventKind("export.jsonl", "Spans were written in clear.", ("file", "content")),
     EventKind(
         "log.anchored", "A checkpoint of all journals was given to somebody else to keep.", ("to", "seq")
+    ),
+    EventKind(
+        "log.adopted",
+        "What a crashed writer left was found whole and stated on its behalf.",
+        ("journal", "records", "own_records", "root"),
+    ),
+    EventKind(
+        "log.pruned",
+        "A journal was removed by age or size.",
+        ("journal", "records", "size_bytes", "root", "first_unix_ns", "last_unix_ns", "reason"),
+    ),
+    EventKind("store.verified", "Everything in the store was read.", ("verdict", "spans", "damage", "by")),
+    EventKind(
+        "store.repaired",
+        "Segments were sealed or written anew.",
+        ("sealed", "rebuilt", "put_aside", "left", "by"),
+    ),
+    EventKind("store.backup", "The store was copied.", ("target", "files", "size_bytes", "by")),
+    EventKind(
+        "store.restored",
+        "The store was made of a backup; what came after the backup is not in it.",
+        ("source", "files", "size_bytes", "created_unix_ns", "by"),
     ),
     EventKind(
         ERASED,

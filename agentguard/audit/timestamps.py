@@ -9,6 +9,7 @@ Source: RFC 3161 sections 2.4 and 3.4.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -22,19 +23,28 @@ _CERTIFICATES_BYTES_MAX = 1 << 20
 class TimestampAnchor:
     """Has notes time-stamped, and keeps note and receipt beside one another."""
 
-    def __init__(self, url: str, folder: Path, *, roots: Path, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, folder: Path | None = None, *, roots: Path, timeout_s: float = TIMEOUT_S
+    ) -> None:
         """
         Args:
             url:
                 Of the authority; `https`, or plain `http` on this machine.
             folder:
-                Where `<sequence>.checkpoint` and `<sequence>.tsr` are put.
+                Where `<sequence>.checkpoint` and `<sequence>.tsr` are put; None: nowhere.
             roots:
                 PEM file with the certificates that the authority's must lead to.
             timeout_s:
                 Longest wait for an answer.
+
+        Raises:
+            AuditError: The package is not installed.
         """  # noqa: D205 - the arguments say it all
+        from agentguard.audit.posting import post  # Loaded here, as `WebhookAnchor` does.
+
         self._url = url
+        self._post = post
+        self._library = _library()
         self._folder = folder
         self._roots = roots
         self._timeout_s = timeout_s
@@ -54,11 +64,8 @@ class TimestampAnchor:
         Raises:
             AuditError: The authority did not answer, or not with a right time stamp.
         """
-        from agentguard.audit.posting import post  # Sockets and TLS are loaded where they are used.
-
-        library = _library()
-        request = library.TimestampRequestBuilder(data=anchor.note).build()
-        received = post(
+        request = self._library.TimestampRequestBuilder(data=anchor.note).build()
+        received = self._post(
             self._url,
             request.as_bytes(),
             headers={"Content-Type": "application/timestamp-query"},
@@ -66,6 +73,8 @@ class TimestampAnchor:
             name=self.name,
         )
         check_timestamp(received, anchor.note, roots=self._roots, nonce=request.nonce)
+        if self._folder is None:
+            return received
         stem = self._folder / f"{anchor.checkpoint.sequence:012d}"
         try:
             write_new_file(stem.with_suffix(".checkpoint"), anchor.note)
@@ -75,7 +84,12 @@ class TimestampAnchor:
         return received
 
 
-def check_timestamp(receipt: bytes, note: bytes, *, roots: Path, nonce: int | None = None) -> None:
+def is_installed() -> bool:
+    """Whether time stamps can be asked for and checked here."""
+    return importlib.util.find_spec("rfc3161_client") is not None
+
+
+def check_timestamp(receipt: bytes, note: bytes, *, roots: Path, nonce: int | None = None) -> int:
     """
     Check that an authority stamped a note.
 
@@ -89,6 +103,9 @@ def check_timestamp(receipt: bytes, note: bytes, *, roots: Path, nonce: int | No
         nonce:
             Of the request, where it is known.
 
+    Returns:
+        The time that the authority states, Unix, in seconds.
+
     Raises:
         AuditError: It is not, by this note and these roots.
     """
@@ -98,12 +115,14 @@ def check_timestamp(receipt: bytes, note: bytes, *, roots: Path, nonce: int | No
         response = library.decode_timestamp_response(receipt)
         builder = library.VerifierBuilder(roots=certificates, nonce=nonce)
         is_right = builder.build().verify_message(response, note)
+        stated_unix_s = int(response.tst_info.gen_time.timestamp())
     except (OSError, SealError) as error:
         raise AuditError("time stamp: the certificates cannot be read") from error
     except (ValueError, library.VerificationError) as error:
         raise AuditError("time stamp: it is not right, or not for this checkpoint") from error
     if not is_right:
         raise AuditError("time stamp: it is not right, or not for this checkpoint")
+    return stated_unix_s
 
 
 def _library() -> ModuleType:

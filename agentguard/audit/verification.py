@@ -11,8 +11,10 @@ from __future__ import annotations
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from agentguard.audit import format as layout
+from agentguard.audit import timestamps
 from agentguard.audit.anchors import parse_anchor
 from agentguard.audit.checkpoint import Checkpoint, Head, entry_hash, origin_of, verifier_key_text
 from agentguard.audit.journal_check import JournalCheck
@@ -26,13 +28,17 @@ from agentguard.audit.reader import (
     journal_paths,
     load_journal,
 )
+from agentguard.audit.receipts import Receipts
 from agentguard.audit.records import StoredEvent, decode
 from agentguard.audit.report import Finding, Findings, Question, VerifyReport, utc
+from agentguard.audit.timestamps import check_timestamp
 from agentguard.errors import AuditError, SealError, TamperedError
 from agentguard.seal import Keystore
 
 
-def verify(folder: Path, keystore: Keystore, *, anchors: Sequence[bytes] = ()) -> VerifyReport:
+def verify(
+    folder: Path, keystore: Keystore, *, anchors: Sequence[bytes] = (), roots: Path | None = None
+) -> VerifyReport:
     """
     Check the whole decision log of a store.
 
@@ -46,7 +52,10 @@ def verify(folder: Path, keystore: Keystore, *, anchors: Sequence[bytes] = ()) -
             Its keys.
         anchors:
             Signed checkpoints that were kept elsewhere. What they state must be there:
-            so a store that was set back whole to an earlier state is noticed.
+            so a store that was set back whole to an earlier state is noticed. Those that the store itself kept
+            with its receipts count too.
+        roots:
+            PEM certificates of the time-stamping authorities whose receipts are checked.
 
     Returns:
         Seven verdicts, each with its first findings. A good report does not mean
@@ -56,20 +65,30 @@ def verify(folder: Path, keystore: Keystore, *, anchors: Sequence[bytes] = ()) -
     Raises:
         AuditError: An anchor is no checkpoint that this store signed.
     """
-    run = _Run(folder, AuditKeys(keystore), anchors)
+    keys = AuditKeys(keystore)
+    run = _Run(folder, keys, [_Given(parse_anchor(note, keys), entry_hash(note), "") for note in anchors])
+    run.add_receipts(roots)
     return run.report()
+
+
+class _Given(NamedTuple):
+    """A checkpoint that was kept beside the ledger."""
+
+    checkpoint: Checkpoint
+    own_hash: bytes
+    to: str
+    """Who has taken it, as a receipt of the store says; empty where it was handed in."""
 
 
 class _Run:
     """One verification."""
 
-    def __init__(self, folder: Path, keys: AuditKeys, anchors: Sequence[bytes]) -> None:
+    def __init__(self, folder: Path, keys: AuditKeys, anchors: list[_Given]) -> None:
         self.folder = folder
         self.keys = keys
-        self.anchors = sorted(
-            ((parse_anchor(note, keys), entry_hash(note)) for note in anchors),
-            key=lambda pair: pair[0].sequence,
-        )
+        self.anchors = anchors
+        self.stamped: tuple[int, int, str] | None = None
+        """Of the newest right time stamp: Unix time in seconds, sequence of its checkpoint, who stamped it."""
         self.anchored: dict[str, dict[int, bytes]] = {}
         """Root by size, for each journal that an anchor states."""
         self.findings = Findings()
@@ -85,6 +104,20 @@ class _Run:
         self.tail_records = 0
         self.tail_s = 0.0
         self.torn_bytes = 0
+
+    def add_receipts(self, roots: Path | None) -> None:
+        """Hold the log to what the store's own receipts say too; a receipt that is not right is one finding."""
+        for receipt in Receipts(self.folder).read():
+            try:
+                checkpoint = parse_anchor(receipt.note, self.keys)
+                if receipt.time_stamp and roots is not None and timestamps.is_installed():
+                    moment = check_timestamp(receipt.time_stamp, receipt.note, roots=roots)
+                    self.stamped = max(self.stamped or (0, 0, ""), (moment, checkpoint.sequence, receipt.to))
+            except AuditError as error:
+                text = f"receipt of anchor {receipt.sequence}, {receipt.to}: {error}"
+                self.findings.add(Finding(Question.INTEGRITY, "receipt", "ledger", receipt.sequence, text))
+            else:
+                self.anchors.append(_Given(checkpoint, entry_hash(receipt.note), receipt.to))
 
     def report(self) -> VerifyReport:
         """Check everything, and put the verdicts together."""
@@ -185,7 +218,8 @@ class _Run:
 
     def _apply_anchors(self) -> None:
         """Take what was kept elsewhere for stated, and notice where the ledger states less."""
-        for checkpoint, own_hash in self.anchors:
+        self.anchors.sort(key=lambda given: given.checkpoint.sequence)
+        for checkpoint, own_hash, _ in self.anchors:
             sequence = checkpoint.sequence
             if sequence > self.ledger.last_sequence:
                 self.findings.add(
@@ -244,10 +278,17 @@ class _Run:
         """Say how far back the anchors reach."""
         if not self.anchors:
             return ""
-        newest = max(checkpoint.time_unix_ns for checkpoint, _ in self.anchors)
-        moment = utc(newest)
+        newest = self.anchors[-1]
         count = len(self.anchors)
-        return f", and what {count} anchor{'s' * (count > 1)} up to {moment} state{'s' * (count == 1)}"
+        text = (
+            f", complete up to anchor {newest.checkpoint.sequence} of {utc(newest.checkpoint.time_unix_ns)}"
+            + (f" ({count} anchors)" if count > 1 else "")
+            + (f", kept at {newest.to}" if newest.to else "")
+        )
+        if self.stamped is not None:
+            moment, sequence, to = self.stamped
+            text += f"; anchor {sequence} stamped at {utc(moment * 1_000_000_000)} by {to}"
+        return text
 
     def _check_missing(self, seen: set[str]) -> None:
         gone = {name: stated for name, stated in self.ledger.stated.items() if name not in seen}

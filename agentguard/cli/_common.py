@@ -37,6 +37,8 @@ class Place:
 
     store: Path | None = None
     key: str | None = None
+    has_told_of_key: bool = False
+    """Whether the decision log knows which key this command was run with."""
 
     @cached_property
     def config(self) -> Config:

@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from agentguard.cli._common import Place, note
+import click
+
+from agentguard.cli._common import Place, note, user_name
 from agentguard.errors import AuditError
 from agentguard.runtime import SystemClock
 
 if TYPE_CHECKING:
+    from agentguard.seal import Keystore
     from agentguard.state import MachineState
+
+PROGRAM = "agentguard command line"
+CLOSE_S_MAX = 5.0
 
 
 @contextmanager
@@ -47,9 +53,11 @@ def open_state(place: Place, *, accept_reset: bool = False) -> Iterator[MachineS
         state.close()
 
 
-def record_event(place: Place, kind: str, details: Mapping[str, object]) -> None:
+def record_event(
+    place: Place, kind: str, details: Mapping[str, object], *, keystore: Keystore | None = None
+) -> None:
     """
-    Chain what a command did into the decision log.
+    Chain what a command did into the decision log, after the key that it was done with.
 
     Args:
         place:
@@ -58,23 +66,59 @@ def record_event(place: Place, kind: str, details: Mapping[str, object]) -> None
             Dotted name of the event.
         details:
             Plain data without secrets.
+        keystore:
+            The store's keys, where the command has opened them; else they are opened.
 
     Raises:
         AuditError: It was done, but could not be recorded.
+        KeyUnavailableError: The store was opened to be read only.
     """
-    from agentguard.audit import DecisionJournal
+    # Imported late, as above.
+    from agentguard.runtime import open_journal
 
-    keystore = place.open_keystore()
-    journal = DecisionJournal.open(
-        place.config.store,
-        keystore=keystore,
-        clock=SystemClock(),
+    keystore = keystore or place.open_keystore()
+    journal = open_journal(
+        place.config,
+        keystore,
+        SystemClock(),
         on_internal_error=lambda where, error: note(f"{where}: {type(error).__name__}"),
-        details={"program": "agentguard command line", **keystore.opened_with},
+        details={"program": PROGRAM},
     )
+    if not place.has_told_of_key:
+        place.has_told_of_key = True
+        used = {"command": command_name(), "by": user_name(), **keystore.opened_with}
+        journal.append_event("key.used", used)
     journal.append_event(kind, details, is_durable=True)
-    if not journal.close(5.0):
+    if not journal.close(CLOSE_S_MAX):
         raise AuditError("it was done and recorded, but the checkpoint could not be written")
+
+
+def try_to_record(place: Place, kind: str, details: Mapping[str, object]) -> None:
+    """
+    Chain what somebody looked at, where the key that they have can write; an auditor's cannot, and says so.
+
+    Args:
+        place:
+            Which store.
+        kind:
+            Dotted name of the event.
+        details:
+            Plain data without content.
+
+    Raises:
+        AuditError: It could not be recorded; then nothing is shown.
+    """
+    keystore = place.open_keystore()
+    if keystore.is_read_only:
+        note("this key reads only: that you looked is not in the decision log")
+        return
+    record_event(place, kind, {**details, "by": user_name()}, keystore=keystore)
+
+
+def command_name() -> str:
+    """Name the command that runs, without its arguments."""
+    context = click.get_current_context(silent=True)
+    return context.command_path.partition(" ")[2] if context is not None else ""
 
 
 def _raise(where: str, error: BaseException) -> None:

@@ -10,11 +10,13 @@ import click
 from agentguard import escape
 from agentguard.cli._common import FINE, Place, emit_document, fail, note
 from agentguard.cli._machine import record_event
+from agentguard.cli._times import moment
 from agentguard.errors import AuditError
 from agentguard.runtime import SystemClock
 
 if TYPE_CHECKING:
-    from agentguard.audit import AnchorSink, NoteKey
+    from agentguard.audit import NoteKey
+    from agentguard.seal import Keystore
 
 _FILE_BYTES_MAX = 1 << 28
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -39,9 +41,11 @@ def prove(place: Place, decision_id: str, out: Path | None, checkpoint: Path | N
     from agentguard.audit import prove as make_proof
     from agentguard.audit import write_proof
 
+    keystore = place.open_keystore()
+    _adopt(place, keystore)
     proof = make_proof(
         place.config.store,
-        place.open_keystore(),
+        keystore,
         decision_id,
         checkpoint=_read(checkpoint)[-1] if checkpoint is not None else None,
         is_outcome=is_outcome,
@@ -53,6 +57,24 @@ def prove(place: Place, decision_id: str, out: Path | None, checkpoint: Path | N
         _write(out, text.encode())
         note(f"wrote the proof of record {proof.leaf_index} to {escape.terminal(str(out))}")
     return FINE
+
+
+def _adopt(place: Place, keystore: Keystore) -> None:
+    """State what crashed writers left, so that it can be proven; who cannot sign proves what is stated."""
+    from agentguard.audit import adopt_abandoned
+    from agentguard.runtime import safeguards_of
+
+    if keystore.is_read_only:
+        return
+    adopted = adopt_abandoned(
+        place.config.store, keystore, SystemClock(), safeguards=safeguards_of(place.config),
+        on_failure=lambda error: note(escape.terminal(f"not adopted: {error}")),
+    )  # fmt: skip
+    for one in adopted:
+        record_event(place, "log.adopted", one._asdict(), keystore=keystore)
+        note(
+            f"journal {one.journal}: its writer died; {one.records - one.own_records} records are adopted and stated"
+        )
 
 
 @click.command("verify-proof")
@@ -86,6 +108,7 @@ def verify_proof(file: Path, key_text: str, checkpoint: Path | None, output_form
                 "index": entry.index,
                 "size": stated.size,
                 "checkpoint_time_unix_ns": stated.time_unix_ns,
+                "state": stated.state,
                 "decision_id": record.decision_id if record else None,
                 "time_unix_ns": record.time_unix_ns if record else None,
                 "effect": record.decision.effect.value if record else None,
@@ -106,6 +129,11 @@ def verify_proof(file: Path, key_text: str, checkpoint: Path | None, output_form
     click.echo(
         f"        record {entry.index} of the {stated.size} of journal {entry.journal}, signed by {key.name}"
     )
+    if stated.state == "adopted" and entry.index >= stated.numbers[0]:
+        click.echo(
+            "        its writer died before it stated this record; a later process found it whole at "
+            f"{moment(stated.numbers[1])}"
+        )
     return FINE
 
 
@@ -114,15 +142,14 @@ def verify_proof(file: Path, key_text: str, checkpoint: Path | None, output_form
     "--to",
     "targets",
     multiple=True,
-    required=True,
     help="file:PATH, https://…, or rfc3161:https://… ; may be given several times.",
 )
 @click.option("--roots", type=_FILE, help="PEM certificates of the time-stamping authority.")
-@click.option("--receipts", type=_FOLDER, default=Path(), help="Folder for time stamps.")
+@click.option("--receipts", type=_FOLDER, help="Folder for time stamps, beside those that the store keeps.")
 @click.option("--post-quantum", is_flag=True, help="Sign with ML-DSA-44 too.")
 @click.pass_obj
 def anchor(
-    place: Place, targets: tuple[str, ...], roots: Path | None, receipts: Path, post_quantum: bool
+    place: Place, targets: tuple[str, ...], roots: Path | None, receipts: Path | None, post_quantum: bool
 ) -> int:
     """
     Give a checkpoint of all journals to somebody else to keep.
@@ -131,17 +158,32 @@ def anchor(
     agentguard decisions anchor --to file:/mnt/worm/agentguard.anchors
     agentguard decisions verify --anchor /mnt/worm/agentguard.anchors
 
-    Without one, a store that is set back whole to an earlier state does not show it.
+    Without `--to` it goes where the setting `decisions_anchors` says; a running process does that by itself.
+    Without any anchor, a store that is set back whole to an earlier state does not show it.
     """  # noqa: D301 - \b is for click: it keeps the lines
-    from agentguard.audit import make_anchor
+    from agentguard.audit import Receipts, make_anchor, sink_for
+    from agentguard.runtime import safeguards_of
 
+    config, clock = place.config, SystemClock()
+    if roots is None and config.decisions_anchor_roots:
+        roots = Path(config.decisions_anchor_roots)
+    # `otlp` is for a running process: it has the exporter.
+    chosen = targets or tuple(target for target in config.decisions_anchors if target != "otlp")
+    if not chosen:
+        fail(AuditError("no place for the checkpoint").hint("`--to file:PATH`, or `decisions_anchors`"))
     # All targets are looked at before anything is signed.
-    sinks = [_sink(target, roots, receipts) for target in targets]
-    made = make_anchor(place.config.store, place.open_keystore(), SystemClock(), post_quantum=post_quantum)
+    sinks = [sink_for(target, roots=roots, receipts=receipts) for target in chosen]
+    safeguards = safeguards_of(config)
+    made = make_anchor(
+        config.store,
+        place.open_keystore(),
+        clock,
+        safeguards=safeguards._replace(post_quantum=post_quantum or safeguards.post_quantum),
+    )
     failed: AuditError | None = None
     for sink in sinks:
         try:
-            sink.keep(made)
+            Receipts(config.store).keep(made, sink.name, sink.keep(made), clock.unix_ns())
         except AuditError as error:
             failed = error
             note(escape.terminal(str(error)))
@@ -177,21 +219,6 @@ def tiles(place: Place, folder: Path) -> int:
 def read_anchor_files(paths: tuple[Path, ...]) -> list[bytes]:
     """Read the anchors that a verification is to hold the log to."""
     return [anchor for path in paths for anchor in _read(path)]
-
-
-def _sink(target: str, roots: Path | None, receipts: Path) -> AnchorSink:
-    from agentguard.audit import FileAnchor, TimestampAnchor, WebhookAnchor
-
-    kind, _, rest = target.partition(":")
-    if kind == "file" and rest:
-        return FileAnchor(Path(rest))
-    if kind == "rfc3161" and rest:
-        if roots is None:
-            fail(AuditError("a time stamp cannot be checked without `--roots`"))
-        return TimestampAnchor(rest, receipts, roots=roots)
-    if kind not in {"https", "http"}:
-        fail(AuditError(f"--to: `{target}`, expected file:PATH, https://… or rfc3161:https://…"))
-    return WebhookAnchor(target)
 
 
 def _key(text: str, kind: type[NoteKey]) -> NoteKey:

@@ -8,7 +8,17 @@ from pathlib import Path
 import click
 
 from agentguard import escape
-from agentguard.cli._common import FINDINGS, FINE, Place, emit, emit_document, format_option, note
+from agentguard.cli._common import (
+    FINDINGS,
+    FINE,
+    Place,
+    emit,
+    emit_document,
+    format_option,
+    note,
+    user_name,
+)
+from agentguard.cli._machine import record_event, try_to_record
 
 
 @click.command()
@@ -22,6 +32,9 @@ def repair(place: Place, output_format: str) -> int:
     """
     repaired = place.open_store().repair()
     document = {name: list(found) for name, found in repaired._asdict().items()}
+    record_event(
+        place, "store.repaired", {**{name: len(found) for name, found in document.items()}, "by": user_name()}
+    )
     if output_format == "text":
         rows = [
             {"what": what.replace("_", " "), "file": name}
@@ -47,6 +60,11 @@ def backup(place: Place, folder: Path) -> int:
     and requests for approval are this machine's, and stay here.
     """
     made = place.open_store().back_up(folder.absolute())
+    try_to_record(
+        place,
+        "store.backup",
+        {"target": str(folder.absolute()), "files": made.files, "size_bytes": made.size_bytes},
+    )
     click.echo(f"{escape.terminal(str(folder))}: {made.files} files, {made.size_bytes} bytes")
     return FINE
 
@@ -66,6 +84,8 @@ def restore(place: Place, folder: Path) -> int:
     target = place.config.store
     made = restore_store(folder.absolute(), target, provider=place.provider)
     click.echo(f"{escape.terminal(str(target))}: {made.files} files, {made.size_bytes} bytes restored")
+    details = {"source": str(folder.absolute()), **made._asdict(), "by": user_name()}
+    record_event(place, "store.restored", {k: value for k, value in details.items() if k != "store_id"})
     note("hint: `agentguard store verify` and `agentguard decisions verify` read all of it")
     return FINE
 

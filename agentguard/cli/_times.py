@@ -1,4 +1,4 @@
-"""Points in time on the command line: `1h` ago, or a date."""
+"""Points in time on the command line: `1h` ago, or a date; and how they are shown."""
 
 from __future__ import annotations
 
@@ -26,10 +26,18 @@ class Since(click.ParamType[int]):
         if match is not None:
             return time.time_ns() - int(float(match[1]) * _UNIT_S[match[2]] * 1e9)
         try:
-            moment = datetime.fromisoformat(text)
+            date = datetime.fromisoformat(text)
         except ValueError:
             self.fail(f"got {text!r}, expected a duration such as 90s, 15m, 1h, 7d, or a date", param, ctx)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9)
+        return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() * 1e9)
 
 
 SINCE = Since()
+
+
+def moment(unix_ns: int) -> str:
+    """Write a moment in UTC, to the second; one that no calendar has as the number that it is."""
+    try:
+        return datetime.fromtimestamp(unix_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{unix_ns} ns"

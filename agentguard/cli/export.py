@@ -13,13 +13,13 @@ import click
 
 from agentguard import escape
 from agentguard.cli._common import FINDINGS, FINE, Place, note
+from agentguard.cli._machine import record_event
 from agentguard.cli._times import SINCE
 from agentguard.cli.store import _report_damage, _since_option
 from agentguard.errors import ExportError
 
 if TYPE_CHECKING:
     from agentguard.export import ExportCounters, OtlpExporter
-    from agentguard.store import Store
 
 _FLUSH_S = 5.0
 _until_option = click.option(
@@ -101,7 +101,7 @@ def otlp(
         environ=os.environ,
     )
     store = place.open_store()
-    _record(store, "export.otlp", {"destination": config.endpoint, "content": config.with_content})
+    record_event(place, "export.otlp", {"destination": config.endpoint, "content": config.with_content})
     exporter = OtlpExporter(store, config, clock=SystemClock(), on_internal_error=_Teller())
     if once:
         counters = exporter.run_once(timeout_s, from_start=again)
@@ -151,7 +151,9 @@ def features(
         raise ExportError(f"export: `{path.name}` ends in neither .csv nor .parquet")
     store = place.open_store()
     with private_file(path, is_replaced=force) as file:
-        _record(store, "export.features", {"file": str(path.absolute()), "kind": kind, "agent": agent or ""})
+        record_event(
+            place, "export.features", {"file": str(path.absolute()), "kind": kind, "agent": agent or ""}
+        )
         query = store.query()
         rows = feature_rows(
             query,
@@ -203,33 +205,14 @@ def jsonl(
     spans = query.spans(kind=kind, agent=agent, since_unix_ns=since, until_unix_ns=until, limit=limit)
     details = {"file": str(path.absolute()) if path else "-", "content": with_content}
     if path is None:
-        _record(store, "export.jsonl", details)
+        record_event(place, "export.jsonl", details)
         write_jsonl(spans, sys.stdout.buffer, with_content=with_content)
     else:
         with private_file(path, is_replaced=force) as file:
-            _record(store, "export.jsonl", details)
+            record_event(place, "export.jsonl", details)
             count = write_jsonl(spans, file, with_content=with_content)
         note(f"wrote {count} spans to {escape.terminal(str(path))}")
     return _report_damage(query.damage)
-
-
-def _record(store: Store, kind: str, details: dict[str, object]) -> None:
-    """
-    Note an export in the decision log, on disk before anything leaves.
-
-    Raises:
-        AuditError: It cannot be noted; then nothing leaves.
-    """
-    from agentguard.audit import DecisionJournal
-    from agentguard.runtime import SystemClock
-
-    journal = DecisionJournal.open(
-        store.folder, keystore=store.keystore, clock=SystemClock(), on_internal_error=_Teller()
-    )
-    try:
-        journal.append_event(kind, details, is_durable=True)
-    finally:
-        journal.close(_FLUSH_S)
 
 
 class _Teller:

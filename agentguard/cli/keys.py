@@ -13,8 +13,8 @@ import click
 
 from agentguard import escape
 from agentguard.cli._common import FINE, Place, emit, format_option, note, user_name
-from agentguard.errors import AuditError, KeyUnavailableError, SealError
-from agentguard.runtime import SystemClock
+from agentguard.cli._machine import record_event
+from agentguard.errors import KeyUnavailableError, SealError
 
 if TYPE_CHECKING:
     from agentguard.seal import FileKey, Keystore
@@ -260,15 +260,4 @@ def _record(place: Place, keystore: Keystore, kind: str, details: Mapping[str, o
     Raises:
         AuditError: It was done, but could not be recorded.
     """
-    from agentguard.audit import DecisionJournal
-
-    journal = DecisionJournal.open(
-        place.config.store,
-        keystore=keystore,
-        clock=SystemClock(),
-        on_internal_error=lambda where, error: note(f"{where}: {type(error).__name__}"),
-        details={"program": "agentguard command line", **keystore.opened_with},
-    )
-    journal.append_event(kind, {**details, "by": user_name()}, is_durable=True)
-    if not journal.close(5.0):
-        raise AuditError("it was done and recorded, but the checkpoint could not be written")
+    record_event(place, kind, {**details, "by": user_name()}, keystore=keystore)

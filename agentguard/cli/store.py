@@ -22,6 +22,8 @@ from agentguard.cli._common import (
     listing_options,
     note,
 )
+from agentguard.cli._looking import has_content, note_query, noted
+from agentguard.cli._machine import try_to_record
 from agentguard.cli._store_care import backup, migrate, repair, restore
 from agentguard.cli._times import SINCE
 from agentguard.cli.holds import hold
@@ -71,15 +73,17 @@ def spans(
     wanted = _Wanted(since, kind, agent, status, trace_id)
     opened = place.open_store()
     if follow:
-        _follow(opened, wanted, output_format, limit)
+        _follow(place, opened, wanted, output_format, limit)
         return FINE
     query = opened.query()
     if output_format == "jsonl" and not limit:
         # All of a large store: as it comes, in flat memory.
-        every = query.spans(**wanted._asdict())
+        every = noted(place, query.spans(**wanted._asdict()), wanted._asdict())
         emit((_document(span) for span in every), columns=(), output_format="jsonl")
     else:
         latest = query.spans(**wanted._asdict(), limit=limit, newest_first=True)
+        if output_format != "text":
+            latest = noted(place, latest, wanted._asdict())
         _emit_spans(list(latest)[::-1], output_format, limit)
     return _report_damage(query.damage)
 
@@ -117,7 +121,7 @@ def _emit_spans(shown: list[SpanRecord], output_format: str, limit: int) -> None
         note(f"the latest {limit}; --limit 0 shows all")
 
 
-def _follow(opened: Store, wanted: _Wanted, output_format: str, limit: int) -> None:
+def _follow(place: Place, opened: Store, wanted: _Wanted, output_format: str, limit: int) -> None:
     """Print what is there, and then whatever is written, until interrupted."""
     # The place is taken before the listing: a span that is written in between is
     # in both, and is told by its id.
@@ -127,15 +131,23 @@ def _follow(opened: Store, wanted: _Wanted, output_format: str, limit: int) -> N
         if segment.next_sequence
     }
     shown = list(opened.query().spans(**wanted._asdict(), limit=limit, newest_first=True))[::-1]
-    for span in shown:
+    is_told = output_format == "text"  # A line of text shows no content.
+
+    def show(span: SpanRecord) -> None:
+        nonlocal is_told
+        if not is_told and has_content(span):
+            is_told = bool(list(noted(place, [span], wanted._asdict())))
         _print_line(span, output_format)
+
+    for span in shown:
+        show(span)
     known = {span.span_id for span in shown}
     while True:
         for position in opened.query().positions(cursor):
             writer, n, sequence = position.cursor
             cursor[writer] = (n, sequence)
             if wanted.holds(position.span) and position.span.span_id not in known:
-                _print_line(position.span, output_format)
+                show(position.span)
         known.clear()
         sys.stdout.flush()
         time.sleep(_FOLLOW_INTERVAL_S)
@@ -190,7 +202,8 @@ def trace(place: Place, trace_id: str, output_format: str) -> int:
     if output_format == "text":
         _print_tree(found)
     else:
-        emit([_document(span) for span in found], columns=(), output_format=output_format)
+        shown = noted(place, found, {"trace": trace_id})
+        emit([_document(span) for span in shown], columns=(), output_format=output_format)
     return _report_damage(query.damage)
 
 
@@ -283,6 +296,7 @@ def sql(place: Place, query: str, output_format: str, since: int | None, spans_m
     agentguard sql "select agent, count(*) from spans group by agent"
     agentguard sql "select name, error_type, duration_ns / 1e6 as ms from spans where status = 'error'"
     """  # noqa: D301 - \b is for click: it keeps the lines
+    note_query(place, query)
     result = place.open_store().sql(query, since_unix_ns=since, spans_max=spans_max)
     columns = _distinct(result.columns)
     emit(
@@ -359,6 +373,9 @@ def store_verify(place: Place, output_format: str) -> int:
     """
     count, damage = place.open_store().verify()
     verdict = "tampered" if damage.is_tampering else "damaged" if damage else "intact"
+    try_to_record(
+        place, "store.verified", {"verdict": verdict, "spans": count, "damage": dict(damage.counts)}
+    )
     if output_format == "text":
         click.echo(f"{verdict}: {count} spans can be read; {damage}")
         for one in damage.first:

@@ -7,6 +7,7 @@ own, and a backend that is away costs nothing and loses nothing. Recorded conten
 leaves only where that is said.
 """
 
+from agentguard.export._checkpoint import checkpoint_sender
 from agentguard.export._config import OtlpConfig, otlp_config, parse_headers
 from agentguard.export._content import without_content
 from agentguard.export._delivery import ExportCounters
@@ -22,6 +23,7 @@ __all__ = [
     "FeatureRow",
     "OtlpConfig",
     "OtlpExporter",
+    "checkpoint_sender",
     "decode_cursor",
     "feature_rows",
     "otlp_config",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentguard.runtime.declaration import Declaration
     from agentguard.runtime.declared import DecoratedTool, decorated_tools
     from agentguard.runtime.in_force import KeyVerifier
+    from agentguard.runtime.opening import open_journal, safeguards_of
     from agentguard.runtime.registering import registered_specs
     from agentguard.runtime.requests import RequestCall, declare_request, send_request, send_request_async
     from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
@@ -46,6 +47,7 @@ __all__ = [
     "init",
     "load_config",
     "model",
+    "open_journal",
     "record_outcome",
     "record_retry",
     "record_usage",
@@ -53,6 +55,7 @@ __all__ = [
     "registered_specs",
     "retriever",
     "run",
+    "safeguards_of",
     "send_request",
     "send_request_async",
     "shutdown",
@@ -69,6 +72,8 @@ _LATER = {
     "DecoratedTool": "declared",
     "decorated_tools": "declared",
     "KeyVerifier": "in_force",
+    "open_journal": "opening",
+    "safeguards_of": "opening",
     "registered_specs": "registering",
     "RequestCall": "requests",
     "declare_request": "requests",

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agentguard.forks import IMPORTS
+from agentguard.runtime.log_care import LogCare
 from agentguard.runtime.services import Services
 from agentguard.store import Housekeeper, Removed
 from agentguard.values import GapRecord
@@ -35,6 +36,7 @@ class Background:
         self._exporter: OtlpExporter | None = None
         self._drift: threading.Thread | None = None
         config = services.config
+        self._care = LogCare(services, self._stop)
         if config.export != "none":
             self._start_exporter()
         if config.drift_interval_s > 0:
@@ -61,6 +63,10 @@ class Background:
                     self._say_removed(removed)
             except Exception as error:
                 self._services.health("store.retention", error)
+            try:
+                self._care.look_after()
+            except Exception as error:
+                self._services.health("audit.care", error)
 
     def _say_removed(self, removed: Removed) -> None:
         """Put on record what retention took, and count what no exporter had sent."""
@@ -88,6 +94,10 @@ class Background:
             on_internal_error=services.health,
         )
         self._exporter.start()
+        destination = self._exporter.config
+        services.journal.append_event(
+            "export.otlp", {"destination": destination.endpoint, "content": destination.with_content}
+        )
 
     def _watch_drift(self) -> None:
         """Run the checker every interval; the first pass comes after one interval."""
@@ -117,6 +127,11 @@ class Background:
         if self._exporter is not None:
             self._exporter.flush(timeout_s / 2)
             self._exporter.stop(timeout_s / 2)
+            self._services.journal.append_event(
+                "export.stopped",
+                {"destination": self._exporter.config.endpoint, "sent": self._exporter.counters.sent},
+            )
+        self._care.stop(timeout_s / 4)
 
 
 def _decode_cursor(data: bytes | None) -> Mapping[str, tuple[int, int]]:

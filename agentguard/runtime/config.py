@@ -10,7 +10,7 @@ import difflib
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +54,16 @@ class Config:
     unpriced_usd_per_million: float
     retention_days: float
     store_bytes_max: int
+    decisions_retention_days: float
+    decisions_bytes_max: int
+    decisions_reserve_bytes: int
+    decisions_post_quantum: bool
+    decisions_mark: str
+    """Path, or empty."""
+    decisions_anchors: tuple[str, ...]
+    decisions_anchor_interval_s: float
+    decisions_anchor_roots: str
+    """Path, or empty."""
     strict: bool
     sources: Mapping[str, str]
     """Where each setting came from: `init()`, a variable, a file, or `default`."""
@@ -197,12 +207,21 @@ def _file_settings(folder: Path, problems: list[str]) -> tuple[Mapping[str, obje
         problems.append(f"{file}: expected a table of settings")
         return {}, file
     flat: dict[str, object] = {}
-    for name, value in table.items():
+    for name, value in _opened(table):
         if name in BY_NAME:
             flat[name] = value
         else:
             problems.append(f"{file}: unknown setting `{name}`{_did_you_mean(name, BY_NAME)}")
     return flat, file
+
+
+def _opened(table: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Give all settings of a file; `[decisions] mark` is `decisions_mark`."""
+    for name, value in table.items():
+        if isinstance(value, dict) and name not in BY_NAME and any(n.startswith(f"{name}_") for n in BY_NAME):
+            yield from ((f"{name}_{inner}", inner_value) for inner, inner_value in value.items())
+        else:
+            yield name, value
 
 
 def _check_names(environ: Mapping[str, str], problems: list[str]) -> None:
@@ -224,13 +243,12 @@ def _parse(setting: Setting, raw: object, source: str, base: Path, problems: lis
         problems.append(f"{source}: {setting.name} is `{str(raw)[:80]}`, expected {error}")
         return []
     if setting.is_path and value:
-        value = (
-            tuple(_path(part, base) for part in value)
-            if isinstance(value, tuple)
-            else _key_spec(str(value), base)
-            if setting.name == "key"
-            else _path(str(value), base)
-        )
+
+        def place(written: str) -> str:
+            is_spec = setting.name in {"key", "decisions_anchors"}
+            return _key_spec(written, base) if is_spec else _path(written, base)
+
+        value = tuple(map(place, value)) if isinstance(value, tuple) else place(str(value))
     return [value]
 
 
@@ -239,7 +257,7 @@ def _path(written: str, base: Path) -> str:
 
 
 def _key_spec(spec: str, base: Path) -> str:
-    """Make the path of a `file:` key absolute; other providers pass as they are."""
+    """Make the path after `file:` absolute; other keys and anchors pass as they are."""
     scheme, colon, rest = spec.partition(":")
     return f"file:{_path(rest, base)}" if scheme == "file" and colon else spec
 

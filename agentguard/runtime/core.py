@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from agentguard.audit import DecisionJournal
 from agentguard.capture import (
     CAPTURE_MODES,
     CaptureEnvironment,
@@ -35,11 +34,12 @@ from agentguard.capture import (
     parse_prices,
     span_context,
 )
-from agentguard.errors import ConfigurationError
+from agentguard.errors import ConfigurationError, PolicyError
 from agentguard.redaction import KINDS
 from agentguard.runtime.background import Background
 from agentguard.runtime.calls import GuardedCall, begin
-from agentguard.runtime.clock import SystemClock
+from agentguard.runtime.chained import what_is_in_force
+from agentguard.runtime.clock import SystemClock, utc_day
 from agentguard.runtime.config import Config
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.declared import DeclaredTools
@@ -48,7 +48,7 @@ from agentguard.runtime.health import Health
 from agentguard.runtime.in_force import accept_serials, approvers_of, load_policies
 from agentguard.runtime.judging import judgement
 from agentguard.runtime.mirror import Mirror
-from agentguard.runtime.opening import open_store
+from agentguard.runtime.opening import chain_refusal, open_journal, open_store
 from agentguard.runtime.registering import registered_functions
 from agentguard.runtime.reload import Reloader, fingerprint
 from agentguard.runtime.services import Services
@@ -89,7 +89,11 @@ class Runtime(Services):
         self.ids = RandomIds()
         self.health = Health(self.clock, is_strict=config.strict)
         seen = fingerprint(config.policies)
-        bundle = load_policies(config)
+        try:
+            bundle = load_policies(config)
+        except (ConfigurationError, PolicyError) as error:
+            chain_refusal(config, self.clock, error)
+            raise
         self.reload_failed = False
         self.is_closed = False
         self.registered_facts = registered_functions(self)
@@ -97,19 +101,23 @@ class Runtime(Services):
         self.verdict = NO_VERDICT
         self.store = open_store(config, self.clock)
         if bundle is not None:
-            accept_serials(self.store, bundle)
+            try:
+                accept_serials(self.store, bundle)
+            except PolicyError as error:
+                chain_refusal(config, self.clock, error)
+                raise
         self._hold(bundle)
         self.sink = self.store.writer(
             resource=_resource(config),
             on_internal_error=self.health,
             config=WriterConfig(queue_bytes_max=config.queue_bytes_max),
         )
-        self.journal = DecisionJournal.open(
-            self.store.folder,
-            keystore=self.store.keystore,
-            clock=self.clock,
+        self.journal = open_journal(
+            config,
+            self.store.keystore,
+            self.clock,
             on_internal_error=self.health,
-            details=self.store.keystore.opened_with,
+            details={"service": config.service, "version": __version__},
         )
         self.state = MachineState.open(
             self.store.folder, self.store.keystore, self.clock, on_internal_error=self.health
@@ -148,6 +156,10 @@ class Runtime(Services):
         self.mirror = Mirror(
             self.environment, mode=config.otel, resource=_resource(config), on_usage=self._count_native
         )
+        # Once a process; what a forked child writes says the same in its opening record.
+        self.journal.append_event(
+            "key.used", {"command": "init", "by": config.service, **self.store.keystore.opened_with}
+        )
         self._lock = threading.Lock()
         self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
         self.background = Background(self)
@@ -181,8 +193,9 @@ class Runtime(Services):
             bundle:
                 Loaded whole.
         """
+        before = self.bundle
         self._hold(bundle)
-        self._say_what_is_in_force()
+        self._say_what_is_in_force(before)
 
     def _environment(self, sink: Callable[[SpanSource], object], prices: PriceTable) -> CaptureEnvironment:
         """Say what all spans with one sink share."""
@@ -307,8 +320,8 @@ class Runtime(Services):
     ) -> None:
         self.shutdown()
 
-    def _say_what_is_in_force(self) -> None:
-        """Log and chain which policies govern this process; none is a visible state."""
+    def _say_what_is_in_force(self, before: Bundle | None = None) -> None:
+        """Log and chain which policies govern this process, and what changed; none is a visible state."""
         details: dict[str, object] = {
             "service": self.config.service,
             "version": __version__,
@@ -321,8 +334,8 @@ class Runtime(Services):
             )
             self.journal.append_event("policies.none", details)
         else:
-            details["policies"] = [policy.name for policy in self.bundle.policies]
-            self.journal.append_event("policies.loaded", details)
+            for kind, more in what_is_in_force(self.bundle, before, utc_day(self.clock)):
+                self.journal.append_event(kind, {**details, **more})
             for rule in self.bundle.rules:
                 if str(rule.mode) != "enforce":
                     logger.info("agentguard: rule %s is NOT ENFORCED (mode %s)", rule.id, rule.mode)

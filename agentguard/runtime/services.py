@@ -17,7 +17,7 @@ from agentguard.values import Clock, SpanSink, Verdict
 
 if TYPE_CHECKING:
     # Only the type: without policies neither YAML nor pydantic is loaded.
-    from agentguard.policy import Engine
+    from agentguard.policy import Bundle, Engine
 
 
 class Services:
@@ -33,6 +33,8 @@ class Services:
     """Tools that the documents in force describe."""
     capture: CaptureMode
     """The setting, within what OpenTelemetry's own switch allows."""
+    bundle: Bundle | None
+    """The policies in force; None where no policies are loaded."""
     revision: str
     """Of the bundle in force; empty where none is."""
     reload_failed: bool

@@ -101,6 +101,19 @@ def pairs(value: object) -> tuple[tuple[str, str], ...]:
     raise ValueError("name=value,name=value")
 
 
+def anchors(value: object) -> tuple[str, ...]:
+    """Read where checkpoints go; in one text they are separated by commas or spaces."""
+    # Imported here: without it the audit room is loaded by `init()` alone.
+    from agentguard.audit import ANCHOR_TARGETS, is_target
+
+    parts = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(
+        isinstance(part, str) and is_target(part) for part in parts
+    ):
+        raise ValueError(f"a list of {ANCHOR_TARGETS}")
+    return tuple(dict.fromkeys(parts))
+
+
 def one_of(*allowed: str) -> Callable[[object], object]:
     """Read one word of a few."""
 
@@ -273,6 +286,60 @@ SETTINGS: tuple[Setting, ...] = (
         10_737_418_240,
         "Most bytes that the spans of a store may take on the disk; the oldest files go first, with what an exporter "
         "has not sent counted as a gap. 0 is no bound.",
+    ),
+    Setting(
+        "decisions_retention_days",
+        number(least=0, most=36_500),
+        183.0,
+        "Days that journals of the decision log are kept; what goes is stated in the log for good. 0: for ever.",
+    ),
+    Setting(
+        "decisions_bytes_max",
+        number(least=0, most=2**50, whole=True),
+        0,
+        "Most bytes that the journals of the decision log may take; the oldest that ended go first, whatever their "
+        "age. 0 is no bound.",
+    ),
+    Setting(
+        "decisions_reserve_bytes",
+        number(least=0, most=2**34, whole=True),
+        16_777_216,
+        "Room that is kept on the disk for decisions when everything else has filled it; 0 keeps none.",
+    ),
+    Setting(
+        "decisions_post_quantum",
+        boolean,
+        False,
+        "Sign checkpoints of the decision log with ML-DSA-44 beside Ed25519; a millisecond and 3 KiB for each.",
+    ),
+    Setting(
+        "decisions_mark",
+        text,
+        "",
+        "File outside the store for the newest checkpoint that this machine has seen: a store that was set back to an "
+        "earlier state is not written on.",
+        is_path=True,
+    ),
+    Setting(
+        "decisions_anchors",
+        anchors,
+        (),
+        "Who is handed checkpoints of the decision log to keep: `file:PATH`, `https://…`, `rfc3161:https://…` (a "
+        "time-stamping authority), `otlp` (a span to the destination of `export`).",
+        is_path=True,
+    ),
+    Setting(
+        "decisions_anchor_interval_s",
+        number(least=1, most=2_592_000),
+        3600.0,
+        "Seconds between two checkpoints for each of them.",
+    ),
+    Setting(
+        "decisions_anchor_roots",
+        text,
+        "",
+        "PEM file with the certificates that time stamps must lead to.",
+        is_path=True,
     ),
     Setting(
         "strict",

@@ -96,7 +96,7 @@ def test_an_anchor_verifies(anchored: tuple[Log, bytes]) -> None:
     log, note = anchored
     report = verify(*log, anchors=[note])
     assert report.is_good
-    assert "1 anchor up to 20" in report.of(Question.COMPLETENESS).sentence
+    assert "complete up to anchor 6 of 20" in report.of(Question.COMPLETENESS).sentence
     write_log(*log, range(20, 22))
     assert verify(*log, anchors=[note, make_anchor(*log, FrozenClock()).note]).is_good
 

@@ -10,7 +10,7 @@ from agentguard.audit import EVENTS
 from agentguard.audit.events import table
 
 PACKAGE = Path(agentguard.__file__).parent
-WRITERS = {"append_event", "record_event", "_record"}
+WRITERS = {"append_event", "record_event", "try_to_record", "_record", "_tell"}
 
 
 def written() -> set[str]:

@@ -76,7 +76,7 @@ def test_nothing_decided_yet(run: Run) -> None:
     """A new store has no decisions, and that is fine."""
     assert run("decisions", "list")[0] == 0
     status, out, _ = run("decisions", "verify")
-    assert (status, out.count("ok ")) == (0, 6)
+    assert (status, out.count("ok ")) == (0, 7)
     assert run("decisions", "show", "ab")[0] == 2
 
 

@@ -114,10 +114,10 @@ def test_incident(run: Run, store: Store) -> None:
     assert status == 0, err
     document = json.loads(out)
     told = [(entry["what"], entry["name"]) for entry in document["timeline"]]
-    assert [what for what, _ in told] == ["call", "decision", "call", "event"]
-    assert told[-1] == ("event", "kill.set")
+    assert [what for what, _ in told] == ["call", "decision", "call", "event", "event"]
+    assert told[-2:] == [("event", "key.used"), ("event", "kill.set")]
     assert {entry["agent"] for entry in document["timeline"]} == {"billing", ""}
-    assert document["counts"] == {"call": 2, "decision": 1, "event": 1}
+    assert document["counts"] == {"call": 2, "decision": 1, "event": 2}
     incident = document["incident"]["hold"]
     (opened,) = events(store, "incident.opened")
     assert opened["incident"] == incident
