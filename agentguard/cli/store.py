@@ -125,11 +125,7 @@ def _follow(place: Place, opened: Store, wanted: _Wanted, output_format: str, li
     """Print what is there, and then whatever is written, until interrupted."""
     # The place is taken before the listing: a span that is written in between is
     # in both, and is told by its id.
-    cursor = {
-        segment.writer: (segment.n, segment.next_sequence - 1)
-        for segment in opened.query().segments()
-        if segment.next_sequence
-    }
+    cursor = opened.query().end()
     shown = list(opened.query().spans(**wanted._asdict(), limit=limit, newest_first=True))[::-1]
     is_told = output_format == "text"  # A line of text shows no content.
 

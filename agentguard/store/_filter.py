@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agentguard.store._footer import Footer
 from agentguard.store._rows import KIND, NAME, SHAPE, SPAN, START, STATUS, TRACE, VALUES, Row, id_text
 from agentguard.values.attributes import AGENT_NAME
 
+_NEEDLE_CHARS_MIN = 4
+"""A shorter beginning of an id is in every frame."""
 _FIRST, _LAST = -(2**63), 2**64
 
 
@@ -42,6 +45,21 @@ class RowFilter:
             if text is not None
         ]
 
+        self.needles = [_id_needles(text) for _, text in self._ids if len(text) >= _NEEDLE_CHARS_MIN]
+        self.needles += [(text.encode("utf-8", "replace"),) for text in (name, agent) if text]
+        """For each condition on an id or a name what the bytes of a frame must contain, one of them."""
+
+    def may_be_among(self, footer: Footer) -> bool:
+        """Whether a sealed file may hold a row that is wanted, by its footer."""
+        if self.has_times and not self.overlaps(*footer.start_range_unix_ns):
+            return False
+        is_sought = self.has_whole_trace_id and self.trace_id is not None
+        return not is_sought or next(footer.chunks_of(self.trace_id or ""), None) is not None
+
+    def may_be_in(self, plain: bytes) -> bool:
+        """Whether a frame may hold a row that is wanted, by its bytes."""
+        return all(any(needle in plain for needle in needles) for needles in self.needles)
+
     def overlaps(self, start_min: int, start_max: int) -> bool:
         """Whether spans that start between these two may be wanted."""
         return start_max >= self.since and start_min < self.until
@@ -67,3 +85,12 @@ class RowFilter:
                 if (place := places[row[SHAPE]]) >= 0 and row[VALUES][place] == self._agent
             ]
         return list(found)
+
+
+def _id_needles(text: str) -> tuple[bytes, ...]:
+    """The forms in which an id that begins so stands in a row: as bytes, or as it is."""
+    as_text = text.encode("utf-8", "replace")
+    try:
+        return bytes.fromhex(text[: len(text) // 2 * 2]), as_text
+    except ValueError:
+        return (as_text,)

@@ -39,6 +39,7 @@ SEGMENT_FILE_BYTES_MAX = 1024 * 1024 * 1024
 """A reader looks no further than this into a file."""
 
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{8})\.ags", re.ASCII)
+_PACK_NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{16})\.agp", re.ASCII)
 
 
 class State(IntEnum):
@@ -48,6 +49,8 @@ class State(IntEnum):
     """Frames, appended by one process."""
     SEALED = 1
     """Written once, with a footer."""
+    PACKED = 2
+    """Many whole segments in one file, written once, with a footer."""
 
 
 class Kind(IntEnum):
@@ -84,6 +87,8 @@ class Header(NamedTuple):
     @property
     def name(self) -> str:
         """The name that the file must have."""
+        if self.state == State.PACKED:
+            return f"{self.n:08x}-{self.writer.hex()}.agp"
         return segment_name(self.writer, self.n)
 
     def pack(self) -> bytes:
@@ -131,6 +136,12 @@ def parse_segment_name(name: str) -> tuple[bytes, int] | None:
     """Read writer and number from a file name; `None` where it is no segment's."""
     match = _NAME.fullmatch(name)
     return (bytes.fromhex(match[1]), int(match[2], 16)) if match else None
+
+
+def parse_pack_name(name: str) -> tuple[int, bytes] | None:
+    """Read number and writer from a file name; `None` where it is no pack's."""
+    match = _PACK_NAME.fullmatch(name)
+    return (int(match[1], 16), bytes.fromhex(match[2])) if match else None
 
 
 class FrameHead(NamedTuple):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from agentguard.store._features import FeatureBlock
 from agentguard.store._filter import RowFilter
 from agentguard.store._footer import Place
+from agentguard.store._layout import Kind
+from agentguard.store._members import Member, Members
 from agentguard.store._rows import Row
 from agentguard.values import SpanRecord
 
@@ -20,30 +21,35 @@ class Positioned(NamedTuple):
     """A span with its place in the store."""
 
     cursor: tuple[str, int, int]
-    """Writer, segment number, sequence number."""
+    """Writer, segment number, sequence number: the same wherever the span lies."""
     span: SpanRecord
     resource: Mapping[str, str]
 
 
 class SegmentInfo(NamedTuple):
-    """One segment file, without its content."""
+    """One file, without its content: a segment, or a pack of many."""
 
-    writer: str
-    n: int
+    name: str
+    """Of the file."""
     is_sealed: bool
     spans: int
     start_range_unix_ns: tuple[int, int]
     """Earliest and latest start of its spans; (0, 0) where there are none."""
     size_bytes: int
-    next_sequence: int
-    """One more than the number of its last span; 0 where there are none."""
-    name: str
-    """Of the file."""
+    members: Sequence[Member] | Members
+    """The segments in it; one where it is no pack."""
+
+    @property
+    def is_pack(self) -> bool:
+        """Whether many segments share the file."""
+        return isinstance(self.members, Members)
 
 
 class RowBatch(NamedTuple):
     """The rows of one frame that no earlier frame had."""
 
+    writer: bytes
+    n: int
     first_sequence: int
     rows: list[Row]
     shapes: Sequence[Sequence[str]]
@@ -52,8 +58,8 @@ class RowBatch(NamedTuple):
 class Sequences:
     """Which records of one writer were given already."""
 
-    def __init__(self) -> None:
-        self._next: dict[int, int] = {}
+    def __init__(self, following: Mapping[int, int] | None = None) -> None:
+        self._next: dict[int, int] = dict(following or {})
 
     def skip(self, kind: int, first: int, count: int) -> int:
         """How many records at the beginning were given before; the rest counts as given now."""
@@ -67,16 +73,37 @@ class Sequences:
         return rows[skipped:] if skipped else rows
 
 
-def push(heap: list[Any], rest: Iterator[tuple[int, str, SpanRecord]], number: int, writer: str) -> None:
-    """Put the next span of a segment on the heap."""
-    following = next(rest, None)
-    if following is not None:
-        start, span_id, span = following
-        heapq.heappush(heap, (-start, span_id, number, rest, writer, span))
+class SequenceBook:
+    """
+    Which records of each writer were given already.
 
+    Only one writer is kept at a time, since a writer's records follow one another;
+    of a writer that goes on behind a pack, the pack says how far it came.
+    """
 
-def by_start(found: tuple[int, str, Row, Any]) -> int:
-    return found[0]
+    def __init__(self) -> None:
+        self._packs: list[Members] = []
+        self._writer = b""
+        self._current = Sequences()
+
+    def of(self, writer: bytes) -> Sequences:
+        """What was given of one writer."""
+        if writer != self._writer:
+            following: dict[int, int] = {}
+            for members in self._packs:
+                last = members.last_of(writer)
+                if last is not None:
+                    following = {
+                        Kind.SPANS: last.next_sequence, Kind.FEATURES: last.next_sequence,
+                        Kind.OUTCOMES: last.next_outcome, Kind.GAPS: last.next_gap,
+                    }  # fmt: skip
+            self._writer, self._current = writer, Sequences(following)
+        return self._current
+
+    def leave(self, members: Members) -> None:
+        """Note that a pack has been read."""
+        self._packs.append(members)
+        self._writer = b""
 
 
 def may_hold(place: Place, wanted: RowFilter) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from agentguard.errors import StoreError
 from agentguard.store._disk import Disk
+from agentguard.store._members import Member
 from agentguard.store._query import Query
 from agentguard.store._reading import SegmentInfo
 
@@ -72,7 +73,7 @@ def remove_old(
     Raises:
         StoreError: A file could not be removed.
     """
-    segments = sorted(query.segments(), key=lambda segment: (segment.start_range_unix_ns[1], segment.n))
+    segments = sorted(query.segments(), key=lambda segment: (segment.start_range_unix_ns[1], segment.name))
     total = sum(segment.size_bytes for segment in segments)
     oldest_unix_ns = None if age_s_max is None else now_unix_ns - int(age_s_max * 1e9)
     removed = Removed(0, 0, 0, 0)
@@ -82,20 +83,19 @@ def remove_old(
         if not segment.is_sealed or not (is_too_old or is_too_much):
             continue
         if is_held is not None and is_held(segment):
-            removed = removed._replace(held_segments=removed.held_segments + 1)
+            removed = removed._replace(held_segments=removed.held_segments + len(segment.members))
             continue
-        taken = (exported or {}).get(segment.writer, (-1, -1))[1]
-        unexported = max(segment.next_sequence - 1 - taken, 0) if exported is not None else 0
+        unexported = 0 if exported is None else sum(_behind(exported, member) for member in segment.members)
         try:
             disk.unlink(folder / segment.name)
         except OSError as error:
             raise StoreError(f"{segment.name}: cannot be removed: {error.strerror or error}") from error
         total -= segment.size_bytes
         removed = removed._replace(
-            segments=removed.segments + 1,
+            segments=removed.segments + len(segment.members),
             spans=removed.spans + segment.spans,
             size_bytes=removed.size_bytes + segment.size_bytes,
-            unexported_spans=removed.unexported_spans + min(unexported, segment.spans),
+            unexported_spans=removed.unexported_spans + unexported,
         )
     if removed.segments:
         try:
@@ -103,3 +103,9 @@ def remove_old(
         except OSError as error:
             raise StoreError(f"{folder}: cannot be brought to disk: {error.strerror or error}") from error
     return removed
+
+
+def _behind(exported: Mapping[str, tuple[int, int]], member: Member) -> int:
+    """How many spans of a segment no export has taken."""
+    taken = exported.get(member.writer.hex(), (-1, -1))[1]
+    return min(max(member.next_sequence - 1 - taken, 0), member.spans)

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agentguard.errors import SegmentCorruptError
-from agentguard.seal import Keystore, SealKey
+from agentguard.seal import Keystore
 from agentguard.store import _codec
 from agentguard.store._damage import Damage
 from agentguard.store._derive import encode_features
 from agentguard.store._disk import Disk, try_lock
 from agentguard.store._features import FeatureBlock, decode_features
-from agentguard.store._footer import Footer, Place, tag_arrays, trace_tag
-from agentguard.store._layout import Header, Kind, State, pack_frame, pack_trailer, parse_segment_name
+from agentguard.store._footer import Footer, Places, tag_arrays, trace_tag
+from agentguard.store._layout import Kind, State, parse_segment_name
 from agentguard.store._live import Body, make_body, new_header
 from agentguard.store._rows import (
     SHAPE,
@@ -36,6 +36,7 @@ from agentguard.store._rows import (
     encode_rows,
     grid_of_rows,
 )
+from agentguard.store._sealed_file import SealedFile
 from agentguard.store._segment import Frame, SegmentFile
 from agentguard.values import Clock
 
@@ -43,45 +44,6 @@ CHUNK_SPANS = 128
 QUARANTINE = "quarantine"
 _LEFTOVER_AGE_NS = 60 * 10**9
 _DATA_KINDS = frozenset({Kind.SPANS, Kind.FEATURES, Kind.OUTCOMES, Kind.GAPS, Kind.RESOURCE})
-
-
-class _SealedFile:
-    """Collects the frames of a sealed segment and writes them."""
-
-    def __init__(self, header: Header, key: SealKey, disk: Disk, fd: int) -> None:
-        self._bound, self._key, self._disk, self._fd = header.bound, key, disk, fd
-        self._index = 0
-        self._offset = 0
-        self._write(header.pack())
-        self.places: list[Place] = []
-
-    def add(
-        self, body: Body, *, first_sequence: int = 0, rows: int = 0, start_range: tuple[int, int] = (0, 0)
-    ) -> None:
-        """Seal and write one frame, and remember where it is."""
-        frame = self._seal(body)
-        self.places.append(Place(body.kind, self._offset, len(frame), first_sequence, rows, *start_range))
-        self._write(frame)
-
-    def finish(self, footer: Footer) -> None:
-        """Write footer and trailer, and bring all to disk."""
-        body = make_body(Kind.FOOTER, footer.pack(), level=_codec.SEALED_LEVEL)
-        frame = self._seal(body, is_last=True)
-        trailer = pack_trailer(self._offset, len(frame))
-        self._write(frame + trailer)
-        self._disk.sync(self._fd)
-
-    def _seal(self, body: Body, *, is_last: bool = False) -> bytes:
-        frame = pack_frame(
-            self._key, self._bound, kind=body.kind, codec=body.codec, number=self._index,
-            plain=body.data, is_last=is_last,
-        )  # fmt: skip
-        self._index += 1
-        return frame
-
-    def _write(self, data: bytes) -> None:
-        self._disk.write(self._fd, data)
-        self._offset += len(data)
 
 
 class Sealer:
@@ -164,7 +126,7 @@ class Sealer:
         fd = self._disk.create_over(temporary)
         try:
             self._disk.lock(fd)
-            sealed = _SealedFile(header, header.seal_key(self._keystore.root), self._disk, fd)
+            sealed = SealedFile(header, header.seal_key(self._keystore.root), self._disk, fd)
             footer = _copy(live, sealed, damage, self._clock.unix_ns())
             sealed.finish(footer)
         except BaseException:
@@ -192,7 +154,7 @@ def _is_same_file(live: SegmentFile, path: Path) -> bool:
 class _Chunks:
     """Cuts a stream of rows into chunks of consecutive spans."""
 
-    def __init__(self, sealed: _SealedFile, chunk_spans: int = CHUNK_SPANS) -> None:
+    def __init__(self, sealed: SealedFile, chunk_spans: int = CHUNK_SPANS) -> None:
         self._sealed = sealed
         self._size = chunk_spans
         self._shapes: dict[tuple[str, ...], int] = {}
@@ -263,7 +225,7 @@ class _Chunks:
         self.features.append((body, first, rows, start_range))
 
 
-def _copy(live: SegmentFile, sealed: _SealedFile, damage: list[Damage], now_unix_ns: int) -> Footer:
+def _copy(live: SegmentFile, sealed: SealedFile, damage: list[Damage], now_unix_ns: int) -> Footer:
     """Copy all that a live file holds: spans in chunks, then the rest, then the features together."""
     chunks = _Chunks(sealed)
     others: list[tuple[Frame, int]] = []
@@ -300,7 +262,10 @@ def _copy(live: SegmentFile, sealed: _SealedFile, damage: list[Damage], now_unix
         sealed.add(body, first_sequence=first, rows=rows, start_range=start_range)
     tags, numbers = tag_arrays(chunks.tags)
     counts = Counter(place.kind for place in damage)
-    return Footer(tuple(sealed.places), tags, numbers, chunks.spans, outcomes, dict(counts), now_unix_ns)
+    return Footer(
+        Places.of(sealed.places), tags, numbers, spans=chunks.spans, outcomes=outcomes, damage=dict(counts),
+        sealed_unix_ns=now_unix_ns,
+    )  # fmt: skip
 
 
 class _Waiting(NamedTuple):

@@ -9,7 +9,7 @@ frame.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -21,7 +21,6 @@ from agentguard.store._disk import try_lock, unlock
 from agentguard.store._footer import Footer, Place, unpack_footer
 from agentguard.store._layout import (
     FRAME_HEAD_BYTES,
-    FRAME_MAGIC,
     HEADER_BYTES,
     PAYLOAD_BYTES_MAX,
     SEGMENT_VERSION,
@@ -36,6 +35,8 @@ from agentguard.store._layout import (
     unpack_header,
     unpack_trailer,
 )
+from agentguard.store._parts import decode_parts
+from agentguard.store._resync import Seen, next_intact
 
 LIVE_READ_BYTES_MAX = 64 * 1024 * 1024
 """A live segment is rotated long before this; what lies beyond is not ours."""
@@ -43,16 +44,25 @@ _READ_BYTES = 1024 * 1024
 _RESYNC_FACTOR_MAX = 8
 """Looking for the next whole frame may read the file this many times over, not more."""
 
+PACKED_KINDS = frozenset({Kind.SPANS, Kind.OUTCOMES, Kind.GAPS, Kind.RESOURCE, Kind.FEATURES})
+"""What is in parts in a pack."""
+
 ReportDamage = Callable[[Damage], None]
 
 
 class Frame(NamedTuple):
-    """One opened frame."""
+    """One opened frame, or one part of a frame of a pack."""
 
     kind: int
     number: int
     offset: int
     plain: bytes
+    writer: bytes
+    """Whose records these are."""
+    n: int
+    """Number of the segment in its writer."""
+    size_bytes: int
+    """Of the frame in the file."""
 
 
 class Resume(NamedTuple):
@@ -86,6 +96,8 @@ class SegmentFile:
         self.key = known_key
         self._footer: Footer | None = None
         self._is_footer_read = False
+        self.only: Container[tuple[bytes, int]] | None = None
+        """Of a pack, the members that are asked for; `None` for all."""
 
     @classmethod
     def open(
@@ -151,7 +163,12 @@ class SegmentFile:
     @property
     def is_sealed(self) -> bool:
         """Whether the file was written once, with a footer."""
-        return self.header.state == State.SEALED
+        return self.header.state != State.LIVE
+
+    @property
+    def is_pack(self) -> bool:
+        """Whether the file holds many segments."""
+        return self.header.state == State.PACKED
 
     @property
     def footer(self) -> Footer | None:
@@ -178,8 +195,7 @@ class SegmentFile:
         """Open all frames of these kinds, in the order of the file; of a live one from *resume* on."""
         footer = self.footer
         if footer is not None:
-            wanted = [place for place in footer.places if place.kind in kinds]
-            yield from self.frames_at(wanted)
+            yield from self.frames_at(footer.places.having(kinds))
         else:
             yield from self._scan(kinds, resume)
 
@@ -196,9 +212,7 @@ class SegmentFile:
             base = places[start].offset
             data = self._pread(base, stop - base)
             for place in places[start:end]:
-                frame = self._frame_at(data, place.offset - base, place)
-                if frame is not None:
-                    yield frame
+                yield from self._frame_at(data, place.offset - base, place)
             start = end
 
     def _pread(self, offset: int, size_bytes: int) -> bytes:
@@ -215,8 +229,8 @@ class SegmentFile:
             self._note("unreadable", offset + done, size_bytes - done, error.strerror or "it cannot be read")
         return b"".join(parts)
 
-    def _frame_at(self, data: bytes, offset: int, place: Place) -> Frame | None:
-        """Open one frame that the footer names."""
+    def _frame_at(self, data: bytes, offset: int, place: Place) -> list[Frame]:
+        """Open one frame that the footer names; its parts in a pack."""
         head = unpack_frame_head(data, offset)
         if (
             head is None
@@ -225,13 +239,9 @@ class SegmentFile:
             or not is_frame_intact(data, offset, head)
         ):
             self._note("damaged", place.offset, place.size_bytes, "the checksum of a chunk is wrong")
-            return None
-        return self._open(data, offset, head, place.offset)
-
-    def _open(self, data: bytes, offset: int, head: FrameHead, file_offset: int) -> Frame | None:
-        """Decrypt and decompress one whole frame."""
-        sealed = self._authenticate(data, offset, head, file_offset)
-        return None if sealed is None else self._decompress(sealed, head, file_offset)
+            return []
+        sealed = self._authenticate(data, offset, head, place.offset)
+        return [] if sealed is None else self._decompress(sealed, head, place.offset)
 
     def _authenticate(self, data: bytes, offset: int, head: FrameHead, file_offset: int) -> bytes | None:
         """Decrypt one whole frame."""
@@ -244,13 +254,22 @@ class SegmentFile:
             )  # fmt: skip
             return None
 
-    def _decompress(self, sealed: bytes, head: FrameHead, file_offset: int) -> Frame | None:
-        """Decompress an authentic frame."""
+    def _decompress(self, sealed: bytes, head: FrameHead, offset: int) -> list[Frame]:
+        """Decompress an authentic frame; the frame, or its parts in a pack."""
+        size = FRAME_HEAD_BYTES + head.length
         try:
-            return Frame(head.kind, head.number, file_offset, _codec.decompress(head.codec, sealed))
+            plain = _codec.decompress(head.codec, sealed)
+            if not self.is_pack or head.kind not in PACKED_KINDS:
+                return [Frame(head.kind, head.number, offset, plain, self.header.writer, self.header.n, size)]
+            only = self.only
+            return [
+                Frame(head.kind, head.number, offset, part.plain, part.writer, part.n, size)
+                for part in decode_parts(plain)
+                if only is None or (part.writer, part.n) in only
+            ]
         except SegmentCorruptError as error:
-            self._note("undecodable", file_offset, FRAME_HEAD_BYTES + head.length, str(error))
-            return None
+            self._note("undecodable", offset, size, str(error))
+            return []
 
     def _scan(self, kinds: Collection[int], resume: Resume | None) -> Iterator[Frame]:
         """Walk from frame to frame, and from damage to the next whole frame."""
@@ -263,7 +282,7 @@ class SegmentFile:
             data = self._pread(base, min(size, LIVE_READ_BYTES_MAX) - base)
         if size > LIVE_READ_BYTES_MAX and not self.is_sealed:
             self._note("damaged", LIVE_READ_BYTES_MAX, size - LIVE_READ_BYTES_MAX, "the file is too long")
-        offset, expected, seen, has_ended, is_after_damage = 0, first, _Seen(first), False, False
+        offset, expected, seen, has_ended, is_after_damage = 0, first, Seen(first), False, False
         work_left = _RESYNC_FACTOR_MAX * max(len(data), _READ_BYTES)
         while offset < len(data):
             head = unpack_frame_head(data, offset)
@@ -271,7 +290,7 @@ class SegmentFile:
             if head is None or end > len(data) or not is_frame_intact(data, offset, head):
                 if self.is_sealed and unpack_trailer(data[offset : offset + TRAILER_BYTES]) is not None:
                     break
-                found, work_left = _next_intact(data, offset + 1, work_left)
+                found, work_left = next_intact(data, offset + 1, work_left)
                 self._note_gap(data, base, offset, found, head, has_ended=has_ended)
                 offset, is_after_damage = found, True
                 continue
@@ -291,11 +310,16 @@ class SegmentFile:
             expected, is_after_damage = max(expected, head.number + 1), False
             has_ended = has_ended or head.kind == Kind.END
             if head.kind in kinds:
-                frame = self._decompress(sealed, head, place)
-                if frame is not None:
-                    yield frame
+                yield from self._decompress(sealed, head, place)
         if not data and not self.is_written():
             self._note("torn", base, 0, "there is nothing behind the header")
+
+    def has(self, place: Resume) -> bool:
+        """Whether a frame that was read before is still where it was."""
+        head = unpack_frame_head(self._pread(place.offset, FRAME_HEAD_BYTES), 0)
+        if head is None:
+            return False
+        return self._begins_with(self._pread(place.offset, FRAME_HEAD_BYTES + head.length), place.number)
 
     def _begins_with(self, data: bytes, number: int) -> bool:
         """Whether the bytes begin with the authentic frame of this number."""
@@ -348,13 +372,16 @@ class SegmentFile:
         ):
             self._note("footer", found[0], found[1], "the checksum of the footer is wrong")
             return None
-        frame = self._open(data, 0, head, found[0])
-        if frame is None:
-            return None
+        sealed = self._authenticate(data, 0, head, found[0])
+        frames = [] if sealed is None else self._decompress(sealed, head, found[0])
         try:
-            footer = unpack_footer(frame.plain)
+            footer = unpack_footer(frames[0].plain) if frames else None
+            if footer is not None and footer.places.end != found[0]:
+                raise SegmentCorruptError("footer: got frames that end elsewhere, expected them before it")
         except SegmentCorruptError as error:
             self._note("undecodable", found[0], found[1], str(error))
+            return None
+        if footer is None:
             return None
         for kind, count in footer.damage.items():
             self._note(kind, 0, 0, f"{count} places were lost before the segment was sealed")
@@ -366,47 +393,3 @@ class SegmentFile:
 
     def _note(self, kind: str, offset: int, size_bytes: int, detail: str) -> None:
         self._report(Damage(kind, self.path.name, offset, size_bytes, detail))
-
-
-class _Seen:
-    """Which frame numbers were seen: a bitmap, since they come in order but for damage."""
-
-    def __init__(self, following: int = 0) -> None:
-        self._next = following
-        self._others: set[int] = set()
-
-    def __contains__(self, index: int) -> bool:
-        return index < self._next and index not in self._others
-
-    def add(self, index: int) -> None:
-        """Mark a number; those that are skipped are remembered as not seen."""
-        if index >= self._next:
-            # A hostile number must not make this set large: only a few are kept.
-            first = max(self._next, index - 65_536)
-            self._others.update(range(first, index))
-            self._next = index + 1
-        else:
-            self._others.discard(index)
-
-
-def _next_intact(data: bytes, offset: int, work_left: int) -> tuple[int, int]:
-    """
-    Find the next whole frame.
-
-    Returns:
-        Its offset, or the length of *data* where there is none, and how many
-        bytes may still be looked at.
-
-    """
-    while work_left > 0:
-        offset = data.find(FRAME_MAGIC, offset)
-        if offset < 0:
-            return len(data), work_left
-        head = unpack_frame_head(data, offset)
-        if head is not None and offset + FRAME_HEAD_BYTES + head.length <= len(data):
-            work_left -= head.length
-            if is_frame_intact(data, offset, head):
-                return offset, work_left
-        work_left -= FRAME_HEAD_BYTES
-        offset += 1
-    return len(data), work_left

@@ -13,9 +13,11 @@ from agentguard.store._backup import Backup, back_up
 from agentguard.store._blob import SealedBlob
 from agentguard.store._cache import FooterCache
 from agentguard.store._config import WriterConfig
+from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import DamageReport
 from agentguard.store._disk import Disk
 from agentguard.store._hold import Holds
+from agentguard.store._keyring import Keyring
 from agentguard.store._layout import HEADER_BYTES, unpack_header
 from agentguard.store._query import Query
 from agentguard.store._repair import Repaired, repair
@@ -61,6 +63,9 @@ class Store:
         self.clock = clock
         self._disk = disk or Disk()
         self._cache = FooterCache()
+        self.keyring = Keyring(folder, keystore, clock, self._disk)
+        """The keys of persons and conversations."""
+        self._content = ContentKeys(self.keyring, keystore.store_id)
 
     @classmethod
     def create(cls, folder: Path, *, provider: KeyProvider, clock: Clock, disk: Disk | None = None) -> Store:
@@ -125,7 +130,7 @@ class Store:
 
     def query(self) -> Query:
         """Begin to read."""
-        return Query(self.segments, self.keystore, self._cache)
+        return Query(self.segments, self.keystore, self._cache, self._content)
 
     def sql(self, query: str, *, since_unix_ns: int | None = None, spans_max: int = 200_000) -> SqlResult:
         """
@@ -271,7 +276,7 @@ class Store:
             How many spans could be read, and what could not.
         """
         # With a cache of its own: nothing that was read before counts as read now.
-        query = Query(self.segments, self.keystore, FooterCache())
+        query = Query(self.segments, self.keystore, FooterCache(), self._content)
         count = sum(1 for _ in query.spans())
         for _ in query.features():
             pass
@@ -279,7 +284,8 @@ class Store:
             pass
         for _ in query.gaps():
             pass
-        query.resources()
+        for _ in query.resources():
+            pass
         return count, query.damage
 
     def __repr__(self) -> str:

@@ -70,7 +70,7 @@ def _read_everything(store: Store) -> tuple[list[SpanRecord], bool]:
     assert sorted(newest) == sorted(spans)
     assert all(outcome.true_label == "refund" for outcome in query.outcomes())
     assert not list(query.gaps())
-    for resource in query.resources().values():
+    for _, resource in query.resources():
         assert resource in ({}, {"service.name": "test"})
     starts = {span.start_unix_ns: span for span in SPANS}
     for block in query.features():

@@ -244,18 +244,18 @@ def test_two_writers_at_once(tmp_path: Path) -> None:
 
 def test_following_reads_only_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever polls a live segment decodes the last frame and what came after it, not all of it."""
-    from agentguard.store import _query
+    from agentguard.store import _row_reader
 
     store = new_store(tmp_path / "store")
     writer = new_writer(store, frame_spans_max=10)
     decoded = [0]
-    decode = _query.decode_spans
+    decode = _row_reader.decode_spans
 
     def counting(plain: bytes) -> object:
         decoded[0] += 1
         return decode(plain)
 
-    monkeypatch.setattr(_query, "decode_spans", counting)
+    monkeypatch.setattr(_row_reader, "decode_spans", counting)
     cursor: dict[str, tuple[int, int]] = {}
     seen = []
     for first in range(0, 400, 20):

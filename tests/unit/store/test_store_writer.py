@@ -40,7 +40,7 @@ def test_round_trip(tmp_path: Path) -> None:
         assert list(query.spans()) == spans
         assert list(query.outcomes()) == [outcome]
         assert list(query.gaps()) == [GapRecord("sampled", 3, 10, 20)]
-        assert list(query.resources().values()) == [{"service.name": "test"}]
+        assert [resource for _, resource in query.resources()] == [{"service.name": "test"}]
         assert not query.damage
         writer.close(10)
 
@@ -351,7 +351,7 @@ def test_fork_gives_the_child_its_own_file(tmp_path: Path) -> None:
     writer.append(FinishedSpan(make_span(3)))
     assert writer.close(10).stored == 2
     assert sorted(store.query().spans()) == [make_span(1), make_span(2), make_span(3)]
-    assert len(store.query().resources()) == 2
+    assert len(dict(store.query().resources())) == 2
 
 
 def test_fork_while_threads_append(tmp_path: Path) -> None:

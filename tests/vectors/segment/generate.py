@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from agentguard.seal import RootKey
 from agentguard.store import _codec
 from agentguard.store._derive import encode_features
-from agentguard.store._footer import Footer, Place, tag_arrays, trace_tag
+from agentguard.store._footer import Footer, Place, Places, tag_arrays, trace_tag
 from agentguard.store._layout import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
@@ -30,6 +30,8 @@ from agentguard.store._layout import (
     pack_frame,
     pack_trailer,
 )
+from agentguard.store._members import NO_MEMBERS, Member, Members
+from agentguard.store._parts import Part, encode_parts
 from agentguard.store._rows import encode, encode_outcomes, encode_spans, grid_of_records
 from agentguard.values import OutcomeRecord, SpanRecord
 from tests.support.spans import make_span
@@ -39,6 +41,7 @@ FOLDER = Path(__file__).parent
 ROOT = bytes(range(32))
 STORE_ID = bytes(range(100, 116))
 WRITER = bytes(range(200, 208))
+ALL, FIRST, LAST, NONE = range(6), range(4), range(4, 6), range(0)
 
 
 class Vector(NamedTuple):
@@ -102,6 +105,7 @@ class _Maker:
         self.key._random_bytes = chance
         self.frames: list[bytes] = []
         self.places: list[Place] = []
+        self.members = NO_MEMBERS
 
     def add(self, kind: Kind | int, plain: bytes, *, codec: int | None = None, **place: Any) -> None:
         """Append a frame; with a codec the plain text is taken as it is."""
@@ -146,7 +150,10 @@ class _Maker:
         """The file with footer and trailer."""
         tags, chunks = tag_arrays((trace_tag(bytes.fromhex(make_span(i).trace_id)), 0) for i in range(6))
         offset = HEADER_BYTES + sum(map(len, self.frames))
-        footer = Footer(tuple(self.places), tags, chunks, 6, 1, {}, 1)
+        footer = Footer(
+            Places.of(self.places), tags, chunks, spans=6, outcomes=1, damage={}, sealed_unix_ns=1,
+            members=self.members,
+        )  # fmt: skip
         self.add(Kind.FOOTER, footer.pack())
         return self.data() + pack_trailer(offset, len(self.frames[-1]))
 
@@ -161,11 +168,23 @@ def _live() -> _Maker:
     return maker
 
 
+def _pack() -> bytes:
+    """A pack of two segments, the second of which was written twice in part."""
+    maker = _Maker(State.PACKED, n=3)
+    contents = [encode_spans([make_span(i) for i in numbers], numbers[0]) for numbers in (FIRST, range(2, 6))]
+    parts = [
+        Part(WRITER, n, first, 4, plain) for n, first, plain in zip((0, 1), (0, 2), contents, strict=True)
+    ]
+    starts = (make_span(0).start_unix_ns, make_span(5).start_unix_ns)
+    maker.add(Kind.SPANS, encode_parts(parts), rows=8, starts=starts)
+    about = encode({"resource": {}, "created_unix_ns": 1})
+    maker.add(Kind.RESOURCE, encode_parts([Part(WRITER, n, 0, 0, about) for n in (0, 1)]))
+    maker.members = Members.of([Member(WRITER, 0, 4, 4), Member(WRITER, 1, 4, 6)])
+    return maker.sealed()
+
+
 def _records(*numbers: int) -> str:
     return released([(i, make_span(i)) for i in numbers])
-
-
-ALL, FIRST, LAST, NONE = range(6), range(4), range(4, 6), range(0)
 
 
 def vectors() -> Iterator[tuple[str, Vector]]:
@@ -188,6 +207,13 @@ def vectors() -> Iterator[tuple[str, Vector]]:
     sealed.add_spans(0, 6)
     sealed_data = sealed.sealed()
     yield "sealed", vector("success", "a sealed segment with footer", ALL, sealed_data)
+    yield "packed", vector("success", "two segments of a writer in one pack", ALL, _pack())
+    strange = _Maker(State.PACKED)
+    strange.add(Kind.SPANS, encode((1, [(b"short", 0, 0, 1, encode_spans([make_span(0)], 0))])), codec=0)
+    yield (
+        "part-of-nobody",
+        vector("decode failure", "a part whose writer is too short", NONE, strange.sealed()),
+    )
     empty = _Maker()
     empty.add(Kind.RESOURCE, encode({"resource": {}, "created_unix_ns": 1}))
     yield "empty", vector("success", "no spans yet", NONE, empty.data())

@@ -67,8 +67,9 @@ def read(data: bytes, *, store_id: bytes, roots: dict[int, bytes]) -> Result:
         seen.add(number)
         if kind == 1:
             try:
-                for sequence, row in _rows(_content(codec, plain)):
-                    spans.setdefault(sequence, row)
+                for content in _parts(_content(codec, plain)) if state == 2 else [_content(codec, plain)]:
+                    for sequence, row in _rows(content):
+                        spans.setdefault(sequence, row)
             except (ValueError, IndexError, TypeError, struct.error, zlib.error, zstd.ZstdError):
                 verdicts.append("decode failure")
     return Result(verdicts[0] if verdicts else "success", [[k, *spans[k]] for k in sorted(spans)])
@@ -78,7 +79,7 @@ def _frames(data: bytes, state: int, verdicts: list[str]) -> list[tuple[bytes, b
     """Walk the frames; on damage go on at the next whole one."""
     found, offset = [], 128
     while offset < len(data):
-        if state == 1 and data[offset : offset + 8] == b"AGSEGEND" and len(data) - offset == 24:
+        if state >= 1 and data[offset : offset + 8] == b"AGSEGEND" and len(data) - offset == 24:
             break
         frame = _frame_at(data, offset)
         if frame is None:
@@ -122,6 +123,14 @@ def _content(codec: int, plain: bytes) -> bytes:
     if len(content) != length:
         raise ValueError("another length than announced")
     return content
+
+
+def _parts(content: bytes) -> list[bytes]:
+    """What the parts of a frame of a pack hold."""
+    (version, parts), _ = unpack(content, 0)
+    if version != 1 or any(len(part) != 5 or len(part[0]) != 8 for part in parts):
+        raise ValueError("parts")
+    return [part[4] for part in parts]
 
 
 def _rows(content: bytes) -> list[tuple[int, list[Any]]]:
