@@ -25,6 +25,7 @@ from agentguard.values import (
     DecisionRecord,
     DenialKind,
     Effect,
+    GrantScopes,
     MatchedRule,
     Mode,
     RecordMode,
@@ -55,6 +56,8 @@ _PLAIN_FIELDS = (
     "approval_id",
     "outcome",
     "enforcement",
+    "requested",
+    "fallback",
 )
 
 
@@ -83,6 +86,8 @@ class _Row(msgspec.Struct, omit_defaults=True, gc=False):
     approval_id: str = ""
     outcome: str = ""
     enforcement: str = ""
+    requested: str = ""
+    fallback: str = ""
     decision: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -143,12 +148,14 @@ def encode_decision(record: DecisionRecord) -> bytes:
         approval_id,
         outcome,
         enforcement,
+        requested,
+        fallback,
     ) = record
-    joined = f"{run_id}{agent}{tool}{model}{principal}{trace_id}{approval_id}{outcome}{enforcement}{bundle}"
+    joined = f"{run_id}{agent}{tool}{model}{principal}{trace_id}{approval_id}{outcome}{enforcement}{bundle}{requested}{fallback}"
     if not joined.isascii() or len(joined) > _TEXT_CHARACTERS_MAX:
         run_id, agent, tool, model, principal = map(_text, (run_id, agent, tool, model, principal))
-        trace_id, approval_id, outcome, enforcement, bundle = map(
-            _text, (trace_id, approval_id, outcome, enforcement, bundle)
+        trace_id, approval_id, outcome, enforcement, bundle, requested, fallback = map(
+            _text, (trace_id, approval_id, outcome, enforcement, bundle, requested, fallback)
         )
     return _bytes(
         _Row(
@@ -170,6 +177,8 @@ def encode_decision(record: DecisionRecord) -> bytes:
             approval_id,
             outcome,
             enforcement,
+            requested,
+            fallback,
             _fragment(decision),
         )
     )
@@ -331,6 +340,7 @@ def _decision_fields(decision: Decision) -> dict[str, object]:
             "approvers": [_text(item) for item in terms.approvers],
             "approvals": terms.approvals,
             "expires_s": plain(terms.expires_s),
+            **({} if terms.scopes is None else {"scopes": plain(terms.scopes._asdict())}),
         }
     if decision.retry_after_s is not None:
         fields["retry_after_s"] = plain(decision.retry_after_s)
@@ -373,9 +383,21 @@ def _decision(fields: Mapping[str, object]) -> Decision:
             tuple(map(str, _items(terms["approvers"]))),
             int(str(terms["approvals"])),
             float(str(terms["expires_s"])),
+            _scopes(_mapping(terms.get("scopes"))),
         ),
         retry_after_s=None if get("retry_after_s") is None else float(str(get("retry_after_s"))),
         would_be=None if would_be is None else Effect(str(would_be)),
+    )
+
+
+def _scopes(fields: Mapping[str, object] | None) -> GrantScopes | None:
+    if fields is None:
+        return None
+    return GrantScopes(
+        int(str(fields["uses"])),
+        float(str(fields["lasts_s"])),
+        fields.get("any_run") is True,
+        fields.get("any_arguments") is True,
     )
 
 

@@ -10,6 +10,7 @@ evaluated denies.
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._engine import Engine
 from agentguard.policy._exceptions import ends, is_expired
+from agentguard.policy._fallbacks import FALLBACKS_MAX, carried, check_functions, fallback_of
 from agentguard.policy._flip import Change, smallest_change
 from agentguard.policy._format import format_document
 from agentguard.policy._history import HISTORY_GIVEN
@@ -41,6 +42,7 @@ from agentguard.policy._tool_types import (
 from agentguard.policy.conditions import Condition
 
 __all__ = [
+    "FALLBACKS_MAX",
     "HISTORY_GIVEN",
     "LOCK_FILE",
     "Approver",
@@ -62,10 +64,13 @@ __all__ = [
     "TestCase",
     "ToolSchema",
     "arguments_of",
+    "carried",
+    "check_functions",
     "check_lock",
     "defaults_in_plain_words",
     "disagreement",
     "ends",
+    "fallback_of",
     "format_document",
     "is_expired",
     "json_schema",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from agentguard.policy._model import Action
@@ -11,24 +10,35 @@ from agentguard.policy._nodes import Fields, Items, Node, Scalar
 from agentguard.policy._problems import did_you_mean, quoted
 from agentguard.policy._reader import Reader
 from agentguard.redaction import KINDS
-from agentguard.values import ApprovalTerms, BreakerTerms, DenialKind, Effect, ThrottleTerms
+from agentguard.values import (
+    ApprovalTerms,
+    BreakerTerms,
+    DenialKind,
+    Effect,
+    Fallback,
+    GrantScopes,
+    ThrottleTerms,
+)
 
 CALLS_MAX = 1_000_000
 """Calls that a throttle may let through in a window."""
 PROBES_MAX = 100
 KEY_FACTS_MAX = 4
 """Facts of one key."""
+INSTEAD_OF_MAX = 16
+"""Limits that one fallback stands in for."""
+USES_MAX = 10_000
+"""Calls that one approval may be granted for."""
 
 _APPROVER = re.compile(r"(group:)?[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _KINDS = ("forbidden", "fix_input", "wait")
 _SCOPES = ("all", "agent", "tool", "model")
-_EFFECTS = ("allow", "deny", "warn", "redact", "require_approval", "throttle", "circuit_break", "kill")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
+_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+_EFFECTS = (
+    "allow", "deny", "warn", "redact", "fallback", "require_approval", "throttle", "circuit_break", "kill",
+)  # fmt: skip
 _PLAIN = (Effect.ALLOW, Effect.DENY, Effect.WARN)
-
-NOT_YET: Mapping[str, str] = {
-    "fallback": "another model or function in place of a call is not offered by this version",
-}
-"""Effects that are known and refused: an effect that is loaded is an effect that acts."""
 
 SHORT = {
     "redact": "`redact` needs to know what: write `then: { redact: [card, secret] }`",
@@ -38,6 +48,8 @@ SHORT = {
     "`then: { throttle: { key: tool.name, limit: 10, window: 1m } }`",
     "circuit_break": "`circuit_break` needs to know for how long: write "
     "`then: { circuit_break: { key: tool.name, open_for: 2m } }`",
+    "fallback": "`fallback` needs to know where to: write `then: { fallback: { model: NAME } }` "
+    "or `then: { fallback: { function: NAME } }`",
     "kill": "`kill` needs to know what: write `then: { kill: { scope: agent } }`",
 }
 
@@ -80,11 +92,9 @@ def read_then(reader: Reader, node: Node | None) -> Then:
             )  # fmt: skip
             return _NOTHING
         ((name, (key, terms)),) = node.entries.items()
-        if name in NOT_YET:
-            reader.problem(key, f"effect `{name}`: {NOT_YET[name]}", code="not-supported")
-        elif name in _READERS:
+        if name in _READERS:
             return _READERS[name](reader, terms)
-        elif name in _EFFECTS:
+        if name in _EFFECTS:
             reader.problem(
                 key, f"effect `{name}` takes no terms", code="wrong-type", hint=f"write `then: {name}`"
             )
@@ -99,9 +109,7 @@ def read_then(reader: Reader, node: Node | None) -> Then:
     text = reader.text(node, "then")
     if text is None:
         return _NOTHING
-    if text in NOT_YET:
-        reader.problem(node, f"effect `{text}`: {NOT_YET[text]}", code="not-supported")
-    elif text in SHORT:
+    if text in SHORT:
         reader.problem(node, SHORT[text], code="missing-field")
     elif text in _PLAIN:
         effect = Effect(text)
@@ -149,8 +157,9 @@ def _redact(reader: Reader, terms: Node) -> Then:
 def _approval(reader: Reader, terms: Node) -> Then:
     """Read `require_approval: {from: [...], approvals: n, expires: 15m, on_timeout: deny}`."""
     found = reader.fields(
-        terms, "require_approval", required=("from", "expires"), optional=("approvals", "on_timeout", "wait")
-    )
+        terms, "require_approval", required=("from", "expires"),
+        optional=("approvals", "on_timeout", "wait", "scopes"),
+    )  # fmt: skip
     if found is None:
         return _NOTHING
     who = reader.texts(found.get("from"), "from")
@@ -160,6 +169,7 @@ def _approval(reader: Reader, terms: Node) -> Then:
     if wait_s is not None and expires_s is not None and wait_s > expires_s:
         reader.problem(found["wait"], "wait is longer than expires", code="out-of-range")
     reader.word(found.get("on_timeout"), "on_timeout", ("deny",))
+    scopes = _scopes(reader, found.get("scopes"))
     entries = found.get("from")
     nodes = [
         (node.text, node)
@@ -170,10 +180,56 @@ def _approval(reader: Reader, terms: Node) -> Then:
         return _NOTHING
     count = approvals if approvals is not None else 1
     action = Action(
-        Effect.REQUIRE_APPROVAL, DenialKind.NEEDS_APPROVAL, approval=ApprovalTerms(who, count, expires_s),
-        wait_s=wait_s or 0.0,
+        Effect.REQUIRE_APPROVAL, DenialKind.NEEDS_APPROVAL,
+        approval=ApprovalTerms(who, count, expires_s, scopes), wait_s=wait_s or 0.0,
     )  # fmt: skip
     return Then(action, tuple(nodes))
+
+
+def _scopes(reader: Reader, node: Node | None) -> GrantScopes | None:
+    """Read `scopes: {uses: 20, for: 1h, runs: any, arguments: pattern}`: how wide people may grant."""
+    if node is None:
+        return None
+    found = reader.fields(node, "scopes", required=("uses", "for"), optional=("runs", "arguments"))
+    if found is None:
+        return None
+    uses = reader.whole_number(found.get("uses"), "uses", least=1, most=USES_MAX)
+    lasts_s = reader.duration_s(found.get("for"), "for")
+    runs = reader.word(found.get("runs"), "value of runs", ("same", "any")) if "runs" in found else "same"
+    arguments = (
+        reader.word(found.get("arguments"), "value of arguments", ("same", "pattern"))
+        if "arguments" in found
+        else "same"
+    )
+    if uses is None or lasts_s is None or runs is None or arguments is None:
+        return None
+    return GrantScopes(uses, lasts_s, runs == "any", arguments == "pattern")
+
+
+def _fallback(reader: Reader, terms: Node) -> Then:
+    """Read `fallback: {model: NAME, instead_of: [BUD-001]}`, or `function: NAME`."""
+    found = reader.fields(terms, "fallback", required=(), optional=("model", "function", "instead_of"))
+    if found is None:
+        return _NOTHING
+    if ("model" in found) == ("function" in found):
+        reader.problem(
+            terms, "fallback: expected one of `model` and `function`", code="missing-field",
+            hint="write `fallback: { model: NAME }` or `fallback: { function: NAME }`",
+        )  # fmt: skip
+        return _NOTHING
+    model = reader.name(found.get("model"), "model", _MODEL, "a model's name")
+    function = reader.name(found.get("function"), "function", _FUNCTION, "the name of a registered function")
+    limits = reader.texts(found.get("instead_of"), "instead_of") if "instead_of" in found else ()
+    if limits is not None and len(limits) > INSTEAD_OF_MAX:
+        reader.problem(
+            found["instead_of"], f"instead_of has {len(limits)} ids, at most {INSTEAD_OF_MAX} are allowed",
+            code="too-long",
+        )  # fmt: skip
+        return _NOTHING
+    if limits is None or not (model or function):
+        return _NOTHING
+    fallback = Fallback("", "", model or "", function or "", limits)
+    return Then(Action(Effect.FALLBACK, fallback=fallback))
 
 
 def read_key(reader: Reader, node: Node | None) -> Named | None:
@@ -249,5 +305,6 @@ _READERS = {
     "require_approval": _approval,
     "throttle": _throttle,
     "circuit_break": _circuit_break,
+    "fallback": _fallback,
     "kill": _kill,
 }

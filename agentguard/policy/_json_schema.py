@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentguard.policy._budget_reader import UNITS
-from agentguard.policy._effects import CALLS_MAX, KEY_FACTS_MAX, PROBES_MAX
+from agentguard.policy._effects import CALLS_MAX, INSTEAD_OF_MAX, KEY_FACTS_MAX, PROBES_MAX, USES_MAX
 from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._model import API_VERSION, BEFORE_POINTS
 from agentguard.policy._other_readers import REPEAT_MAX
@@ -118,6 +118,15 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
             "expires": _DURATION,
             "on_timeout": {"const": "deny"},
             "wait": _DURATION,
+            "scopes": _object(
+                {
+                    "uses": {"type": "integer", "minimum": 1, "maximum": USES_MAX},
+                    "for": _DURATION,
+                    "runs": {"enum": ["same", "any"]},
+                    "arguments": {"enum": ["same", "pattern"]},
+                },
+                required=["uses", "for"],
+            ),
         },
         required=["from", "expires"],
     )
@@ -138,6 +147,13 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
         },
         required=["key", "open_for"],
     )
+    instead_of = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": INSTEAD_OF_MAX}
+    fallback = {
+        "oneOf": [
+            _object({name: _TEXT, "instead_of": instead_of}, required=[name])
+            for name in ("model", "function")
+        ]
+    }
     kill = _object({"scope": {"enum": ["all", "agent", "tool", "model"]}}, required=["scope"])
     effects: list[object] = [
         {"enum": ["allow", "deny", "warn"]},
@@ -146,6 +162,7 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
         _object({"require_approval": approval}, required=["require_approval"]),
         _object({"throttle": throttle}, required=["throttle"]),
         _object({"circuit_break": breaker}, required=["circuit_break"]),
+        _object({"fallback": fallback}, required=["fallback"]),
         _object({"kill": kill}, required=["kill"]),
     ]
     return _object(
@@ -208,6 +225,7 @@ def _test() -> tuple[dict[str, object], list[str]]:
             "rule": _TEXT,
             "matched": {"type": "array", "items": _TEXT},
             "redact": {"type": "array", "items": _TEXT},
+            "fallback": _TEXT,
             "would_be": _ANSWER,
             "kind": {"enum": ["forbidden", "fix_input", "needs_approval", "wait"]},
             "error": _TEXT,

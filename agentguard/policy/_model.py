@@ -13,6 +13,7 @@ from agentguard.values import (
     BudgetTerms,
     DenialKind,
     Effect,
+    Fallback,
     Mode,
     Point,
     RecordMode,
@@ -57,6 +58,8 @@ class Action:
     """For those: the facts whose values are counted apart."""
     kill_scope: str = ""
     """For `kill`: what is to be stopped."""
+    fallback: Fallback | None = None
+    """For `fallback`: what the call goes to; of a rule that the engine names later."""
 
     @property
     def is_budget(self) -> bool:
@@ -189,6 +192,8 @@ class Expectation:
     kind: DenialKind | None = None
     error: str | None = None
     """Text that one of the evaluation errors holds."""
+    fallback: str | None = None
+    """Name of the model or function that the call goes to; empty: to none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

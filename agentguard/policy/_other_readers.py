@@ -8,8 +8,8 @@ import re
 
 from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._model import Approver, Approvers, Expectation, PolicyTest, TestCase, ToolSchema
-from agentguard.policy._policy_reader import NAME_FORM, read_metadata
 from agentguard.policy._nodes import Fields, Items, Node, Scalar
+from agentguard.policy._policy_reader import NAME_FORM, read_metadata
 from agentguard.policy._problems import did_you_mean, quoted
 from agentguard.policy._reader import Reader, plain
 from agentguard.policy.conditions.types import parse_type
@@ -257,7 +257,7 @@ def _expect(reader: Reader, node: Node | None) -> Expectation | None:
         node,
         "expect",
         required=("decision",),
-        optional=("rule", "matched", "redact", "would_be", "kind", "error"),
+        optional=("rule", "matched", "redact", "would_be", "kind", "error", "fallback"),
     )
     if found is None:
         return None
@@ -268,6 +268,7 @@ def _expect(reader: Reader, node: Node | None) -> Expectation | None:
         found.get("kind"), "kind of denial", ("forbidden", "fix_input", "needs_approval", "wait")
     )
     error = reader.text(found.get("error"), "error")
+    fallback = reader.text(found.get("fallback"), "fallback")
     matched = _list(reader, found.get("matched"), "matched")
     redact = _list(reader, found.get("redact"), "redact")
     if decision is None:
@@ -275,6 +276,7 @@ def _expect(reader: Reader, node: Node | None) -> Expectation | None:
     return Expectation(
         Effect(decision), "" if rule == "default" else rule, matched, redact,
         Effect(would_be) if would_be else None, DenialKind(kind) if kind else None, error,
+        "" if fallback == "none" else fallback,
     )  # fmt: skip
 
 

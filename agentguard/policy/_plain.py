@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from agentguard.policy._model import Action, Policy, Rule
 from agentguard.policy.conditions import render_plain
-from agentguard.values import BreakerTerms, BudgetTerms, DenialKind, Effect, Mode, Point, ThrottleTerms
+from agentguard.values import (
+    BreakerTerms,
+    BudgetTerms,
+    DenialKind,
+    Effect,
+    GrantScopes,
+    Mode,
+    Point,
+    ThrottleTerms,
+)
 
 _AT = {
     Point.AGENT_BEFORE: "Before an agent runs",
@@ -104,8 +113,12 @@ def action_in_plain_words(action: Action, *, is_after: bool = False) -> str:
         count = "one person" if terms.approvals == 1 else f"{terms.approvals} different people"
         return (
             f"the call waits until {count} of {people}, never the requester, approve it"
-            f" within {_duration(terms.expires_s)}"
+            f" within {_duration(terms.expires_s)}{_scope(terms.scopes)}"
         )
+    if action.fallback is not None:
+        limits = action.fallback.instead_of
+        when = f" where {' or '.join(limits)} refuses it" if limits else " instead"
+        return f"a call that may run goes to the {action.fallback.target}{when}, and is judged anew as that"
     if action.redact:
         what = ", ".join(action.redact)
         return (
@@ -117,6 +130,18 @@ def action_in_plain_words(action: Action, *, is_after: bool = False) -> str:
         what = "everything" if action.kill_scope == "all" else f"this {action.kill_scope}"
         return f"{what} is stopped on the whole machine, until a person lifts it"
     return f"the effect is {action.effect}"
+
+
+def _scope(scopes: GrantScopes | None) -> str:
+    """How wide they may approve."""
+    if scopes is None:
+        return ""
+    what = " of other arguments that they describe" if scopes.any_arguments else " of the same arguments"
+    runs = "any run" if scopes.any_run else "the same run"
+    return (
+        f", for up to {scopes.uses} call{'' if scopes.uses == 1 else 's'} of {runs}{what}"
+        f" within {_duration(scopes.lasts_s)}"
+    )
 
 
 def _limit(action: Action) -> str:

@@ -84,6 +84,11 @@ def read_rule(reader: Reader, node: Node) -> RuleDraft | None:
         )
     if action and points:
         _fits(reader, found["at"], action.effect, points)
+        if action.fallback and action.fallback.model and any(p is not Point.MODEL_BEFORE for p in points):
+            reader.problem(
+                found["at"], "a fallback to a model is for calls of models", code="wrong-point",
+                hint="use model.before, or `fallback: { function: NAME }`",
+            )  # fmt: skip
     if not (points and when):
         return None
     # After a problem the load fails anyway; the rest of the rule is made up, so that its condition is still checked.

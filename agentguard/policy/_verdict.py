@@ -17,6 +17,8 @@ from agentguard.values import (
     Decision,
     DenialKind,
     Effect,
+    Fallback,
+    GrantScopes,
     MatchedRule,
     Mode,
     RecordMode,
@@ -114,6 +116,7 @@ def conclude(
         retry_after_s=answer.retry_after_s,
         would_be=would_be if restricts else None,
         gates=_gates(plan, matching) if answer.effect in (Effect.ALLOW, Effect.REQUIRE_APPROVAL) else (),
+        fallbacks=_fallbacks(enforced) if answer.effect in (Effect.ALLOW, Effect.REQUIRE_APPROVAL) else (),
         wait_s=answer.wait_s,
         kill_scope=answer.kill_scope,
     )
@@ -143,6 +146,17 @@ def _gates(plan: Plan, matching: Sequence[Asked]) -> tuple[StateGate, ...]:
     ]  # fmt: skip
     # A budget comes after breakers and throttles, though it denies: what it sets aside is for calls that run.
     return tuple(sorted(gates, key=lambda gate: (isinstance(gate.terms, BudgetTerms), _RANK[gate.effect])))
+
+
+def _fallbacks(enforced: Sequence[Asked]) -> tuple[Fallback, ...]:
+    """Where the call may go instead, by document and id: the order of files changes nothing."""
+    return tuple(
+        sorted(
+            fallback._replace(policy=asked.rule.policy, rule_id=asked.rule.id)
+            for asked in enforced
+            if (fallback := asked.rule.action.fallback) is not None
+        )
+    )
 
 
 def _enforced(
@@ -224,23 +238,52 @@ def _approval(bundle: Bundle, plan: Plan, asking: Sequence[Asked], facts: Mappin
     for asked in asking[1:]:
         other = asked.rule.action.approval
         assert other is not None
-        people = _shared(bundle, terms.approvers, other.approvers)
-        if people is None:
+        joined = join_terms(bundle, terms, other)
+        if joined is None:
             return _Answer(
                 Effect.DENY, first, first.rule.policy,
                 f"denied because {first.rule.id} and {asked.rule.id} ask for the approval of different people, "
                 "and nobody is named by both",
                 DenialKind.FORBIDDEN,
             )  # fmt: skip
-        terms = ApprovalTerms(
-            people, max(terms.approvals, other.approvals), min(terms.expires_s, other.expires_s)
-        )
+        terms = joined
     return _Answer(
         Effect.REQUIRE_APPROVAL, first, first.rule.policy,
         f"held for approval by {explain(first, plan.point, facts, bundle.facts)}",
         DenialKind.NEEDS_APPROVAL, approval=terms,
         wait_s=min(asked.rule.action.wait_s for asked in asking),
     )  # fmt: skip
+
+
+def join_terms(bundle: Bundle, one: ApprovalTerms, other: ApprovalTerms) -> ApprovalTerms | None:
+    """
+    Join what two rules ask for.
+
+    Args:
+        bundle:
+            For the people of groups.
+        one:
+            Terms of a rule.
+        other:
+            Those of another.
+
+    Returns:
+        The stricter of both in everything; None where nobody is named by both.
+    """
+    people = _shared(bundle, one.approvers, other.approvers)
+    if people is None:
+        return None
+    scopes = None
+    if one.scopes is not None and other.scopes is not None:
+        scopes = GrantScopes(
+            min(one.scopes.uses, other.scopes.uses),
+            min(one.scopes.lasts_s, other.scopes.lasts_s),
+            one.scopes.any_run and other.scopes.any_run,
+            one.scopes.any_arguments and other.scopes.any_arguments,
+        )
+    return ApprovalTerms(
+        people, max(one.approvals, other.approvals), min(one.expires_s, other.expires_s), scopes
+    )
 
 
 def _shared(bundle: Bundle, one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -327,7 +370,12 @@ def _record(every: Sequence[Asked], faults: Sequence[Fault], effect: Effect) -> 
     ]
     wanted = [rule.record for rule in rules if rule.record is not None]
     wanted.append(RecordMode.ASYNC if effect is Effect.ALLOW and not faults else RecordMode.PREFERRED)
-    return max(wanted, key=_FIRMNESS.__getitem__)
+    return firmest(wanted)
+
+
+def firmest(modes: Iterable[RecordMode]) -> RecordMode:
+    """Give the firmest of some modes."""
+    return max(modes, key=_FIRMNESS.__getitem__)
 
 
 def _said(fault: Fault) -> str:

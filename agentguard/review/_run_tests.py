@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agentguard.errors import PolicyDocumentError
-from agentguard.policy import Bundle, Engine, Place, TestCase
+from agentguard.policy import Bundle, Engine, Place, TestCase, fallback_of
 from agentguard.review._given import GivenFacts
 from agentguard.state import MemoryState, Used, answer_gates, settle_tickets
-from agentguard.values import Decision
+from agentguard.values import Decision, DenialKind, Fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,9 @@ def _results(bundle: Bundle) -> Iterator[CaseResult]:
             except PolicyDocumentError as error:
                 yield CaseResult(test.name, case.name, case.place, None, (str(error),))
                 continue
-            decision = _ask(engine, case, facts)
-            yield CaseResult(test.name, case.name, case.place, decision, tuple(_differences(case, decision)))
+            decision, goes_to = _ask(engine, case, facts)
+            differences = tuple(_differences(case, decision, goes_to))
+            yield CaseResult(test.name, case.name, case.place, decision, differences)
 
 
 class _Still:
@@ -101,19 +102,35 @@ class _Still:
         return 1_800_014_400_000_000_000
 
 
-def _ask(engine: Engine, case: TestCase, facts: GivenFacts) -> Decision:
-    """Ask a case as often as it says, each time with a state that remembers, and give the last answer."""
+def _ask(engine: Engine, case: TestCase, facts: GivenFacts) -> tuple[Decision, str]:
+    """
+    Ask a case as often as it says, each time with a state that remembers.
+
+    Returns:
+        The last answer, and the name of what the call goes to instead, or empty.
+    """
     decision = engine.decide(case.point, facts)
-    if not decision.gates:
-        return decision
+    name = str(facts.get(f"{case.point.partition('.')[0]}.name", ""))
+    fallback = fallback_of(decision, name=name)
+    if fallback is not None or not decision.gates:
+        # What is sent elsewhere draws from no limit of its own.
+        return decision, _name(fallback)
     state = MemoryState(_Still())
     for _ in range(case.repeat):
         answer = answer_gates(state, decision, facts)
         settle_tickets(state, answer.tickets, Used(), is_error=None)
-    return answer.decision
+    refused = answer.decision
+    if refused.kind is DenialKind.WAIT:
+        fallback = fallback_of(decision, name=name, refused_by=refused.rule_id, policy=refused.policy)
+    return refused, _name(fallback)
 
 
-def _differences(case: TestCase, decision: Decision) -> Iterator[str]:
+def _name(fallback: Fallback | None) -> str:
+    """What the call goes to."""
+    return (fallback.model or fallback.function) if fallback is not None else ""
+
+
+def _differences(case: TestCase, decision: Decision, goes_to: str) -> Iterator[str]:
     """Compare what is expected with what was decided."""
     expect = case.expect
     why = f" ({decision.reason})" if decision.reason else ""
@@ -127,6 +144,8 @@ def _differences(case: TestCase, decision: Decision) -> Iterator[str]:
             yield f"expected matches {_list(set(expect.matched))}, got {_list(matched)}"
     if expect.redact is not None and set(decision.redact) != set(expect.redact):
         yield f"expected redact {_list(set(expect.redact))}, got {_list(set(decision.redact))}"
+    if expect.fallback is not None and goes_to != expect.fallback:
+        yield f"expected fallback {expect.fallback or 'none'}, got {goes_to or 'none'}{why}"
     if expect.would_be is not None and decision.would_be is not expect.would_be:
         yield f"expected would_be {expect.would_be}, got {decision.would_be or 'nothing stricter'}"
     if expect.kind is not None and decision.kind is not expect.kind:

@@ -13,7 +13,7 @@ from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.decorators import agent, guard, model, retriever, tool, workflow
 from agentguard.runtime.life import flush, init, shutdown
 from agentguard.runtime.noting import current, record_outcome, record_retry, record_usage
-from agentguard.runtime.registering import register_fact
+from agentguard.runtime.registering import register_fact, register_fallback
 from agentguard.runtime.runs import current_run
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agentguard.runtime.declared import DecoratedTool, decorated_tools
     from agentguard.runtime.in_force import KeyVerifier
     from agentguard.runtime.opening import open_journal, safeguards_of
-    from agentguard.runtime.registering import registered_specs
+    from agentguard.runtime.registering import registered_specs, stand_ins
     from agentguard.runtime.requests import RequestCall, declare_request, send_request, send_request_async
     from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
 
@@ -52,6 +52,7 @@ __all__ = [
     "record_retry",
     "record_usage",
     "register_fact",
+    "register_fallback",
     "registered_specs",
     "retriever",
     "run",
@@ -60,6 +61,7 @@ __all__ = [
     "send_request_async",
     "shutdown",
     "span",
+    "stand_ins",
     "tool",
     "workflow",
 ]
@@ -75,6 +77,7 @@ _LATER = {
     "open_journal": "opening",
     "safeguards_of": "opening",
     "registered_specs": "registering",
+    "stand_ins": "registering",
     "RequestCall": "requests",
     "declare_request": "requests",
     "send_request": "requests",

@@ -40,6 +40,7 @@ from agentguard.runtime.deciding import (
     undecided,
 )
 from agentguard.runtime.declaration import Declaration
+from agentguard.runtime.falling_back import send_on
 from agentguard.runtime.gates import admission, ask_state, charged_usd, release, settle
 from agentguard.runtime.known import KnownCall
 from agentguard.runtime.holding import hold
@@ -58,6 +59,7 @@ from agentguard.values import (
 from agentguard.values import attributes as names
 
 from agentguard.wrapping import Hold
+
 CALL_KEY = create_key("agentguard-call")
 
 
@@ -86,6 +88,8 @@ class GuardedCall(KnownCall):
         self.is_recorded = False
         self.repeats = 0
         self.tickets = ()
+        self.detour = None
+        self.replacement = None
 
         context = get_current()
         outer = context.get(CALL_KEY)
@@ -129,6 +133,12 @@ class GuardedCall(KnownCall):
         if GENAI_UTIL in _modules and services.mirror.joins:
             more.update(announce_outer_call(spec.kind, context))
         self.context = context_with(self.span, context, current=mirror, is_visible=sees_otel, more=more)
+
+    def name_model(self, model: str) -> None:
+        """Say on the call and its span that it is to another model than it was."""
+        self.model = model
+        self.span.set_attribute(names.REQUEST_MODEL, model)
+        self.span.update_name(names.span_name(self.spec.operation, model))
 
     def _requested_model(self) -> str:
         """Read the model from the arguments, where they name one."""
@@ -436,6 +446,8 @@ def begin(
     call.enter_run()
     if record is None:
         return call
+    if record.decision.fallbacks:
+        record = send_on(call, record)
     decision = record.decision
     if spec.is_async and (
         decision.record is not RecordMode.ASYNC

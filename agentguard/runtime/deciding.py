@@ -51,7 +51,7 @@ def decide(call: KnownCall, point: Point) -> DecisionRecord | None:
             # The engine promises not to raise; where it does, silence must not become consent.
             services.health("policy.decide", error)
             decision = undecided(f"{point}: {type(error).__name__}")
-    span = call.span
+    span, detour = call.span, call.detour
     return DecisionRecord(
         decision_id=f"{services.ids.span_id():016x}",
         time_unix_ns=services.clock.unix_ns(),
@@ -66,7 +66,28 @@ def decide(call: KnownCall, point: Point) -> DecisionRecord | None:
         model=call.model,
         principal=call.run.principal,
         evaluation_ns=services.clock.monotonic_ns() - started_ns,
+        requested=detour.path[0] if detour is not None else "",
+        fallback=",".join(detour.rules) if detour is not None else "",
     )
+
+
+def _decide_anew(call: KnownCall, point: Point) -> DecisionRecord | None:
+    """Ask again about a call that stood still, with what was demanded of it before it was sent elsewhere."""
+    record, detour, engine = decide(call, point), call.detour, call.services.engine
+    if record is None or engine is None:
+        return record
+    if record.decision.fallbacks:
+        # Imported here, as below: a decision with fallbacks comes of documents, so `policy` is loaded already.
+        from agentguard.policy import fallback_of
+
+        name = call.model if call.spec.governed_as == "model" else call.spec.name
+        if fallback_of(record.decision, name=name) is not None:
+            return record._replace(decision=undecided("the rules that send calls elsewhere have changed"))
+    if detour is None:
+        return record
+    from agentguard.policy import carried
+
+    return record._replace(decision=carried(engine.bundle, detour.demanded, record.decision, detour.why))
 
 
 def _killed(call: KnownCall) -> Decision | None:
@@ -230,7 +251,7 @@ def _waited(
         )  # fmt: skip
         return record._replace(decision=refused), "", None
     call.facts = None
-    again = decide(call, Point(record.point))
+    again = _decide_anew(call, Point(record.point))
     if again is None:
         raise ValueError("no policies are in force any more")
     terms = again.decision.approval

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from agentguard.errors import AuditError, StoreError
 from agentguard.runtime.deciding import ask_people, put_on_record, undecided
 from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.falling_back import send_on_refused
 from agentguard.state import Used, answer_gates, give_back, settle_tickets
 from agentguard.values import Decision, DecisionRecord, Effect, Usage
 
@@ -44,16 +45,25 @@ def admission(
         The record that holds; the token of a request where people were asked and have not answered;
         the frozen arguments to run with where they have approved.
     """
-    decision = record.decision
     token, frozen = "", None
-    if decision.gates or decision.kill_scope:
-        record = ask_state(call, record)
+    record = _ask_limits(call, record)
     if record.decision.effect is Effect.REQUIRE_APPROVAL:
         record, token, frozen = ask_people(call, record)
     engine = call.services.engine
     if engine is not None and engine.has_history and record.decision.is_allowed:
         record = remember(call, record)
     return put_on_record(call, record), token, frozen
+
+
+def _ask_limits(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
+    """Ask state, and follow the fallbacks that stand in for what it refuses; at most a few."""
+    while record.decision.gates or record.decision.kill_scope:
+        asked = ask_state(call, record)
+        elsewhere = None if asked.decision.is_allowed else send_on_refused(call, record, asked.decision)
+        if elsewhere is None:
+            return asked
+        record = call.open_gates(elsewhere)
+    return record
 
 
 def ask_state(call: KnownCall, record: DecisionRecord) -> DecisionRecord:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agentguard.errors import ConfigurationError, PolicyDocumentError
 from agentguard.runtime.config import Config
-from agentguard.runtime.registering import registered_specs
+from agentguard.runtime.registering import registered_specs, stand_ins
 from agentguard.seal import VerifyKey
 from agentguard.state import Approvers
 from agentguard.store import Store
@@ -59,7 +59,7 @@ def load_policies(config: Config) -> Bundle | None:
     if not config.policies:
         return None
     # Imported here: without policies neither pydantic nor YAML is loaded.
-    from agentguard.policy import load_bundle
+    from agentguard.policy import check_functions, load_bundle
 
     missing = [str(path) for path in config.policies if not path.exists()]
     if missing:
@@ -67,7 +67,9 @@ def load_policies(config: Config) -> Bundle | None:
             *(f"policies: `{path}` does not exist ({config.sources['policies']})" for path in missing)
         )
     verifier = KeyVerifier(config.require_signed) if config.require_signed else None
-    return load_bundle(config.policies, extra_facts=registered_specs(), verifier=verifier)
+    bundle = load_bundle(config.policies, extra_facts=registered_specs(), verifier=verifier)
+    check_functions(bundle, stand_ins())
+    return bundle
 
 
 def accept_serials(store: Store, bundle: Bundle) -> None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from agentguard.capture import Span
 from agentguard.runtime.runs import Run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
 from agentguard.state import Ticket
-from agentguard.values import Usage
+from agentguard.values import Decision, DecisionRecord, Usage
+
+
+class Detour(NamedTuple):
+    """The way of a call that rules have sent elsewhere."""
+
+    path: tuple[str, ...]
+    """Names of what it was to, the one that was asked for first."""
+    rules: tuple[str, ...]
+    """`policy/rule` of each step."""
+    demanded: Decision
+    """What was said of it before the last step; its demands stay."""
+    why: str
+    """The last step, for the reviewer."""
 
 
 class KnownCall:
@@ -21,6 +34,7 @@ class KnownCall:
         "agent_version",
         "args",
         "arguments",
+        "detour",
         "error_type",
         "facts",
         "is_cancelled",
@@ -29,6 +43,7 @@ class KnownCall:
         "kwargs",
         "model",
         "repeats",
+        "replacement",
         "result",
         "run",
         "services",
@@ -64,6 +79,20 @@ class KnownCall:
 
     tickets: tuple[Ticket, ...]
     """What the call settles with the limits of the machine when it ends."""
+
+    detour: Detour | None
+    """How it came to be what it is, where a rule has sent it elsewhere."""
+
+    replacement: Callable[..., Any] | None
+    """What runs instead of the function that was called."""
+
+    def name_model(self, model: str) -> None:
+        """Say that the call is to another model than it was."""
+        raise NotImplementedError
+
+    def open_gates(self, record: DecisionRecord) -> DecisionRecord:
+        """Leave out the gates that were asked for this call already."""
+        return record
 
     @property
     def usage(self) -> Usage | None:

@@ -1,10 +1,10 @@
-"""Facts of the application's own, registered with their type before `init()`."""
+"""What the application registers before `init()`: facts with their types, functions that stand in for others."""
 
 from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import ref
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 FACTS_MAX = 500
 """Facts that one process registers."""
+FALLBACKS_MAX = 500
+"""Functions that one process registers."""
 
+_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+")
 _SIMPLE = {
     bool: "bool",
@@ -42,7 +45,17 @@ class _User(Protocol):
     is_closed: bool
 
 
+class StandIn(NamedTuple):
+    """A function that calls can be sent to."""
+
+    function: Callable[..., Any]
+    """As it was before it was decorated."""
+    options: Mapping[str, Any]
+    """What its decorator was told."""
+
+
 _REGISTERED: dict[str, _Registered] = {}
+_STAND_INS: dict[str, StandIn] = {}
 _USER: ref[_User] | None = None
 """The runtime whose policies were checked against what is registered."""
 
@@ -112,6 +125,59 @@ def register_fact(
 def _clash(name: str, other: str) -> bool:
     """Whether one name is the other, or reads as a member of it."""
     return name == other or name.startswith(f"{other}.") or other.startswith(f"{name}.")
+
+
+def register_fallback(name: str, function: Callable[..., Any]) -> None:
+    """
+    Declare a function that rules may send calls to: `then: { fallback: { function: NAME } }`.
+
+    It gets the arguments of the call by name, must be called as what it stands in for (a coroutine function
+    for a coroutine function, a generator function for a generator function), and is judged by all rules
+    under its own name, with the effect its decorator says; without a decorator a tool counts as write.
+
+    Args:
+        name:
+            As rules name it.
+        function:
+            Decorated or not; its decorator's own policy is not asked a second time.
+
+    Raises:
+        ConfigurationError: The name is none or taken, or `init()` was called already.
+
+    Example:
+        >>> register_fallback("from_cache", lambda query: "")
+        >>> register_fallback("from cache", lambda query: "")
+        Traceback (most recent call last):
+            ...
+        agentguard.errors.ConfigurationError: register_fallback(): `from cache` is no name such as `from_cache`
+    """
+    from agentguard.runtime.declaration import DECLARATIONS
+
+    if not isinstance(name, str) or not _FUNCTION.fullmatch(name):
+        raise ConfigurationError(f"register_fallback(): `{name}` is no name such as `from_cache`")
+    if not callable(function) or isinstance(function, builtins.type):
+        raise ConfigurationError(f"register_fallback(): `{name}` needs a function")
+    inner = getattr(function, "__wrapped__", None)
+    declared = next((one for one in list(DECLARATIONS) if inner is not None and one.function is inner), None)
+    found = StandIn(function, {}) if declared is None else StandIn(declared.function, declared.options)
+    known = _STAND_INS.get(name)
+    if known is not None:
+        if known.function is found.function:
+            return
+        raise ConfigurationError(f"register_fallback(): `{name}` is registered already, for another function")
+    user = _USER() if _USER is not None else None
+    if user is not None and not user.is_closed:
+        raise ConfigurationError(f"register_fallback(): `{name}` comes after init()").hint(
+            "register functions before init(): policies are checked against them"
+        )
+    if len(_STAND_INS) >= FALLBACKS_MAX:
+        raise ConfigurationError(f"register_fallback(): more than {FALLBACKS_MAX} functions")
+    _STAND_INS[name] = found
+
+
+def stand_ins() -> Mapping[str, StandIn]:
+    """Give the registered functions by name."""
+    return _STAND_INS
 
 
 def registered_specs() -> tuple[FactSpec, ...]:

@@ -99,6 +99,8 @@ class JoinedCall(RequestCall):
         self.is_recorded = False
         self.repeats = 0
         self.tickets = ()
+        self.detour = None
+        self.replacement = None
         self.run = outer.run
         self.agent, self.agent_version = outer.agent, outer.agent_version
         self.model = self._requested_model()
@@ -115,19 +117,27 @@ class JoinedCall(RequestCall):
             {name: value for name, value in spec.attributes.items() if name not in known}
         )
 
+    def open_gates(self, record: DecisionRecord) -> DecisionRecord:
+        """Leave out what the outer call has been charged with already: it is one model call."""
+        if not record.decision.gates:
+            return record
+        first = decide(self._outer, self._outer.spec.before)
+        asked = {_counted(gate, self._outer) for gate in first.decision.gates} if first is not None else set()
+        gates = tuple(gate for gate in record.decision.gates if _counted(gate, self) not in asked)
+        return record._replace(decision=replace(record.decision, gates=gates))
+
+    def name_model(self, model: str) -> None:
+        """Say on the call around it too that another model is asked."""
+        self._outer.name_model(model)
+        self.model = model
+
     def enter_run(self) -> None:
         """Count nothing: the call around it was counted."""
 
     def admit(self, record: DecisionRecord) -> None:
         """Let the request run or stop it; the outer call settles and tells the decision log how it ended."""
         outer = self._outer
-        if record.decision.gates:
-            # What the outer call has been charged with already is not asked again: it is one model call.
-            first = decide(outer, outer.spec.before)
-            asked = {_counted(gate, outer) for gate in first.decision.gates} if first is not None else set()
-            gates = tuple(gate for gate in record.decision.gates if _counted(gate, self) not in asked)
-            record = record._replace(decision=replace(record.decision, gates=gates))
-        super().admit(record)
+        super().admit(self.open_gates(record))
         outer.tickets, self.tickets = (*outer.tickets, *self.tickets), ()
         outer.is_recorded = outer.is_recorded or self.is_recorded
 
@@ -286,7 +296,10 @@ def send_request(
         return send(None)
     token = attach(call.context)
     try:
-        result = send(None if call.kwargs is body else call.kwargs)
+        if call.replacement is None:
+            result = send(None if call.kwargs is body else call.kwargs)
+        else:
+            result = call.replacement(*call.args, **call.kwargs)
     except BaseException as error:
         call.fail(error)
         raise
@@ -315,7 +328,10 @@ async def send_request_async(
             raise
     token = attach(call.context)
     try:
-        result = await send(None if call.kwargs is body else call.kwargs)
+        if call.replacement is None:
+            result = await send(None if call.kwargs is body else call.kwargs)
+        else:
+            result = await call.replacement(*call.args, **call.kwargs)
     except GeneratorExit:
         call.abandon()
         raise

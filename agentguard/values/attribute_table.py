@@ -150,6 +150,8 @@ _SPECS: tuple[AttributeSpec, ...] = (
     AttributeSpec(names.POLICY_ACTION, "string", "event agentguard.policy", "What was done."),
     AttributeSpec(names.POLICY_MODE, "string", "event agentguard.policy", "enforce, warn or shadow."),
     AttributeSpec(names.POLICY_REASON_CODE, "string", "event agentguard.policy", "Kind of the denial."),
+    AttributeSpec(names.FALLBACK_FROM, "string", _ALL, "What was asked for, where a rule sent the call elsewhere."),
+    AttributeSpec(names.FALLBACK_RULE_ID, "string", _ALL, "The rules that sent it there."),
     AttributeSpec(names.POLICY_LATENCY_US, "double", "event agentguard.policy", "Microseconds the decision took."),
 )  # fmt: skip
 

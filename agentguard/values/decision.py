@@ -93,6 +93,19 @@ class MatchedRule(NamedTuple):
     mode: Mode
 
 
+class GrantScopes(NamedTuple):
+    """The widest that people may grant an approval; a rule without it is granted once, for one exact action."""
+
+    uses: int
+    """Calls."""
+    lasts_s: float
+    """Seconds from the grant on."""
+    any_run: bool = False
+    """Whether other runs than the one that asked may use it."""
+    any_arguments: bool = False
+    """Whether it may be for other arguments than those that were asked for, by a condition that is signed."""
+
+
 class ApprovalTerms(NamedTuple):
     """What a rule with `require_approval` asks for."""
 
@@ -102,6 +115,8 @@ class ApprovalTerms(NamedTuple):
     """How many different people must approve."""
     expires_s: float
     """Seconds until an unanswered request, or an unused approval, lapses."""
+    scopes: GrantScopes | None = None
+    """How wide an approval may be granted; None: once."""
 
 
 class ThrottleTerms(NamedTuple):
@@ -158,6 +173,24 @@ class StateGate(NamedTuple):
     agent_message: str = ""
 
 
+class Fallback(NamedTuple):
+    """Another model or function that a rule with `fallback` sends a call to."""
+
+    policy: str
+    rule_id: str
+    model: str = ""
+    """Name of the model; empty where the call goes to a function."""
+    function: str = ""
+    """Name that the application registered the function under."""
+    instead_of: tuple[str, ...] = ()
+    """Ids of throttles, breakers and budgets of its document: only where one of these refuses. Empty: always."""
+
+    @property
+    def target(self) -> str:
+        """What the call goes to, in words."""
+        return f"model {self.model}" if self.model else f"function {self.function}"
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """
@@ -199,6 +232,9 @@ class Decision:
     """For REQUIRE_APPROVAL: how long the call itself waits for people; 0: it ends with `ApprovalPending`."""
     kill_scope: str = ""
     """For KILL by a rule: what is to be stopped on the whole machine: all, agent, tool or model."""
+    fallbacks: tuple[Fallback, ...] = ()
+    """Where the call goes instead: at once, or where the gates that they name refuse. Whatever it goes to
+    is asked about anew."""
 
     @property
     def is_allowed(self) -> bool:
@@ -230,6 +266,11 @@ class DecisionRecord(NamedTuple):
     """For `point == "outcome"`: ok, error, cancelled or abandoned."""
     enforcement: str = "cooperative"
     """`cooperative`: decided in the process that it governs."""
+    requested: str = ""
+    """What the caller asked for, where a rule sent the call elsewhere: the name of a model, tool or agent. The
+    other fields say what the decision is about: what the call was sent to."""
+    fallback: str = ""
+    """Which rules sent it there: `policy/rule`, joined with commas."""
 
     @property
     def message(self) -> str:

@@ -38,6 +38,8 @@ class ActiveCall(Protocol):
     kwargs: Mapping[str, Any]
     context: Context
     """The context in which the function runs."""
+    replacement: Callable[..., Any] | None
+    """What runs instead of the function, in the same shape; or None."""
     admission: Callable[[], Awaitable[None]] | None
     """What a coroutine awaits before the function may run, or None."""
 
@@ -126,7 +128,7 @@ def _function(function: Callable[..., Any], begin: BeginCall) -> Callable[..., A
             return function(*args, **kwargs)
         token = attach(call.context)
         try:
-            result = function(*call.args, **call.kwargs)
+            result = (call.replacement or function)(*call.args, **call.kwargs)
         except BaseException as error:
             call.fail(error)
             raise
@@ -144,7 +146,7 @@ def _coroutine(function: Callable[..., Any], begin: BeginCall) -> Callable[..., 
         call = begin(args, kwargs)
         if call is None:
             return await function(*args, **kwargs)
-        return await _drive_coroutine(lambda: function(*call.args, **call.kwargs), call)
+        return await _drive_coroutine(lambda: (call.replacement or function)(*call.args, **call.kwargs), call)
 
     return wrapper
 
@@ -181,7 +183,7 @@ def _generator(function: Callable[..., Any], begin: BeginCall) -> Callable[..., 
         call = begin(args, kwargs)
         if call is None:
             return (yield from function(*args, **kwargs))
-        return (yield from _drive_generator(function(*call.args, **call.kwargs), call))
+        return (yield from _drive_generator((call.replacement or function)(*call.args, **call.kwargs), call))
 
     return wrapper
 
@@ -243,7 +245,7 @@ def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable
             if call.admission is not None:
                 await _admit(call, call.admission)
             args, kwargs = call.args, dict(call.kwargs)
-        inner = function(*args, **kwargs)
+        inner = (function if call is None else call.replacement or function)(*args, **kwargs)
         if call is not None and call.holds_back:
             held = held_async_generator(inner, call)
             try:

@@ -318,13 +318,9 @@ def broken_files() -> Iterator[Mistake]:
     yield Mistake(
         "a huge number", text.replace("cap_usd: 500.0", "cap_usd: " + "9" * 30).encode(), "out-of-range", 0
     )
-    for effect in ("throttle", "circuit_break", "kill"):
+    for effect in ("throttle", "circuit_break", "kill", "fallback"):
         yield Mistake(
             f"effect {effect}", text.replace("then: deny", f"then: {effect}", 1).encode(), "missing-field", 0
-        )
-    for effect in ("fallback",):
-        yield Mistake(
-            f"effect {effect}", text.replace("then: deny", f"then: {effect}", 1).encode(), "not-supported", 0
         )
     yield Mistake("key budgets", (text + "budgets: []\n").encode(), "empty-list", 0)
     for key in ("invariants",):

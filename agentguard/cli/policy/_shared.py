@@ -45,13 +45,16 @@ CHECKS = ("text", "json", "sarif", "junit", "github")
 
 def load_or_print(place: Place, paths: Sequence[Path], output_format: str) -> Bundle | None:
     """Load the documents; where that fails print every problem, and give nothing."""
-    from agentguard.policy import load_bundle
+    from agentguard.policy import check_functions, load_bundle
     from agentguard.review import Notice
-    from agentguard.runtime import registered_specs
+    from agentguard.runtime import registered_specs, stand_ins
 
     chosen = list(paths) or configured(place)
     try:
-        return load_bundle(chosen, extra_facts=registered_specs())
+        bundle = load_bundle(chosen, extra_facts=registered_specs())
+        group = click.get_current_context().parent
+        if group is not None and group.params.get("app"):
+            check_functions(bundle, stand_ins())
     except PolicyDocumentError as error:
         notices = [
             Notice(p.path, p.line, p.column, "error", p.code, p.text, p.hint, p.excerpt)
@@ -61,6 +64,7 @@ def load_or_print(place: Place, paths: Sequence[Path], output_format: str) -> Bu
         if output_format == "text":
             note(f"{count(len(notices), 'error')}: nothing was loaded")
         return None
+    return bundle
 
 
 def import_module(name: str) -> None:

@@ -339,3 +339,30 @@ def test_a_card_over_many_chunks_stops_the_stream(
         for event in helper:
             shown.append(event)
     assert "Card" not in str(shown)
+
+
+FALLBACK = """
+- id: FBK-001
+  title: The big model is too dear for this
+  at: model.before
+  when: model.name == 'big'
+  then: { fallback: { model: small } }
+"""
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_another_model_is_asked(
+    governed: Governed, client: anthropic.Anthropic, wire: WireServer, is_stream: bool
+) -> None:
+    """The request that leaves names the other model; span and decision name both."""
+    governed.start(FALLBACK)
+    asked = {**ASK, "model": "big"}
+    if is_stream:
+        with client.messages.stream(**asked) as stream:
+            assert stream.get_final_text() == TEXT
+    else:
+        client.messages.create(**asked)
+    assert [one.body["model"] for one in wire.asked] == ["small"]
+    assert governed.only().attributes[names.FALLBACK_FROM] == "big"
+    record = governed.decisions()[0].record
+    assert (record.model, record.requested) == ("small", "big")

@@ -326,3 +326,36 @@ def test_a_card_over_many_chunks_stops_the_stream(
         for chunk in client.models.generate_content_stream(model="small", contents=HELLO):
             shown.append(chunk)
     assert "Card" not in str(shown)
+
+
+FALLBACK = """
+- id: FBK-001
+  title: The big model is too dear for this
+  at: model.before
+  when: model.name == 'big'
+  then: { fallback: { model: small } }
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "stream", "async"])
+def test_another_model_is_asked(
+    governed: Governed, client: genai.Client, wire: WireServer, kind: str
+) -> None:
+    """The request that leaves names the other model; span and decision name both."""
+    governed.start(FALLBACK)
+    if kind == "plain":
+        client.models.generate_content(model="big", contents=HELLO)
+    elif kind == "stream":
+        list(client.models.generate_content_stream(model="big", contents=HELLO))
+    else:
+
+        async def ask() -> None:
+            await client.aio.models.generate_content(model="big", contents=HELLO)
+            await client.aio.aclose()
+
+        asyncio.run(ask())
+    assert len(wire.asked) == 1
+    assert "small" in wire.asked[0].path
+    assert governed.only().attributes[names.FALLBACK_FROM] == "big"
+    record = governed.decisions()[0].record
+    assert (record.model, record.requested) == ("small", "big")

@@ -730,3 +730,78 @@ def test_a_card_over_many_chunks_stops_the_stream(
     asyncio.run(main())
     assert "41" not in "".join(str(getattr(item, "delta", "")) for item in shown)
     assert "Card" not in "".join(str(item) for item in shown)
+
+
+FALLBACK = """
+- id: FBK-001
+  title: The big model is too dear for this
+  at: model.before
+  when: model.name == 'big'
+  then: { fallback: { model: small } }
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "stream", "async", "extra body"])
+def test_another_model_is_asked(
+    governed: Governed, client: openai.OpenAI, wire: WireServer, kind: str
+) -> None:
+    """The request that leaves names the other model; span and decision name both."""
+    governed.start(FALLBACK)
+    if kind == "plain":
+        assert client.chat.completions.create(model="big", messages=HELLO).choices[0].message.content == TEXT
+    elif kind == "stream":
+        list(client.chat.completions.create(model="big", messages=HELLO, stream=True, stream_options=USAGE))
+    elif kind == "async":
+
+        async def ask() -> None:
+            async with async_client(wire) as later:
+                await later.chat.completions.create(model="big", messages=HELLO)
+
+        asyncio.run(ask())
+    else:
+        client.chat.completions.create(model="other", messages=HELLO, extra_body={"model": "big"})
+    assert [asked.body["model"] for asked in wire.asked] == ["small"]
+    span = governed.only()
+    assert (span.name, span.attributes[names.REQUEST_MODEL]) == ("chat small", "small")
+    assert span.attributes[names.FALLBACK_FROM] == "big"
+    record = governed.decisions()[0].record
+    assert (record.model, record.requested, record.fallback) == ("small", "big", "test/FBK-001")
+
+
+def test_a_request_inside_a_model_function_is_sent_on(
+    governed: Governed, client: openai.OpenAI, wire: WireServer
+) -> None:
+    """The span of the function names the model that was asked."""
+    governed.start(FALLBACK)
+
+    @agentguard.model
+    def ask() -> object:
+        return client.chat.completions.create(model="big", messages=HELLO)
+
+    ask()
+    assert wire.asked[0].body["model"] == "small"
+    assert governed.only().attributes[names.REQUEST_MODEL] == "small"
+
+
+def test_a_function_answers_for_a_model(
+    governed: Governed, client: openai.OpenAI, wire: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registered function gets the body by name, and nothing is sent."""
+    from agentguard.runtime import registering
+
+    monkeypatch.setattr(registering, "_STAND_INS", {})
+    agentguard.register_fallback("canned", lambda **body: f"not {body['model']}")
+    governed.start(FALLBACK.replace("{ model: small }", "{ function: canned }"))
+    assert client.chat.completions.create(model="big", messages=HELLO) == "not big"
+    assert wire.asked == []
+    assert governed.decisions()[0].record.model == "canned"
+
+
+def test_a_request_without_a_model_is_not_sent_on(
+    governed: Governed, client: openai.OpenAI, wire: WireServer
+) -> None:
+    """Where no model stands none is put: the request is denied."""
+    governed.start(FALLBACK.replace("model.name == 'big'", '"true"'))
+    with pytest.raises(agentguard.CallDenied, match="FBK-001"):
+        client.batches.create(completion_window="24h", endpoint="/v1/chat/completions", input_file_id="f")
+    assert wire.asked == []

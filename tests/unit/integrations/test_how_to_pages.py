@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.how_to import follow_with
 
-PAGES = ["threads-and-processes", "what-is-captured", "migrate-decorators"]
+PAGES = ["threads-and-processes", "what-is-captured", "migrate-decorators", "fall-back"]
 
 
 @pytest.mark.parametrize("name", PAGES)

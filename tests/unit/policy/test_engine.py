@@ -6,7 +6,7 @@ import pytest
 
 from agentguard.errors import PolicyEvaluationError
 from agentguard.policy import Engine, load_texts
-from agentguard.values import DenialKind, Effect, Mode, RecordMode
+from agentguard.values import ApprovalTerms, DenialKind, Effect, Mode, RecordMode
 from tests.support.policies import bundle, call, document, engine
 
 ALLOW = "A | tool.before | true | allow"
@@ -240,8 +240,8 @@ groups:
         ]
         return Engine(bundle(document(*rules), people)).decide("tool.before", call())
 
-    assert ask("a", "a").approval == (("group:a",), 1, 3600.0)  # type: ignore[attr-defined]
-    assert ask("a", "b").approval == (("y",), 1, 3600.0)  # type: ignore[attr-defined]
+    assert ask("a", "a").approval == ApprovalTerms(("group:a",), 1, 3600.0)  # type: ignore[attr-defined]
+    assert ask("a", "b").approval == ApprovalTerms(("y",), 1, 3600.0)  # type: ignore[attr-defined]
     assert ask("b", "c").effect is Effect.DENY  # type: ignore[attr-defined]
 
 

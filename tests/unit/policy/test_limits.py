@@ -90,7 +90,7 @@ def test_a_budget_is_read_in_whole_units() -> None:
         ("{ circuit_break: { open_for: 2m } }", "missing-field"),
         ("{ kill: { scope: everything } }", "unknown-word"),
         ("{ kill: all }", "wrong-type"),
-        ("{ fallback: { model: small } }", "not-supported"),
+        ("{ fallback: { model: small, function: f } }", "missing-field"),
     ],
 )
 def test_a_wrong_limit_does_not_load(then: str, code: str) -> None:

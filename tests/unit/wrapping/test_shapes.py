@@ -29,6 +29,7 @@ class Call:
         self.kwargs = kwargs
         self.context = otel_context.set_value(KEY, self)
         self.admission = None
+        self.replacement = None
         self.holds_back = holds_back
         self.events: list[Any] = []
         self.held: list[Any] = []

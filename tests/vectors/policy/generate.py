@@ -71,7 +71,7 @@ WRONG: list[tuple[str, str]] = [
     ("tag", policy(DENY_10).replace("name: p", "name: !!str p")),
     ("tab", policy(DENY_10).replace("    title", "\ttitle")),
     ("missing default", policy(DENY_10).replace(", timezone: UTC", "")),
-    ("effect of a later version", policy("D | true | fallback")),
+    ("effect without its terms", policy("D | true | fallback")),
     ("byte order mark", "\ufeff" + policy(DENY_10)),
     ("empty", ""),
 ]
