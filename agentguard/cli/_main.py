@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("agentguard.cli.policy", "Check, test and evaluate policy documents."),
     "decisions": ("agentguard.cli.decisions", "List, show and verify the decision log."),
     "approvals": ("agentguard.cli.approvals", "Requests that wait for a person."),
+    "exceptions": ("agentguard.cli.exceptions", "Rules that are lifted for a time, on somebody's word."),
     "kill": ("agentguard.cli.kill", "Stop agents at once, on the whole machine."),
     "incident": ("agentguard.cli.incident", "Keep what an incident touched, and see its timeline."),
     "drift": ("agentguard.cli.drift", "Is it still the agent that was tested?"),

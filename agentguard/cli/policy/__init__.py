@@ -4,7 +4,6 @@ import click
 
 from agentguard.cli.policy._asking import evaluate_call, show
 from agentguard.cli.policy._checking import check, test
-from agentguard.cli.policy._exceptions import exceptions
 from agentguard.cli.policy._explaining import explain
 from agentguard.cli.policy._formatting import fmt
 from agentguard.cli.policy._measuring import bench, history, replay
@@ -33,7 +32,6 @@ for command in (
     fmt,
     test,
     evaluate_call,
-    exceptions,
     explain,
     show,
     schema,

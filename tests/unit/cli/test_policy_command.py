@@ -371,20 +371,6 @@ def test_fmt(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_exceptions(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Listed with their state; an expired one is a finding, and strictly so for check."""
-    from tests.unit.policy.test_exceptions import EXCEPTION, RULE
-
-    (tmp_path / "p.yaml").write_text(document(RULE))
-    (tmp_path / "e.yaml").write_text(EXCEPTION.replace("2026-12-31", "2020-12-31"))
-    status, out, _ = run(capfd, "exceptions", str(tmp_path))
-    assert (status, "expired" in out, "GOV-1" in out) == (1, True, True)
-    status, out, _ = run(capfd, "check", "--strict", str(tmp_path))
-    assert (status, "expired on 2020-12-31 and is ignored" in out) == (1, True)
-    (tmp_path / "e.yaml").write_text(EXCEPTION.replace("2026-12-31", "2999-12-31"))
-    assert run(capfd, "exceptions", str(tmp_path))[0] == 0
-
-
 def test_sign_and_verify(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A signed folder verifies; a changed one does not, and is not signed over silently."""
     from agentguard.state import create_approver_key
