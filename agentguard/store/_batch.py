@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from agentguard.store._derive import encode_features
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
-from agentguard.store._rows import encode_gaps, encode_outcomes, grid_of_records, pack_rows
+from agentguard.store._rows import encode_gaps, encode_outcomes, grid_of_records
+from agentguard.store._subjects import spans_body
 from agentguard.values import GapRecord, InternalErrorHook, OutcomeRecord, SpanRecord, SpanSource
 
 
@@ -120,8 +121,8 @@ class Batcher:
         try:
             grid = grid_of_records(records)
             features = encode_features(grid, first)
-            plain = pack_rows(grid.shapes, grid.rows, first)
-            is_too_long = len(plain) > self._record_bytes_max and len(records) > 1
+            body, size = spans_body(grid, first)
+            is_too_long = size > self._record_bytes_max and len(records) > 1
         except Exception as error:  # The same.
             if len(records) == 1:
                 self._drops.count("encode_error", now_unix_ns)
@@ -133,10 +134,7 @@ class Batcher:
             return self._span_bodies(records[:middle], first, now_unix_ns) + self._span_bodies(
                 records[middle:], first + middle, now_unix_ns
             )
-        if len(plain) > self._record_bytes_max:
+        if size > self._record_bytes_max:
             self._drops.count("too_long", now_unix_ns)
             return []
-        return [
-            make_body(Kind.SPANS, plain, records=len(records)),
-            make_body(Kind.FEATURES, features),
-        ]
+        return [body, make_body(Kind.FEATURES, features)]

@@ -15,9 +15,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from agentguard.errors import SealError, StoreError
 from agentguard.seal import Keystore
 from agentguard.store._config import WriterConfig
+from agentguard.store._content_keys import ContentKeys
 from agentguard.store._disk import Disk
+from agentguard.store._keyring import Keyring
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, LiveSegment
 from agentguard.store._sealing import Sealer
@@ -48,6 +51,8 @@ class Outlet:
         self._config = config
         self._disk = disk
         self._on_internal_error = on_internal_error
+        keyring = Keyring(segments.parent, keystore, clock, disk)
+        self._content = ContentKeys(keyring, keystore.store_id)
         self.writer = os.urandom(8)
         self._n = 0
         self._live: LiveSegment | None = None
@@ -96,6 +101,7 @@ class Outlet:
         if self.is_blocked:
             return False
         try:
+            self._seal_content()
             live = self._open()
             live.append(self._waiting)
         except OSError as error:
@@ -110,6 +116,21 @@ class Outlet:
         if self._unsynced_bytes >= self._config.unsynced_bytes_max:
             return self.sync(is_forced=True)
         return True
+
+    def _seal_content(self) -> None:
+        """
+        Seal the content of the frames that wait; what is sealed once stays so.
+
+        Raises:
+            OSError: A new key could not be brought to disk.
+        """
+        for place, body in enumerate(self._waiting):
+            try:
+                self._waiting[place] = self._content.sealed(body)
+            except (StoreError, SealError) as error:
+                # Spans without their content are better than none.
+                self._on_internal_error("store.content", error)
+                self._waiting[place] = self._content.bare(body)
 
     def sync(self, *, is_forced: bool) -> bool:
         """Bring what is written to disk where that is due; True where nothing waits any more."""

@@ -9,14 +9,17 @@ where they are hexadecimal.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from agentguard.errors import SegmentCorruptError
+from agentguard.errors import SegmentCorruptError, TamperedError
+from agentguard.store._groups import GroupOpener, InGroup, attach_groups, collect_groups
 from agentguard.values import Attributes, GapRecord, OutcomeRecord, SpanEvent, SpanLink, SpanRecord
 
 ROWS_VERSION = 1
+CONTENT_ROWS_VERSION = 2
+"""Of a frame of spans whose content is sealed in groups of its own."""
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 
 # Places in a span row. The order is part of the format.
@@ -93,7 +96,8 @@ def grid_of_records(records: Sequence[SpanRecord]) -> Grid:
 
 def grid_of_rows(rows: SpanRows) -> Grid:
     """Take rows that were decoded apart into columns."""
-    columns = list(zip(*rows.rows, strict=True))
+    # The places that all rows have: where the content of some is comes behind them.
+    columns = list(zip(*rows.rows, strict=False))
     return Grid(
         rows.shapes, rows.rows, columns[SHAPE], columns[VALUES], columns[START], columns[DURATION],
         columns[STATUS], columns[KIND],
@@ -128,11 +132,7 @@ def pack_rows(shapes: Sequence[Sequence[str]], rows: Sequence[object], first_seq
     A value that cannot be stored (a lone surrogate, an integer beyond 64 bits) is
     replaced by its nearest text; the span is never lost for it.
     """
-    document = (ROWS_VERSION, first_sequence, shapes, rows)
-    try:
-        return encode(document)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return encode(_cleaned(document))
+    return encode_plain((ROWS_VERSION, first_sequence, shapes, rows))
 
 
 def encode_spans(records: Sequence[SpanRecord], first_sequence: int) -> bytes:
@@ -144,11 +144,39 @@ def encode_spans(records: Sequence[SpanRecord], first_sequence: int) -> bytes:
 
 
 def encode_rows(rows: SpanRows) -> bytes:
-    """Encode rows that were decoded before, with their shapes reduced to what they use."""
+    """Encode rows that were decoded before, with their shapes and groups reduced to what they use."""
     used: dict[int, int] = {}
+    groups = collect_groups(rows.rows, _ROW_LENGTH)
     for row in rows.rows:
         row[SHAPE] = used.setdefault(row[SHAPE], len(used))
-    return encode((ROWS_VERSION, rows.first_sequence, [rows.shapes[i] for i in used], rows.rows))
+    plain = encode((ROWS_VERSION, rows.first_sequence, [rows.shapes[i] for i in used], rows.rows))
+    return with_groups(plain, groups) if groups else plain
+
+
+def with_groups(plain: bytes, groups: Sequence[object]) -> bytes:
+    """Add sealed groups of content to an encoded frame: a fifth place in its list."""
+    return b"\x95" + encode(CONTENT_ROWS_VERSION) + plain[2:] + encode(groups)
+
+
+def encode_plain(document: object) -> bytes:
+    """Encode plain data; what cannot be stored is replaced by its nearest text."""
+    try:
+        return encode(document)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return encode(_cleaned(document))
+
+
+def decode_plain(plain: bytes, what: str) -> Any:
+    """
+    Decode plain data.
+
+    Raises:
+        SegmentCorruptError: The bytes are none.
+    """
+    try:
+        return _decoder.decode(plain)
+    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
+        raise SegmentCorruptError(f"{what}: got bytes that do not decode, expected plain data") from error
 
 
 def _id_bytes(text: str, length: int) -> bytes | str:
@@ -165,34 +193,49 @@ def id_text(packed: bytes | str) -> str:
     return packed.hex() if type(packed) is bytes else str(packed)
 
 
-def decode_spans(plain: bytes) -> SpanRows:
+def decode_spans(plain: bytes, opener: GroupOpener | None = None) -> SpanRows:
     """
     Decode one frame of spans into rows.
+
+    Args:
+        plain:
+            The frame.
+
+        opener:
+            Opens content that is sealed by itself, once a record is made of its row.
+            Without it such content stays sealed, and records say so.
 
     Raises:
         SegmentCorruptError: The bytes are no rows of this format.
     """
     try:
-        version, first_sequence, shapes, rows = _decoder.decode(plain)
+        version, first_sequence, shapes, rows, *groups = _decoder.decode(plain)
     except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
         raise SegmentCorruptError("spans: got bytes that do not decode, expected rows") from error
-    if version != ROWS_VERSION:
-        raise SegmentCorruptError(f"spans: got version {version}, expected {ROWS_VERSION}")
+    if version != (CONTENT_ROWS_VERSION if groups else ROWS_VERSION) or len(groups) > 1:
+        raise SegmentCorruptError(f"spans: got version {version}, expected at most {CONTENT_ROWS_VERSION}")
     is_sound = type(first_sequence) is int and type(shapes) is list and type(rows) is list
     if not is_sound or any(
         type(row) is not list or len(row) != _ROW_LENGTH or type(row[START]) is not int for row in rows
     ):
         raise SegmentCorruptError(f"spans: got rows of another form, expected {_ROW_LENGTH} places each")
+    if groups:
+        attach_groups(groups[0], rows, opener)
     return SpanRows(first_sequence, shapes, rows)
 
 
 def span_record(row: Row, shapes: Sequence[Sequence[str]]) -> SpanRecord:
     """
-    Make a record of a row.
+    Make a record of a row, with its content where that can be opened.
 
     Raises:
-        SegmentCorruptError: The row is not of this format.
+        SegmentCorruptError: The row is not of this format, or its content is not what was sealed.
     """
+    if len(row) > _ROW_LENGTH:
+        try:
+            return cast("InGroup", row[_ROW_LENGTH]).merge(span_record(row[:_ROW_LENGTH], shapes))
+        except TamperedError as error:
+            raise SegmentCorruptError(f"content: {error}") from error
     try:
         (trace, span, parent, name, kind, otel_kind, start, duration, status, description, shape,
          values, events, links, scope, scope_version, trace_state) = row  # fmt: skip
@@ -251,11 +294,7 @@ def encode_gaps(gaps: Sequence[GapRecord], first_sequence: int) -> bytes:
 
 def _encode_plain(rows: list[Any], first_sequence: int) -> bytes:
     """Encode rows that have no shapes."""
-    document = (ROWS_VERSION, first_sequence, rows)
-    try:
-        return encode(document)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return encode(_cleaned(document))
+    return encode_plain((ROWS_VERSION, first_sequence, rows))
 
 
 def decode_outcomes(plain: bytes) -> Iterator[tuple[int, OutcomeRecord]]:

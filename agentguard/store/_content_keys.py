@@ -1,0 +1,120 @@
+"""
+The keys of content: seals groups for the writer, opens them for whoever reads.
+
+A group has the key of its user and that of its conversation joined: both are
+needed, so that erasing either is enough.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agentguard.errors import KeyUnavailableError, SegmentCorruptError
+from agentguard.seal import SealKey
+from agentguard.store import _codec
+from agentguard.store._groups import ERASED, NO_KEY, ContentRow, SealedGroup
+from agentguard.store._keyring import CONVERSATION, USER, Keyring, Subject, SubjectKey
+from agentguard.store._layout import Kind
+from agentguard.store._live import Body, make_body
+from agentguard.store._rows import decode_plain, with_groups
+from agentguard.store._subjects import PENDING
+
+GROUP_LABEL: Final = b"agentguard/v1/subject"
+_GROUP_KEYS_MAX: Final = 1024
+
+
+class ContentKeys:
+    """
+    Seals and opens groups of content.
+
+    Opening is safe for threads. Sealing is for one thread at a time, and waits for
+    the disk where a key is new.
+    """
+
+    def __init__(self, keyring: Keyring, store_id: bytes) -> None:
+        self._keyring = keyring
+        self._store_id = store_id
+        self._keys: dict[tuple[bytes, bytes], SealKey] = {}
+        self._number = 0
+
+    def sealed(self, body: Body) -> Body:
+        """
+        Make a body for a file of one that `spans_body` made; any other one is given back.
+
+        Raises:
+            OSError: New keys could not be brought to disk; nothing is sealed.
+            StoreError: The keyring is full.
+        """
+        if body.codec != PENDING:
+            return body
+        if self._keyring.number != self._number:
+            # Somebody was erased: no key of theirs stays in memory.
+            self._number = self._keyring.number
+            self._keys.clear()
+        plain, groups = decode_plain(body.data, "content")
+        named = [(_subject(USER, user), _subject(CONVERSATION, text)) for user, text, *_ in groups]
+        known = self._keyring.keys_for({subject for pair in named for subject in pair if subject is not None})
+        sealed = []
+        for (user, conversation), (_, _, places, packed) in zip(named, groups, strict=True):
+            of_user = known[user] if user else None
+            of_conversation = known[conversation] if conversation else None
+            refs = (of_user.ref if of_user else b"", of_conversation.ref if of_conversation else b"")
+            key = self._keys.get(refs)
+            if key is None:
+                if len(self._keys) >= _GROUP_KEYS_MAX:
+                    self._keys.clear()
+                key = self._keys[refs] = group_key(self._store_id, of_user, of_conversation)
+            sealed.append([*refs, places, key.seal(packed, group_context(self._store_id, *refs))])
+        return make_body(Kind.SPANS, with_groups(plain, sealed), records=body.records)
+
+    @staticmethod
+    def bare(body: Body) -> Body:
+        """Make a body for a file without the content that would have to be sealed."""
+        plain, _ = decode_plain(body.data, "content")
+        return make_body(Kind.SPANS, plain, records=body.records)
+
+    def open_group(self, group: SealedGroup) -> tuple[list[list[str]], list[ContentRow]] | str:
+        """Open the content of a group, as `GroupOpener` says."""
+        keys = []
+        try:
+            for ref in (group.user, group.conversation):
+                found = self._keyring.find(ref) if ref else None
+                if ref and found is None:
+                    return ERASED
+                keys.append(SubjectKey(ref, found) if found is not None else None)
+        except KeyUnavailableError:
+            return NO_KEY
+        if not any(keys):
+            raise SegmentCorruptError("content: got a group of nobody, expected a user or a conversation")
+        context = group_context(self._store_id, group.user, group.conversation)
+        packed = group_key(self._store_id, *keys).open(group.blob, context)
+        document = decode_plain(_codec.decompress(packed[0], packed[1:]), "content")
+        if type(document) is not list or len(document) != 2 or len(document[1]) != len(group.places):
+            raise SegmentCorruptError("content: got rows of another form, expected one for each place")
+        return document[0], document[1]
+
+
+def _subject(kind: str, text: str) -> Subject | None:
+    return Subject(kind, text) if text else None
+
+
+def group_key(store_id: bytes, user: SubjectKey | None, conversation: SubjectKey | None) -> SealKey:
+    """
+    Derive the key of a group from those of its user and its conversation.
+
+    Both are needed where there are both, so that erasing either is enough; a key that
+    is derived takes no room, where one that is wrapped twice takes 80 bytes.
+
+    Source:
+        RFC 5869, section 2.2: HMAC of one secret under another is HKDF-Extract; that
+        it holds while either is secret, as in TLS 1.3 (RFC 8446, section 7.1).
+    """
+    keys = [one.key for one in (user, conversation) if one is not None]
+    secret = keys[0] if len(keys) == 1 else keys[0].joined(keys[1])
+    refs = (user.ref if user else b"", conversation.ref if conversation else b"")
+    return SealKey(secret, GROUP_LABEL, group_context(store_id, *refs))
+
+
+def group_context(store_id: bytes, user: bytes, conversation: bytes) -> bytes:
+    """What the key and the seal of a group are bound to: the store, and the references with their lengths."""
+    return store_id + b"".join([bytes([len(ref)]) + ref for ref in (user, conversation)])

@@ -1,0 +1,404 @@
+"""
+The keyring: one random key for each person and conversation, wrapped, on disk.
+
+New keys are on disk before anything is sealed with them. Erasing one writes the
+others anew under another wrap key and destroys the old wrap key: then no copy of
+the old file opens any more. A crash leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from agentguard.errors import KeyUnavailableError, SealError, StoreError, TamperedError
+from agentguard.seal import (
+    KEY_BYTES,
+    PRIVATE_FOLDER_MODE,
+    Keystore,
+    RootKey,
+    WrapKey,
+    create_wrap_key,
+    destroy_file,
+    open_regular,
+    open_wrap_key,
+    read_wrap_key,
+)
+from agentguard.store import _keyring_file as layout
+from agentguard.store._disk import Disk, try_lock
+from agentguard.store._keyring_file import KEYRING_FILE, KeyEntry
+from agentguard.values import Clock
+
+USER, CONVERSATION = "user", "conversation"
+_ID_LABEL: Final = b"agentguard/v1/subject-id"
+_LOCK: Final = "keyring.lock"
+_LOCK_WAIT_S_MAX: Final = 10.0
+_OWN_KEYS_MAX: Final = 8192
+"""Subjects whose keys a writer has at hand; one that comes back later gets another key."""
+_DAY_NS: Final = 86_400 * 10**9
+_WRAP_NAME = re.compile(r"wrap-([0-9a-f]{8})\.agw", re.ASCII)
+_PRUNED_MIN: Final = 64
+
+
+class Subject(NamedTuple):
+    """Whom content is about: a user, or a conversation."""
+
+    kind: str
+    text: str
+
+
+class SubjectKey(NamedTuple):
+    """A key, and how sealed content names it."""
+
+    ref: bytes
+    key: RootKey
+
+
+class _View(NamedTuple):
+    """The keyring as it was read last."""
+
+    state: tuple[int, int, int, int]
+    """Device, inode, size and time of change."""
+    number: int
+    """Of the wrap key."""
+    wrap: WrapKey | None
+    wrapped: dict[bytes, bytes]
+    read_bytes: int
+
+
+_NOTHING = _View((0, 0, 0, 0), 0, None, {}, 0)
+
+
+class Keyring:
+    """
+    The keys of the subjects of one store.
+
+    Reading is safe for threads; `keys_for` is for one thread at a time. Any number
+    of processes may use the same files.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keystore: Keystore,
+        clock: Clock,
+        disk: Disk | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._folder = folder
+        self._path = folder / KEYRING_FILE
+        self._keystore = keystore
+        self._clock = clock
+        self._disk = disk or Disk()
+        self._random_bytes = random_bytes
+        self._view = _NOTHING
+        self._own: OrderedDict[Subject, tuple[int, SubjectKey]] = OrderedDict()
+        self._own_number = 0
+
+    @property
+    def number(self) -> int:
+        """Of the wrap key, which changes when somebody is erased; 0 where there is no keyring."""
+        return self._current().number
+
+    # Reading -------------------------------------------------------------------------
+
+    def find(self, ref: bytes) -> RootKey | None:
+        """
+        Look up a key by its reference.
+
+        Returns:
+            The key; `None` where it was erased.
+
+        Raises:
+            KeyUnavailableError: The wrap key or the entry is not there: a backup has no wrap key.
+        """
+        view = self._current()
+        wrapped = view.wrapped.get(ref)
+        if view.wrap is None or wrapped is None:
+            raise KeyUnavailableError("subject key: got none that opens this content, expected one")
+        entry = layout.open_entry(view.wrap, ref, wrapped)
+        return None if entry.is_erased else RootKey(entry.key)
+
+    def _current(self) -> _View:
+        """The keyring as it is now; only what was added since is read."""
+        view = self._view
+        try:
+            status = self._path.lstat()
+        except OSError:
+            self._view = _NOTHING
+            return _NOTHING
+        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if state != view.state:
+            view = self._view = self._reread(view)
+        return view
+
+    def _reread(self, known: _View) -> _View:
+        """Read the file, or what was added to the one that is known."""
+        try:
+            fd = open_regular(self._path)
+        except (OSError, SealError):
+            return _NOTHING
+        try:
+            status = os.fstat(fd)
+            state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            number = layout.unpack_header(os.pread(fd, layout.HEADER_BYTES, 0), self._keystore.store_id)
+            if number is None:
+                return _NOTHING._replace(state=state)
+            is_same = number == known.number and state[:2] == known.state[:2] and state[2] >= known.read_bytes
+            begin = known.read_bytes if is_same else layout.HEADER_BYTES
+            wrapped = known.wrapped if is_same else {}
+            data = _read_from(fd, begin, min(status.st_size, layout.KEYRING_BYTES_MAX))
+        finally:
+            os.close(fd)
+        wrapped.update(layout.split_entries(data))
+        begin += len(data) // layout.ENTRY_BYTES * layout.ENTRY_BYTES
+        wrap = known.wrap if is_same and known.wrap is not None else self._wrap_key(number)
+        return _View(state, number, wrap, wrapped, begin)
+
+    def _wrap_key(self, number: int) -> WrapKey | None:
+        """Open a wrap key; `None` where it is not there, or not for these keys."""
+        try:
+            generation, data = read_wrap_key(self._wrap_path(number))
+            root = self._keystore.root_of(generation)
+            return open_wrap_key(data, number, root=root, store_id=self._keystore.store_id)
+        except (KeyUnavailableError, TamperedError):
+            return None
+
+    def _wrap_path(self, number: int) -> Path:
+        return self._folder / f"wrap-{number:08x}.agw"
+
+    def subject_id(self, subject: Subject) -> bytes:
+        """Hash a subject under a key of the store: what stands in the keyring, and in the decision log."""
+        root = self._keystore.root_of(self._keystore.generations[0])
+        message = subject.kind.encode() + b"\0" + subject.text.encode("utf-8", "backslashreplace")
+        return root.mac(_ID_LABEL, message)[: layout.SUBJECT_BYTES]
+
+    # Writing --------------------------------------------------------------------------
+
+    def keys_for(self, subjects: Collection[Subject]) -> Mapping[Subject, SubjectKey]:
+        """
+        Give each subject a key of today that is on disk, and not erased.
+
+        A process draws its own keys, so that it need not know those of others; a
+        subject may have many, and all of them are erased together.
+
+        Raises:
+            OSError: The disk refused; nothing may be sealed for these subjects now.
+            StoreError: The keyring is full.
+        """
+        if self._current().number != self._own_number:
+            # Somebody erased a subject: what is in memory may be its key.
+            self._own.clear()
+        today = self._clock.unix_ns() // _DAY_NS
+        found: dict[Subject, SubjectKey] = {}
+        for subject in subjects:
+            day, key = self._own.get(subject, (-1, None))
+            if key is not None and day == today:
+                found[subject] = key
+                self._own.move_to_end(subject)
+        missing = [subject for subject in subjects if subject not in found]
+        if missing:
+            found.update(self._add(missing, today))
+        return found
+
+    def _add(self, subjects: Collection[Subject], today: int) -> Mapping[Subject, SubjectKey]:
+        """Draw keys, and bring them to disk."""
+        drawn = {
+            subject: KeyEntry(
+                self._random_bytes(layout.REF_BYTES),
+                self._random_bytes(KEY_BYTES),
+                self.subject_id(subject),
+                max(today, 0) & 0xFFFF_FFFF,
+            )
+            for subject in subjects
+        }
+        with self._locked():
+            number, wrap = self._writable()
+            self._append(b"".join([layout.pack_entry(wrap, entry) for entry in drawn.values()]))
+        if number != self._own_number:
+            self._own.clear()
+            self._own_number = number
+        keys = {subject: SubjectKey(entry.ref, RootKey(entry.key)) for subject, entry in drawn.items()}
+        for subject, key in keys.items():
+            self._own[subject] = (today, key)
+        while len(self._own) > _OWN_KEYS_MAX:
+            self._own.popitem(last=False)
+        return keys
+
+    def _append(self, data: bytes) -> None:
+        """Add whole entries at the end, over a torn one if there is one."""
+        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            end = size - (size - layout.HEADER_BYTES) % layout.ENTRY_BYTES
+            if end + len(data) > layout.KEYRING_BYTES_MAX:
+                raise StoreError(
+                    f"{self._path}: got more than {layout.KEYRING_BYTES_MAX} bytes of keys, expected at most that"
+                ).hint("retention removes the keys of what it removed: set `keep_spans_days`")
+            if end != size:
+                self._disk.truncate(fd, end)
+            try:
+                self._disk.write(fd, data)
+                self._disk.sync(fd)
+            except BaseException:
+                with suppress(OSError):
+                    self._disk.truncate(fd, end)
+                raise
+        finally:
+            os.close(fd)
+
+    def _writable(self) -> tuple[int, WrapKey]:
+        """The wrap key to use; a new keyring where there is none, or its wrap key is gone. Under the lock."""
+        view = self._current()
+        if view.number and view.wrap is not None:
+            if view.number != self._own_number:
+                self._destroy_before(view.number)
+            return view.number, view.wrap
+        if view.state != _NOTHING.state:
+            # Nothing in it can be opened any more, unless somebody brings the wrap key back.
+            aside = self._folder / "quarantine"
+            aside.mkdir(mode=PRIVATE_FOLDER_MODE, exist_ok=True)
+            self._disk.rename(self._path, aside / f"keyring-{self._random_bytes(4).hex()}.agk")
+        return self._replace(())
+
+    def _replace(self, entries: Collection[KeyEntry]) -> tuple[int, WrapKey]:
+        """Write the keyring anew under a new wrap key, and destroy the old ones. Under the lock."""
+        number = 1 + max([self._current().number, *(n for n, _ in self._wrap_files())])
+        wrap = create_wrap_key(
+            self._wrap_path(number), number, root=self._keystore.root, generation=self._keystore.generation,
+            store_id=self._keystore.store_id, random_bytes=self._random_bytes,
+        )  # fmt: skip
+        temporary = self._folder / f".{KEYRING_FILE}.tmp"
+        fd = self._disk.create_over(temporary)
+        try:
+            packed = [layout.pack_entry(wrap, entry) for entry in entries]
+            self._disk.write(fd, layout.pack_header(number, self._keystore.store_id) + b"".join(packed))
+            self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
+        self._disk.rename(temporary, self._path)
+        self._disk.sync_folder(self._folder)
+        self._destroy_before(number)
+        return number, wrap
+
+    def _wrap_files(self) -> list[tuple[int, Path]]:
+        """The files of all wrap keys, with their numbers."""
+        found = ((_WRAP_NAME.fullmatch(path.name), path) for path in self._folder.glob("wrap-*.agw"))
+        return [(int(match[1], 16), path) for match, path in found if match]
+
+    def _destroy_before(self, number: int) -> None:
+        """Destroy the wrap keys before this one: also one that a crash left behind."""
+        for older, path in self._wrap_files():
+            if older < number:
+                destroy_file(path, self._random_bytes)
+
+    # Erasing --------------------------------------------------------------------------
+
+    def refs_of(self, subjects: Collection[Subject]) -> frozenset[bytes]:
+        """
+        Name the keys that these subjects have now.
+
+        Raises:
+            KeyUnavailableError: There are keys, and the wrap key is not there.
+        """
+        wanted = {self.subject_id(subject) for subject in subjects}
+        return frozenset(e.ref for e in self._entries() if e.subject in wanted and not e.is_erased)
+
+    def erase(self, subjects: Collection[Subject]) -> int:
+        """
+        Erase all keys of these subjects, for good; returns how many there were.
+
+        Raises:
+            StoreError: The disk refused. Whoever sees this must not take the keys for erased.
+            KeyUnavailableError: There are keys, and the wrap key is not there.
+        """
+        wanted = {self.subject_id(subject) for subject in subjects}
+        return self._rewrite(
+            lambda entry: entry.erased() if entry.subject in wanted and not entry.is_erased else entry
+        )
+
+    def prune(self, before_unix_ns: int) -> int:
+        """
+        Forget the keys of which nothing is left in the store; returns how many.
+
+        Args:
+            before_unix_ns:
+                No content that is left was recorded before. Two days more are kept.
+
+        Raises:
+            StoreError: The disk refused.
+        """
+        before = before_unix_ns // _DAY_NS - 2
+        entries = self._entries()
+        old = sum(entry.day < before for entry in entries)
+        if old < _PRUNED_MIN or old * 4 < len(entries):
+            return 0
+        return self._rewrite(lambda entry: None if entry.day < before else entry)
+
+    def _rewrite(self, change: Callable[[KeyEntry], KeyEntry | None]) -> int:
+        """Change entries, or leave them out; what stays is wrapped anew. Returns how many changed."""
+        try:
+            with self._locked():
+                entries = self._entries()
+                changed = [change(entry) for entry in entries]
+                count = sum(new is not old for new, old in zip(changed, entries, strict=True))
+                if count:
+                    self._replace([entry for entry in changed if entry is not None])
+                elif entries:
+                    self._destroy_before(self._current().number)
+                self._own.clear()
+                self._view = _NOTHING
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+        return count
+
+    def _entries(self) -> list[KeyEntry]:
+        """All entries that can be opened; none where there is no keyring."""
+        view = self._current()
+        if view.wrap is None:
+            if view.wrapped:
+                raise KeyUnavailableError(
+                    f"{self._wrap_path(view.number)}: got no wrap key, expected it"
+                ).hint(
+                    "a store that was restored without it has nothing left to erase: its content cannot be read"
+                )
+            return []
+        found = []
+        for ref, wrapped in view.wrapped.items():
+            with suppress(TamperedError):
+                found.append(layout.open_entry(view.wrap, ref, wrapped))
+        return found
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the keyring."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self._folder / _LOCK, flags, 0o600)
+        try:
+            deadline = time.monotonic() + _LOCK_WAIT_S_MAX
+            while not try_lock(fd):
+                if time.monotonic() >= deadline:
+                    raise OSError(errno.ETIMEDOUT, f"another process holds {_LOCK}")
+                time.sleep(0.002)
+            yield
+        finally:
+            os.close(fd)
+
+    def __repr__(self) -> str:
+        return f"Keyring({str(self._path)!r}, hidden)"
+
+
+def _read_from(fd: int, begin: int, end: int) -> bytes:
+    """Read a part of a file."""
+    parts = []
+    while begin < end and (part := os.pread(fd, min(end - begin, 1 << 24), begin)):
+        parts.append(part)
+        begin += len(part)
+    return b"".join(parts)
