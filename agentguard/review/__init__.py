@@ -12,9 +12,10 @@ from agentguard.review._explain import Explanation, RuleChange, explain_decision
 from agentguard.review._formats import Case, Notice, github, junit, sarif
 from agentguard.review._given import NEUTRAL, GivenFacts
 from agentguard.review._mutation import MutationReport, RuleCoverage, coverage, mutate
-from agentguard.review._recorded import recorded_calls
+from agentguard.review._past import Past, read_past
 from agentguard.review._replay import RecordedCall, Replayed, ReplayReport, replay
 from agentguard.review._run_tests import CaseResult, TestReport, run_tests
+from agentguard.review._simulate import Replay, warm_up_s
 
 __all__ = [
     "CALL_BYTES_MAX",
@@ -26,7 +27,9 @@ __all__ = [
     "GivenFacts",
     "MutationReport",
     "Notice",
+    "Past",
     "RecordedCall",
+    "Replay",
     "ReplayReport",
     "Replayed",
     "RuleChange",
@@ -41,8 +44,9 @@ __all__ = [
     "junit",
     "mutate",
     "read_call",
-    "recorded_calls",
+    "read_past",
     "replay",
     "run_tests",
     "sarif",
+    "warm_up_s",
 ]

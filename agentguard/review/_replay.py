@@ -39,8 +39,8 @@ class ReplayReport:
     """
     What a bundle would have done with recorded calls.
 
-    Stateless: every call is asked with the facts that were recorded, as if the
-    calls before it had gone as they did.
+    Counts are of questions; a call inside another one may have been asked about
+    more than once.
     """
 
     bundle: str
@@ -60,8 +60,16 @@ class ReplayReport:
     """Facts that were not kept, by how many calls lacked them."""
     by_rule: Counter[str] = field(default_factory=Counter)
     """`policy/rule`, or `policy/default`: how many calls it would stop."""
+    newly_by_rule: Counter[str] = field(default_factory=Counter)
+    """The same for calls that had run."""
     examples: list[Replayed] = field(default_factory=list)
     """The first calls with another answer."""
+    counterfactual: int = 0
+    """In runs that had diverged before, or inside calls that would not have run: nobody knows whether they would
+    have been made. They are not among those newly blocked or allowed."""
+    runs: int = 0
+    runs_diverged: int = 0
+    """In which the candidate stops a call that ran, or lets one run that did not."""
 
     def __str__(self) -> str:
         """One line, such as `would block 3 of 212 calls (3 newly)`."""
@@ -73,10 +81,63 @@ class ReplayReport:
         if self.unknown:
             facts = ", ".join(name for name, _ in self.missing.most_common(3))
             said += f"; {self.unknown} could not be judged ({facts} not recorded)"
+        if self.counterfactual:
+            said += f"; {self.counterfactual} are counterfactual, in {self.runs_diverged} of {self.runs} runs that diverge"
         return said
 
+    def add(
+        self,
+        call: RecordedCall,
+        decision: Decision,
+        facts: KeptFacts,
+        *,
+        is_unknown: bool,
+        is_counterfactual: bool = False,
+    ) -> None:
+        """
+        Count one answer.
 
-class _Kept(dict[str, object]):
+        Args:
+            call:
+                What was asked, and answered then.
+            decision:
+                The answer now.
+            facts:
+                With what was asked for and not there.
+            is_unknown:
+                Whether the answer hangs on that.
+            is_counterfactual:
+                Whether the run would have gone another way before.
+        """
+        number = self.calls
+        self.calls += 1
+        if is_unknown:
+            self.unknown += 1
+            said = " ".join(decision.errors)
+            self.missing.update([name for name in facts.asked if name in said] or facts.asked)
+            return
+        if decision.effect is Effect.REQUIRE_APPROVAL:
+            self.held += 1
+        elif not decision.is_allowed:
+            self.blocked += 1
+        if not decision.is_allowed:
+            self.by_rule[f"{decision.policy or 'policies'}/{decision.rule_id or 'default'}"] += 1
+        if is_counterfactual:
+            self.counterfactual += 1
+            return
+        had_run = call.decision is None or call.decision.is_allowed
+        if had_run == decision.is_allowed:
+            return
+        if had_run:
+            self.newly_blocked += 1
+            self.newly_by_rule[f"{decision.policy or 'policies'}/{decision.rule_id or 'default'}"] += 1
+        else:
+            self.newly_allowed += 1
+        if len(self.examples) < EXAMPLES_MAX:
+            self.examples.append(Replayed(number, call, decision))
+
+
+class KeptFacts(dict[str, object]):
     """Recorded facts, which note what was asked for and not kept."""
 
     __slots__ = ("asked",)
@@ -110,40 +171,16 @@ def replay(
     """
     engine = Engine(bundle)
     report = ReplayReport(bundle.revision)
-    for index, given in enumerate(calls):
+    for given in calls:
         call = given if isinstance(given, RecordedCall) else RecordedCall(*given)
-        facts = _Kept(call.facts)
+        facts = KeptFacts(call.facts)
         decision = engine.decide(call.point, facts)
-        report.calls += 1
-        if _is_unknown(decision, facts):
-            report.unknown += 1
-            report.missing.update(facts.asked)
-            continue
-        _count(report, index, call, decision)
+        report.add(call, decision, facts, is_unknown=is_unknown(decision, facts))
     return report
 
 
-def _is_unknown(decision: Decision, facts: _Kept) -> bool:
+def is_unknown(decision: Decision, facts: KeptFacts) -> bool:
     """Whether the answer is a denial only because a fact was not kept."""
     if not facts.asked or not decision.errors or decision.effect is not Effect.DENY:
         return False
     return not any(rule.effect is Effect.DENY and rule.mode is Mode.ENFORCE for rule in decision.matched)
-
-
-def _count(report: ReplayReport, index: int, call: RecordedCall, decision: Decision) -> None:
-    """Add one answer to the report."""
-    if decision.effect is Effect.REQUIRE_APPROVAL:
-        report.held += 1
-    elif not decision.is_allowed:
-        report.blocked += 1
-    if not decision.is_allowed:
-        report.by_rule[f"{decision.policy or 'policies'}/{decision.rule_id or 'default'}"] += 1
-    had_run = call.decision is None or call.decision.is_allowed
-    if had_run == decision.is_allowed:
-        return
-    if had_run:
-        report.newly_blocked += 1
-    else:
-        report.newly_allowed += 1
-    if len(report.examples) < EXAMPLES_MAX:
-        report.examples.append(Replayed(index, call, decision))

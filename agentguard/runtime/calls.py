@@ -42,8 +42,7 @@ from agentguard.runtime.deciding import (
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.falling_back import send_on
 from agentguard.runtime.gates import admission, ask_state, charged_usd, release, settle
-from agentguard.runtime.known import KnownCall
-from agentguard.runtime.holding import hold
+from agentguard.runtime.holding import JudgedCall
 from agentguard.runtime.plain import fingerprint
 from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
@@ -58,12 +57,10 @@ from agentguard.values import (
 )
 from agentguard.values import attributes as names
 
-from agentguard.wrapping import Hold
-
 CALL_KEY = create_key("agentguard-call")
 
 
-class GuardedCall(KnownCall):
+class GuardedCall(JudgedCall):
     """
     One call of one decorated callable: what `wrapping` drives.
 
@@ -255,17 +252,6 @@ class GuardedCall(KnownCall):
 
     # Ending
 
-    @property
-    def holds_back(self) -> bool:
-        """Whether a rule judges the result before the caller may see any of it."""
-        engine = self.services.engine
-        return engine is not None and engine.acts_after(self.spec.after, self.name_for_rules)
-
-    @property
-    def name_for_rules(self) -> str:
-        """The name by which rules find the call: of a model's call the model, not the function."""
-        return self.model if self.spec.governed_as == "model" else self.spec.name
-
     def chunk(self, item: Any) -> None:
         """Look at one item of a generator: the first with content, and the tokens of a model's stream."""
         if self.spec.governed_as != "model":
@@ -275,10 +261,6 @@ class GuardedCall(KnownCall):
             self.stream = StreamUsage()
         if self.stream.chunk(item):
             self.span.chunk()
-
-    def hold(self) -> Hold:
-        """Begin to judge the items of a stream."""
-        return hold(self)
 
     def finish(self, result: Any) -> Any:
         """

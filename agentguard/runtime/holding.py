@@ -9,7 +9,7 @@ before its end. Either way a number that is split over three items is one number
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from opentelemetry.context import Context
 
@@ -18,12 +18,10 @@ from agentguard.errors import CallDenied
 from agentguard.redaction import HELD_CHARS_MAX, HELD_ITEMS_MAX, Pieces, Seen, StreamScanner, detect, redact
 from agentguard.runtime.deciding import decide, note, put_on_record, undecided
 from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.known import KnownCall
 from agentguard.runtime.spec import CallSpec
 from agentguard.values import Decision
 from agentguard.wrapping import Hold
-
-if TYPE_CHECKING:
-    from agentguard.runtime.calls import GuardedCall
 
 
 class StreamingCall(Protocol):
@@ -56,23 +54,38 @@ class StreamingCall(Protocol):
         ...
 
 
-def hold(call: GuardedCall) -> Hold:
-    """
-    Begin to judge the items of a call.
+class JudgedCall(KnownCall):
+    """A call whose result rules may judge."""
 
-    Args:
-        call:
-            With a rule that judges its result.
+    __slots__ = ()
 
-    Returns:
-        What judges piece by piece, where all rules can; else the whole.
-    """
-    engine = call.services.engine
-    looks_for = None if engine is None else engine.looks_for(call.spec.after, call.name_for_rules)
-    return HoldWhole(call) if looks_for is None else HoldPart(call, looks_for)
+    @property
+    def name_for_rules(self) -> str:
+        """The name by which rules find the call: of a model's call the model, not the function."""
+        return self.model if self.spec.governed_as == "model" else self.spec.name
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a rule judges the result before the caller may see any of it."""
+        engine = self.services.engine
+        return engine is not None and engine.acts_after(self.spec.after, self.name_for_rules)
+
+    def hold(self) -> Hold:
+        """Begin to judge the items of a stream: piece by piece where all rules can, else as a whole."""
+        engine = self.services.engine
+        looks_for = None if engine is None else engine.looks_for(self.spec.after, self.name_for_rules)
+        return HoldWhole(self) if looks_for is None else HoldPart(self, looks_for)
+
+    def finish(self, result: Any) -> Any:
+        """End the call with its result."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End a call that policy stopped."""
+        raise NotImplementedError
 
 
-def withhold(call: GuardedCall, what: str) -> NoReturn:
+def withhold(call: JudgedCall, what: str) -> NoReturn:
     """
     Deny a result that a rule is to judge and that cannot be shown to it.
 
@@ -99,7 +112,7 @@ class HoldWhole:
 
     __slots__ = ("_call", "_items", "must_judge")
 
-    def __init__(self, call: GuardedCall) -> None:
+    def __init__(self, call: JudgedCall) -> None:
         self._call = call
         self._items = Pieces()
         self.must_judge = False
@@ -127,7 +140,7 @@ class HoldPart:
 
     __slots__ = ("_call", "_error", "_found", "_redacts", "_scanner", "must_judge")
 
-    def __init__(self, call: GuardedCall, looks_for: Iterable[str]) -> None:
+    def __init__(self, call: JudgedCall, looks_for: Iterable[str]) -> None:
         self._call = call
         self._error: Exception | None = None
         kinds = sorted(looks_for)

@@ -6,7 +6,8 @@ from agentguard.cli.policy._asking import evaluate_call, show
 from agentguard.cli.policy._checking import check, test
 from agentguard.cli.policy._explaining import explain
 from agentguard.cli.policy._formatting import fmt
-from agentguard.cli.policy._measuring import bench, history, replay
+from agentguard.cli.policy._measuring import bench, history
+from agentguard.cli.policy._replaying import replay
 from agentguard.cli.policy._shared import import_module
 from agentguard.cli.policy._signing import sign, verify
 from agentguard.cli.policy._writing import init, schema

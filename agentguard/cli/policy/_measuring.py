@@ -1,24 +1,19 @@
-"""`agentguard policy bench`, `replay` and `history`: rules measured, tried on the past, and looked up in it."""
+"""`agentguard policy bench` and `history`: rules measured, and looked up in the past."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from agentguard.cli._common import FINDINGS, FINE, UNUSABLE, Place, emit, emit_document, note
-from agentguard.cli.policy._shared import format_option, load_or_print, paths_argument, safe
-
-if TYPE_CHECKING:
-    from agentguard.values import DecisionRecord
+from agentguard.cli._common import FINE, UNUSABLE, Place, emit, note
+from agentguard.cli.policy._shared import format_option, load_or_print, paths_argument
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_FAIL_ON = re.compile(r"(newly_blocked|newly_allowed|blocked|held|unknown)>([0-9]+(?:\.[0-9]+)?)(%?)")
 
 
 @click.command()
@@ -61,7 +56,7 @@ _ParamType: Any = click.ParamType
 """Generic for type checkers in newer versions of click only."""
 
 
-class _Since(_ParamType):  # type: ignore[misc]
+class Since(_ParamType):  # type: ignore[misc]
     """A time in the past: `30d`, or a moment in ISO 8601."""
 
     name = "since"
@@ -82,81 +77,7 @@ class _Since(_ParamType):  # type: ignore[misc]
 
 
 @click.command()
-@click.option(
-    "--candidate",
-    "paths",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Policies to try.",
-)
-@click.option("--since", type=_Since(), default="30d", show_default=True, help="30d, 12h, or a moment.")
-@click.option("--fail-on", metavar="COUNT>N[%]", help="Exit status 1 beyond it, such as newly_blocked>0.5%.")
-@format_option("text", "json")
-@click.pass_obj
-def replay(
-    place: Place, paths: tuple[Path, ...], since: datetime, fail_on: str | None, output_format: str
-) -> int:
-    """
-    Ask other policies what they would have stopped of the calls in the decision log.
-
-    Each call is asked by itself, with the facts that the log kept; what it did not keep is unknown, and a
-    call that depends on it is counted as unknown. Limits with a memory count nothing here.
-    """
-    from agentguard.review import recorded_calls
-    from agentguard.review import replay as ask
-
-    wanted = _FAIL_ON.fullmatch(fail_on.replace(" ", "")) if fail_on else None
-    if fail_on and wanted is None:
-        raise click.UsageError("--fail-on: expected such as newly_blocked>0.5% or held>10")
-    bundle = load_or_print(place, paths, output_format)
-    if bundle is None:
-        return UNUSABLE
-    report = ask(bundle, recorded_calls(_records(place, since), bundle))
-    judged = report.calls - report.unknown
-    if output_format == "json":
-        emit_document({
-            "bundle": report.bundle, "calls": report.calls, "judged": judged, "blocked": report.blocked,
-            "held": report.held, "newly_blocked": report.newly_blocked, "newly_allowed": report.newly_allowed,
-            "unknown": report.unknown, "missing": dict(report.missing), "by_rule": dict(report.by_rule),
-            "examples": [
-                {"call_id": one.call.call_id, "point": one.call.point, "tool": one.call.facts.get("tool.name", ""),
-                 "then": str(one.call.decision.effect) if one.call.decision else "", "now": str(one.decision.effect),
-                 "rule": one.decision.rule_id, "reason": one.decision.reason}
-                for one in report.examples
-            ],
-        })  # fmt: skip
-    else:
-        click.echo(safe(str(report)))
-        for rule, calls in report.by_rule.most_common():
-            click.echo(safe(f"  {rule}: {calls}"))
-        for one in report.examples:
-            then = one.call.decision.effect if one.call.decision else "ran"
-            what = one.call.facts.get("tool.name", "") or one.call.facts.get("model.name", "")
-            click.echo(
-                safe(
-                    f"  call {one.call.call_id} {what}: {then} then, {one.decision.effect} now: {one.decision.reason}"
-                )
-            )
-    if wanted:
-        number = getattr(report, wanted[1])
-        reached = 100 * number / max(report.calls, 1) if wanted[3] else number
-        return FINDINGS if reached > float(wanted[2]) else FINE
-    return FINE
-
-
-def _records(place: Place, since: datetime) -> Iterator[DecisionRecord]:
-    """The decisions of the log from a moment on."""
-    from agentguard.audit import read_decisions
-
-    since_ns = int(since.timestamp() * 1e9)
-    for entry in read_decisions(place.config.store, place.open_keystore()):
-        if entry.record.time_unix_ns >= since_ns:
-            yield entry.record
-
-
-@click.command()
-@click.option("--at", "at", type=_Since(), help="Only what was in force at this moment, for each service.")
+@click.option("--at", "at", type=Since(), help="Only what was in force at this moment, for each service.")
 @format_option("text", "json", "jsonl")
 @click.pass_obj
 def history(place: Place, at: datetime | None, output_format: str) -> int:
