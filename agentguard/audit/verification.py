@@ -218,7 +218,9 @@ class _Run:
 
     def _apply_anchors(self) -> None:
         """Take what was kept elsewhere for stated, and notice where the ledger states less."""
-        self.anchors.sort(key=lambda given: given.checkpoint.sequence)
+        # One that was handed in may be the one that a receipt speaks of; the receipt knows where it is kept.
+        once = {given.own_hash: given for given in sorted(self.anchors, key=lambda given: given.to)}
+        self.anchors = sorted(once.values(), key=lambda given: given.checkpoint.sequence)
         for checkpoint, own_hash, _ in self.anchors:
             sequence = checkpoint.sequence
             if sequence > self.ledger.last_sequence:

@@ -15,7 +15,7 @@ from agentguard.errors import AuditError
 from agentguard.runtime import SystemClock
 
 if TYPE_CHECKING:
-    from agentguard.audit import NoteKey
+    from agentguard.audit import NoteKey, VerifyReport
     from agentguard.seal import Keystore
 
 _FILE_BYTES_MAX = 1 << 28
@@ -216,9 +216,24 @@ def tiles(place: Place, folder: Path) -> int:
     return FINE
 
 
-def read_anchor_files(paths: tuple[Path, ...]) -> list[bytes]:
-    """Read the anchors that a verification is to hold the log to."""
-    return [anchor for path in paths for anchor in _read(path)]
+def verify_place(place: Place, anchors: tuple[Path, ...] = (), roots: Path | None = None) -> VerifyReport:
+    """
+    Verify the log of a store, with the anchors and certificates of the settings beside those that are given.
+
+    Raises:
+        AuditError: A file that was given cannot be read, or an anchor is not of this store.
+    """
+    from agentguard.audit import verify
+
+    config = place.config
+    notes = [anchor for path in anchors for anchor in _read(path)]
+    for target in config.decisions_anchors:
+        path = Path(target.removeprefix("file:"))
+        if target.startswith("file:") and path not in anchors and path.exists():
+            notes += _read(path)
+    if roots is None and config.decisions_anchor_roots:
+        roots = Path(config.decisions_anchor_roots)
+    return verify(config.store, place.open_keystore(), anchors=notes, roots=roots)
 
 
 def _key(text: str, kind: type[NoteKey]) -> NoteKey:

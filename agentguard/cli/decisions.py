@@ -22,7 +22,7 @@ from agentguard.cli._common import (
     listing_options,
     note,
 )
-from agentguard.cli._proofs import anchor, prove, read_anchor_files, tiles, verify_proof
+from agentguard.cli._proofs import anchor, prove, tiles, verify_place, verify_proof
 from agentguard.cli.store import _since_option
 from agentguard.errors import AuditError
 from agentguard.values import DecisionRecord
@@ -30,6 +30,7 @@ from agentguard.values import DecisionRecord
 if TYPE_CHECKING:
     from agentguard.audit import StoredDecision, VerifyReport
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _OUTCOME = "outcome"
 _COLORS = {
     "allow": "green",
@@ -156,11 +157,13 @@ def show(place: Place, decision_id: str, output_format: str) -> int:
     "--anchor",
     "anchors",
     multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File with checkpoints that were kept elsewhere; what they state must be there.",
+    type=_FILE,
+    help="File with checkpoints that were kept elsewhere; what they state must be there. Those files that "
+    "`decisions_anchors` names are read too.",
 )
+@click.option("--roots", type=_FILE, help="PEM certificates that time stamps must lead to.")
 @click.pass_obj
-def verify(place: Place, output_format: str, anchors: tuple[Path, ...]) -> int:
+def verify(place: Place, output_format: str, anchors: tuple[Path, ...], roots: Path | None) -> int:
     """
     Check that the decision log is what was written: nothing altered, removed, moved or put in.
 
@@ -168,9 +171,7 @@ def verify(place: Place, output_format: str, anchors: tuple[Path, ...]) -> int:
     last checkpoint; what stands after it is reported as unanchored. Only an anchor
     tells that the whole store was set back to an earlier state.
     """
-    from agentguard.audit import verify as verify_log
-
-    report = verify_log(place.config.store, place.open_keystore(), anchors=read_anchor_files(anchors))
+    report = verify_place(place, anchors, roots)
     if output_format == "json":
         emit_document(_report_document(report))
     else:

@@ -19,6 +19,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agentguard.cli._common import Place
+from agentguard.cli._proofs import verify_place
+from agentguard.cli._times import moment
 from agentguard.errors import AgentGuardError, KeyUnavailableError, PolicyDocumentError
 from agentguard.runtime import SECRET_VARIABLES, find_file
 from agentguard.version import __version__
@@ -195,15 +197,63 @@ def _policies(place: Place) -> Iterator[Finding]:
 def _decisions(place: Place) -> Iterator[Finding]:
     if not (place.config.store / "STORE").exists():
         return
-    from agentguard.audit import verify
-
-    report = verify(place.config.store, place.open_keystore())
+    report = verify_place(place)
     if report.is_good:
         yield Finding("decisions", Level.OK, "the decision log verifies")
     else:
         yield Finding(
             "decisions", Level.BAD, "the decision log does not verify", "agentguard decisions verify"
         )
+    yield from _anchors(place, report.tail_records)
+
+
+def _anchors(place: Place, tail_records: int) -> Iterator[Finding]:
+    """Say what of the decision log somebody else could vouch for, and what nobody could."""
+    from agentguard.audit import Receipts, last_kept_unix_ns, sink_for
+
+    config = place.config
+    receipts = Receipts(config.store).read()
+    names = {receipt.to for receipt in receipts}
+    if tail_records:
+        yield Finding(
+            "decisions", Level.OK, f"{tail_records} records stand after the last checkpoint of their journal"
+        )
+    if not config.decisions_anchors:
+        kept = f"; the last was entry {receipts[0].sequence}, kept at {receipts[0].to}" if receipts else ""
+        yield Finding(
+            "decisions",
+            Level.WARN,
+            f"no checkpoint is handed to anybody: a store that is set back whole would not show it{kept}",
+            'decisions_anchors = ["file:/another/machine/agentguard.anchors"], or `agentguard decisions anchor`',
+        )
+    now_ns = time.time_ns()
+    roots = Path(config.decisions_anchor_roots or os.devnull)
+    for target in config.decisions_anchors:
+        # The exporter's own name is known to the process that exports.
+        name = (
+            next((one for one in names if one.startswith("otlp:")), "otlp")
+            if target == "otlp"
+            else sink_for(target, roots=roots).name
+        )
+        last = last_kept_unix_ns(config.store, name)
+        last = max([last or 0, *(one.time_unix_ns for one in receipts if one.to == name)])
+        late_s = (now_ns - last) / 1e9 - 2 * config.decisions_anchor_interval_s
+        yield Finding(
+            "decisions",
+            Level.WARN if not last or late_s > 0 else Level.OK,
+            f"checkpoints go to {name}: " + (f"the last at {moment(last)} UTC" if last else "none yet"),
+            "a process that runs hands them over; `agentguard decisions anchor` does it now"
+            if not last or late_s > 0
+            else "",
+        )
+    if not config.decisions_mark:
+        return
+    is_there = Path(config.decisions_mark).exists()
+    yield Finding(
+        "decisions",
+        Level.OK if is_there else Level.WARN,
+        f"the high-water mark is {'' if is_there else 'not yet '}at {config.decisions_mark}",
+    )
 
 
 def _drift(place: Place) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from agentguard.audit import (
     FileAnchor,
     HookAnchor,
     Question,
+    Receipts,
     TimestampAnchor,
     WebhookAnchor,
     check_timestamp,
@@ -356,6 +357,15 @@ def test_a_time_stamp(
     elsewhere.mkdir()
     with pytest.raises(AuditError, match="not right"):
         check_timestamp(receipt, note, roots=tsa(elsewhere))
+    # What a running process keeps of it is checked with the log, against the certificates that are named.
+    kept = TimestampAnchor(server.url, roots=root)
+    Receipts(log[0]).keep(made, kept.name, kept.keep(made), 1)
+    assert "stamped" not in verify(*log).of(Question.COMPLETENESS).sentence
+    sentence = verify(*log, roots=root).of(Question.COMPLETENESS).sentence
+    assert f"anchor {made.checkpoint.sequence} stamped at 20" in sentence
+    assert f"by {kept.name}" in sentence
+    report = verify(*log, roots=elsewhere / "root.pem")
+    assert report.of(Question.INTEGRITY).findings[0].kind == "receipt"
     # An answer to another question is not taken.
     monkeypatch.setattr(server, "reply", lambda _: receipt)
     with pytest.raises(AuditError, match="not right"):
