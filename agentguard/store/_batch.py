@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agentguard.store._derive import encode_features
+from agentguard.store._grid import grid_of
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
-from agentguard.store._rows import encode_gaps, encode_outcomes, grid_of_records
+from agentguard.store._rows import encode_gaps, encode_outcomes
 from agentguard.store._subjects import spans_body
 from agentguard.values import GapRecord, InternalErrorHook, OutcomeRecord, SpanRecord, SpanSource
 
@@ -119,9 +120,9 @@ class Batcher:
         if not records:
             return []
         try:
-            grid = grid_of_records(records)
-            features = encode_features(grid, first)
-            body, size = spans_body(grid, first)
+            grid = grid_of(records, first)
+            features = encode_features(grid)
+            body, size = spans_body(grid)
             is_too_long = size > self._record_bytes_max and len(records) > 1
         except Exception as error:  # The same.
             if len(records) == 1:

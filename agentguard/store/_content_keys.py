@@ -12,11 +12,12 @@ from typing import Final
 from agentguard.errors import KeyUnavailableError, SegmentCorruptError
 from agentguard.seal import SealKey
 from agentguard.store import _codec
+from agentguard.store._grid import with_content
 from agentguard.store._groups import ERASED, NO_KEY, ContentRow, SealedGroup
 from agentguard.store._keyring import CONVERSATION, USER, Keyring, Subject, SubjectKey
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
-from agentguard.store._rows import decode_plain, with_groups
+from agentguard.store._msgpack import decode_plain
 from agentguard.store._subjects import PENDING
 
 GROUP_LABEL: Final = b"agentguard/v1/subject"
@@ -65,7 +66,7 @@ class ContentKeys:
                     self._keys.clear()
                 key = self._keys[refs] = group_key(self._store_id, of_user, of_conversation)
             sealed.append([*refs, places, key.seal(packed, group_context(self._store_id, *refs))])
-        return make_body(Kind.SPANS, with_groups(plain, sealed), records=body.records)
+        return make_body(Kind.SPANS, with_content(plain, sealed), records=body.records)
 
     @staticmethod
     def bare(body: Body) -> Body:

@@ -7,11 +7,13 @@ each column are in it. No numpy here: columns are handed out as buffers.
 
 Layout (little-endian): version (2), number of columns (2), rows (4), first
 sequence (8), bytes of the description (4), reserved (4); the description, zero
-padded to 8; the columns, each zero padded to 8; the dictionaries. The
-description has for each column: length of the name (1), name, type (1: 1 int64,
-2 float64, 3 index of 2 bytes into a dictionary), length of the unit (1), unit,
-version that brought the column (2). A dictionary has its length (4), and for each
-entry length (4) and UTF-8 text.
+padded to 8; a form for each column (1), zero padded to 8; the columns, each zero
+padded to 8; the dictionaries. The description has for each column: length of the
+name (1), name, type (1: 1 int64, 2 float64, 3 index into a dictionary), length of
+the unit (1), unit, version that brought the column (2). The form says how many
+bytes a value has; 0 is one value for all rows. Integers of 1, 2 and 4 bytes stand
+after a base of 8 bytes that is added to each. A dictionary has its length (4), and
+for each entry length (4) and UTF-8 text.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.values import FEATURE_BLOCK_VERSION, FEATURES, SpanRecord
@@ -30,11 +32,17 @@ from agentguard.values import attributes as names
 
 _HEAD = struct.Struct("<HHIQII")
 _U32 = struct.Struct("<I")
+_I64 = struct.Struct("<q")
 _TYPE_CODES = {"int64": 1, "float64": 2, "dict": 3}
-_FORMATS: Final[Mapping[int, Literal["q", "d", "H"]]] = {1: "q", 2: "d", 3: "H"}
+_DTYPES: Final = {1: "int64", 2: "float64", 3: "dict"}
+_NARROW: Final = {1: "b", 2: "h", 4: "i"}
+"""Signed integers by their bytes."""
+_RANGES: Final = ((1, 2**7), (2, 2**15), (4, 2**31))
 _IS_BIG_ENDIAN = sys.byteorder == "big"
-_INT64_MAX = 2**63 - 1
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 TEXT_CHARS_MAX = 512
+ROWS_MAX = 2**20
+"""No block has more: one value for all rows must not make a reader reserve what it likes."""
 _CACHE_ENTRIES_MAX = 4096
 MISSING = -1
 NAN = math.nan
@@ -50,7 +58,7 @@ class Column(NamedTuple):
     """int64, float64 or dict."""
     unit: str
     values: memoryview[Any]
-    """Format `q` or `d`; `H` for an index into `dictionary`."""
+    """Format `q` or `d`; `B` or `H` for an index into `dictionary`."""
     dictionary: tuple[str, ...] = ()
 
     def texts(self) -> list[str]:
@@ -76,6 +84,11 @@ class FeatureBlock(NamedTuple):
         return FeatureBlock(len(keep), self.first_sequence, columns)
 
 
+def _padded(data: bytes) -> bytes:
+    """Fill up to a multiple of 8."""
+    return data + bytes(-len(data) % 8)
+
+
 def _describe() -> bytes:
     """Write the description of the columns of this version, with its padding."""
     parts = []
@@ -85,8 +98,7 @@ def _describe() -> bytes:
             bytes([len(name)]) + name + bytes([_TYPE_CODES[spec.dtype], len(unit)]) + unit
             + spec.since.to_bytes(2, "little")
         )  # fmt: skip
-    description = b"".join(parts)
-    return description + bytes(-len(description) % 8)
+    return _padded(b"".join(parts))
 
 
 _DESCRIPTION = _describe()
@@ -121,7 +133,7 @@ fingerprint = _Fingerprints().of
 def count_of(value: object, missing: int = MISSING) -> int:
     """A number of tokens or nanoseconds that fits 64 bits; *missing* for anything else."""
     if type(value) is int:
-        return value if -_INT64_MAX <= value <= _INT64_MAX else missing
+        return value if _INT64_MIN <= value <= _INT64_MAX else missing
     if isinstance(value, int | float) and math.isfinite(value) and abs(value) < _INT64_MAX:
         return int(value)
     return missing
@@ -197,29 +209,74 @@ def texts_of(record: SpanRecord) -> tuple[str, ...]:
 def pack_features(
     numbers: Sequence[array[Any]], texts: Sequence[Sequence[str]], *, rows: int, first_sequence: int
 ) -> bytes:
-    """Write the feature block of consecutive spans from their columns, in the order of the catalogue."""
-    parts = [
-        _HEAD.pack(FEATURE_BLOCK_VERSION, len(FEATURES), rows, first_sequence, len(_DESCRIPTION), 0),
-        _DESCRIPTION,
-    ]
+    """
+    Write the feature block of consecutive spans.
+
+    Args:
+        numbers:
+            Columns of integers (`q`) and floats (`d`), each with a value for every
+            row or one for all, in the order of the catalogue.
+
+        texts:
+            The columns of texts that follow them, likewise.
+
+        rows:
+            How many spans.
+
+        first_sequence:
+            Number of the first of them.
+
+    """
+    forms, parts, dictionaries = bytearray(), [], []
     for column in numbers:
-        if _IS_BIG_ENDIAN:
-            column.byteswap()
-        parts.append(column.tobytes())
-    dictionaries = []
-    padding = bytes(-2 * rows % 8)
+        form, data = _pack_numbers(column)
+        forms.append(form)
+        parts.append(data)
     for entries in texts:
-        distinct = {text: index for index, text in enumerate(dict.fromkeys(entries))}
-        if len(distinct) == 1:
-            indices = bytes(2 * rows)
+        if len(entries) == 1:
+            distinct = {entries[0]: 0}
         else:
-            column = array("H", map(distinct.__getitem__, entries))
-            if _IS_BIG_ENDIAN:
-                column.byteswap()
-            indices = column.tobytes()
-        parts += (indices, padding)
+            distinct = {text: index for index, text in enumerate(dict.fromkeys(entries))}
+        if len(distinct) == 1:
+            forms.append(0)
+            parts.append(bytes(8))
+        else:
+            form, code = (1, "B") if len(distinct) <= 256 else (2, "H")
+            forms.append(form)
+            parts.append(_bytes_of(array(code, map(distinct.__getitem__, entries))))
         dictionaries.append(_pack_dictionary(distinct))
-    return b"".join(parts + dictionaries)
+    return b"".join((
+        _HEAD.pack(FEATURE_BLOCK_VERSION, len(FEATURES), rows, first_sequence, len(_DESCRIPTION), 0),
+        _DESCRIPTION, _padded(bytes(forms)), *parts, *dictionaries,
+    ))  # fmt: skip
+
+
+def _pack_numbers(column: array[Any]) -> tuple[int, bytes]:
+    """Write a column as narrow as its values allow; returns its form and the bytes."""
+    if len(column) == 1:
+        return 0, _bytes_of(column)
+    if column.typecode == "d":
+        return 8, _bytes_of(column)
+    least, greatest = min(column), max(column)
+    if least == greatest:
+        return 0, _bytes_of(column[:1])
+    base = 0
+    if greatest - least < 2**31 <= greatest:
+        base = least
+        column = array("q", [value - base for value in column])
+        least, greatest = 0, greatest - base
+    for width, limit in _RANGES:
+        if -limit <= least and greatest < limit:
+            return width, _I64.pack(base) + _bytes_of(array(_NARROW[width], column))
+    return 8, _bytes_of(column)
+
+
+def _bytes_of(column: array[Any]) -> bytes:
+    """Numbers in the byte order of the format, padded."""
+    if _IS_BIG_ENDIAN:
+        column = column[:]
+        column.byteswap()
+    return _padded(column.tobytes())
 
 
 def _pack_dictionary(entries: Mapping[str, int]) -> bytes:
@@ -254,7 +311,7 @@ def _columns_of(description: bytes) -> tuple[_ColumnPlace, ...]:
         name = description[offset + 1 : name_end].decode()
         code, unit_length = description[name_end], description[name_end + 1]
         unit_end = name_end + 2 + unit_length
-        if code not in _FORMATS:
+        if code not in _DTYPES:
             raise SegmentCorruptError(f"features: got column type {code}, expected 1, 2 or 3")
         places.append(_ColumnPlace(name, code, description[name_end + 2 : unit_end].decode()))
         offset = unit_end + 2
@@ -262,6 +319,20 @@ def _columns_of(description: bytes) -> tuple[_ColumnPlace, ...]:
         _layouts.clear()
     _layouts[description] = tuple(places)
     return tuple(places)
+
+
+def place_of(plain: bytes) -> tuple[int, int]:
+    """
+    Read first sequence number and number of rows of a block, and no more of it.
+
+    Raises:
+        SegmentCorruptError: The bytes are no feature block.
+
+    """
+    if len(plain) < _HEAD.size:
+        raise SegmentCorruptError(f"features: got {len(plain)} bytes, expected at least {_HEAD.size}")
+    _, _, rows, first_sequence, _, _ = _HEAD.unpack_from(plain)
+    return first_sequence, rows
 
 
 def decode_features(plain: bytes, wanted: frozenset[str] | None = None) -> FeatureBlock:
@@ -288,32 +359,70 @@ def decode_features(plain: bytes, wanted: frozenset[str] | None = None) -> Featu
             )
         offset = _HEAD.size + description_bytes
         places = _columns_of(plain[_HEAD.size : offset])
-        if len(places) != n_columns:
+        forms = plain[offset : offset + n_columns]
+        if len(places) != n_columns or len(forms) != n_columns:
             raise SegmentCorruptError(f"features: got {len(places)} columns, expected {n_columns}")
+        if rows > ROWS_MAX:
+            raise SegmentCorruptError(f"features: got {rows} rows, expected at most {ROWS_MAX}")
+        offset += n_columns + (-n_columns % 8)
         view = memoryview(plain)
         columns: dict[str, Column] = {}
         with_dictionary: list[str | None] = []
-        for name, code, unit in places:
-            width = 2 if code == 3 else 8
-            end = offset + rows * width
+        for (name, code, unit), form in zip(places, forms, strict=True):
+            end = offset + _size_of(code, form, rows)
             is_wanted = wanted is None or name in wanted
             if code == 3:
                 with_dictionary.append(name if is_wanted else None)
             if is_wanted:
-                dtype = "dict" if code == 3 else "int64" if code == 1 else "float64"
-                columns[name] = Column(name, dtype, unit, _buffer(view[offset:end], _FORMATS[code]))
-            offset = end + (-(rows * width) % 8)
+                values = _read_column(view[offset:end], code, form, rows)
+                columns[name] = Column(name, _DTYPES[code], unit, values)
+            offset = end + (-end % 8)
         if any(with_dictionary):
             _read_dictionaries(plain, offset, with_dictionary, columns)
-    except (struct.error, UnicodeDecodeError, IndexError, TypeError, ValueError) as error:
+    except (struct.error, UnicodeDecodeError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise SegmentCorruptError("features: got bytes that do not decode, expected a block") from error
     return FeatureBlock(rows, first_sequence, columns)
 
 
-def _buffer(data: memoryview[Any], code: Literal["q", "d", "H"]) -> memoryview[Any]:
+def _size_of(code: int, form: int, rows: int) -> int:
+    """
+    How many bytes a column takes, without its padding.
+
+    Raises:
+        SegmentCorruptError: No column of this type has this form.
+
+    """
+    if form == 0:
+        return 8
+    if form == 8 and code != 3:
+        return 8 * rows
+    if code == 1 and form in _NARROW:
+        return 8 + form * rows
+    if code == 3 and form in {1, 2}:
+        return form * rows
+    raise SegmentCorruptError(f"features: got form {form} for a column of type {code}, expected another")
+
+
+def _read_column(data: memoryview, code: int, form: int, rows: int) -> memoryview[Any]:
+    """Read the values of a column."""
+    whole = "d" if code == 2 else "q"
+    if form == 0:
+        if code == 3:
+            return memoryview(bytes(rows))
+        return memoryview(array(whole, _buffer(data, whole)) * rows)
+    if code == 3:
+        return data.cast("B") if form == 1 else _buffer(data, "H")
+    if form == 8:
+        return _buffer(data, whole)
+    (base,) = _I64.unpack_from(data)
+    values = _buffer(data[8:], _NARROW[form])
+    return memoryview(array("q", [base + value for value in values] if base else values))
+
+
+def _buffer(data: memoryview, code: str) -> memoryview[Any]:
     """View bytes as numbers, in the byte order of this machine."""
     if not _IS_BIG_ENDIAN:
-        return data.cast(code)
+        return data.cast(code)  # type: ignore[call-overload, no-any-return]
     swapped = array(code, data.tobytes())
     swapped.byteswap()
     return memoryview(swapped)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from agentguard.errors import SegmentCorruptError
 from agentguard.store._layout import HEADER_BYTES, Kind
 from agentguard.store._members import NO_MEMBERS, Members, little_endian
-from agentguard.store._rows import decode_map, encode
+from agentguard.store._msgpack import decode_map, encode
 
 FOOTER_VERSION = 1
 CHUNKS_MAX = 65_536

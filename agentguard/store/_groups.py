@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from agentguard.errors import SegmentCorruptError
+from agentguard.store._grid import ELSEWHERE
 from agentguard.values import AttributeValue, SpanEvent, SpanLink, SpanRecord
 from agentguard.values import attributes as names
 
 ERASED: Final = "erased"
 NO_KEY: Final = "no_key"
-ELSEWHERE: Final = -1
-"""A row of the group is in another frame: a group was cut where a chunk ends."""
 
 ContentRow = list[Any]
 """Index into the shapes of the group, values; and where there are any: events, links, status description."""
@@ -136,18 +135,3 @@ def attach_groups(document: object, rows: Sequence[list[Any]], opener: GroupOpen
             if type(place) is not int or not 0 <= place < len(rows) or len(rows[place]) != length:
                 raise SegmentCorruptError("spans: got content of no row, expected one row each")
             rows[place].append(InGroup(group, position))
-
-
-def collect_groups(rows: Sequence[list[Any]], length: int) -> list[list[Any]]:
-    """Undo `attach_groups`: take the last place off the rows, and give the groups that they need."""
-    groups: dict[int, list[Any]] = {}
-    for place, row in enumerate(rows):
-        if len(row) == length:
-            continue
-        group, position = row.pop()
-        found = groups.get(id(group))
-        if found is None:
-            places = [ELSEWHERE] * len(group.places)
-            found = groups[id(group)] = [group.user, group.conversation, places, group.blob]
-        found[2][position] = place
-    return list(groups.values())

@@ -18,7 +18,7 @@ from agentguard.seal import SALT_BYTES, Keystore
 from agentguard.store import _codec
 from agentguard.store._disk import Disk
 from agentguard.store._layout import HEADER_BYTES, Header, Kind, State, pack_frame, segment_key
-from agentguard.store._rows import encode
+from agentguard.store._msgpack import encode
 
 RandomBytes = Callable[[int], bytes]
 

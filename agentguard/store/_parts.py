@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from agentguard.errors import SegmentCorruptError
-from agentguard.store._rows import encode
+from agentguard.store._msgpack import encode
 
 PARTS_VERSION = 1
 _decoder = msgspec.msgpack.Decoder(tuple[int, list[tuple[bytes, int, int, int, bytes]]])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from agentguard.errors import SegmentCorruptError
 from agentguard.store._cache import FooterCache
 from agentguard.store._layout import Kind
-from agentguard.store._rows import decode_map
+from agentguard.store._msgpack import decode_map
 from agentguard.store._segment import Frame, SegmentFile
 
 _Key = tuple[bytes, int]

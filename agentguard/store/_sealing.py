@@ -19,23 +19,12 @@ from agentguard.store import _codec
 from agentguard.store._damage import Damage
 from agentguard.store._derive import encode_features
 from agentguard.store._disk import Disk, try_lock
-from agentguard.store._features import FeatureBlock, decode_features
+from agentguard.store._features import decode_features, place_of
 from agentguard.store._footer import Footer, Places, tag_arrays, trace_tag
+from agentguard.store._grid import Grid, cut, joined, pack_grid, trace_ids, unpack_grid
 from agentguard.store._layout import Kind, State, parse_segment_name
 from agentguard.store._live import Body, make_body, new_header
-from agentguard.store._rows import (
-    SHAPE,
-    START,
-    TRACE,
-    Row,
-    SpanRows,
-    check_row,
-    decode_gaps,
-    decode_outcomes,
-    decode_spans,
-    encode_rows,
-    grid_of_rows,
-)
+from agentguard.store._rows import decode_gaps, decode_outcomes
 from agentguard.store._sealed_file import SealedFile
 from agentguard.store._segment import Frame, SegmentFile
 from agentguard.values import Clock
@@ -151,111 +140,118 @@ def _is_same_file(live: SegmentFile, path: Path) -> bool:
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
+class _Spans(NamedTuple):
+    """A live frame of spans, with its feature block where that came behind it."""
+
+    frame: Frame
+    grid: Grid
+    features: Frame | None = None
+
+
 class _Chunks:
-    """Cuts a stream of rows into chunks of consecutive spans."""
+    """Cuts a stream of spans into chunks of consecutive ones."""
 
     def __init__(self, sealed: SealedFile, chunk_spans: int = CHUNK_SPANS) -> None:
         self._sealed = sealed
         self._size = chunk_spans
-        self._shapes: dict[tuple[str, ...], int] = {}
-        self._rows: list[Row] = []
-        self._first = 0
-        self._next = 0
+        self._waiting: list[Grid] = []
+        self._count = 0
         self.features: list[tuple[Body, int, int, tuple[int, int]]] = []
         self.tags: list[tuple[int, int]] = []
         self.chunks = 0
         self.spans = 0
 
-    def add(self, frame: SpanRows) -> None:
-        """
-        Take the rows of one live frame, all or none.
-
-        Raises:
-            SegmentCorruptError: A row cannot be made into a record.
-
-        """
-        for row in frame.rows:
-            check_row(row, frame.shapes)
-        if self._rows and frame.first_sequence != self._next:
-            self.flush()  # Spans are absent in between: a chunk has consecutive ones only.
-        if not self._rows:
-            self._first = self._next = frame.first_sequence
-        numbers = [self._shapes.setdefault(tuple(shape), len(self._shapes)) for shape in frame.shapes]
-        for row in frame.rows:
-            row[SHAPE] = numbers[row[SHAPE]]
-            self._rows.append(row)
-            self._next += 1
-            if len(self._rows) == self._size:
-                shapes = self._shapes
-                self.flush()
-                self._shapes = shapes  # Rows that follow refer to the same numbers.
-
-    def add_whole(self, frame: SpanRows, plain: bytes, features: bytes) -> None:
-        """Take the rows of one live frame with its feature block; as they are where they make a chunk."""
-        if not 0.75 * self._size <= len(frame.rows) <= self._size:
-            self.add(frame)
+    def add(self, spans: _Spans) -> None:
+        """Take the spans of one live frame; as they are, compressed, where they make a chunk."""
+        grid = spans.grid
+        if not grid.count:
             return
-        self.flush()
-        self._write(frame.first_sequence, frame.rows, plain, features)
+        if (
+            self._waiting
+            and grid.first_sequence != self._waiting[-1].first_sequence + self._waiting[-1].count
+        ):
+            self.flush()  # Spans are absent in between: a chunk has consecutive ones only.
+        if spans.features is not None and 0.75 * self._size <= grid.count <= self._size:
+            self.flush()
+            self._write(grid, _as_it_is(spans.frame), _as_it_is(spans.features))
+            return
+        self._waiting.append(grid)
+        self._count += grid.count
+        if self._count >= self._size:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Write whole chunks of the spans at hand."""
+        grid = joined(self._waiting)
+        start = 0
+        while grid.count - start >= self._size:
+            self._encode(cut(grid, start, start + self._size))
+            start += self._size
+        self._waiting = [cut(grid, start, grid.count)] if start < grid.count else []
+        self._count = grid.count - start
 
     def flush(self) -> None:
-        """Write the rows at hand as one chunk."""
-        rows, self._rows = self._rows, []
-        if rows:
-            spans = SpanRows(self._first, list(map(list, self._shapes)), rows)
-            features = encode_features(grid_of_rows(spans), self._first)
-            self._write(self._first, rows, encode_rows(spans), features)
-        self._first = self._next
-        self._shapes = {}
+        """Write the spans at hand as one chunk."""
+        if self._waiting:
+            self._encode(joined(self._waiting))
+        self._waiting, self._count = [], 0
 
-    def _write(self, first: int, rows: list[Row], plain: bytes, features: bytes) -> None:
+    def _encode(self, grid: Grid) -> None:
+        """Make a chunk of spans and write it."""
+        spans = make_body(Kind.SPANS, pack_grid(grid), level=_codec.SEALED_LEVEL)
+        self._write(grid, spans, make_body(Kind.FEATURES, encode_features(grid), level=_codec.SEALED_LEVEL))
+
+    def _write(self, grid: Grid, spans: Body, features: Body) -> None:
         """Write one chunk, and keep its features for the end of the file."""
-        starts = [row[START] for row in rows]
-        start_range = (min(starts), max(starts))
-        self.tags += [(trace_tag(row[TRACE]), self.chunks) for row in rows]
-        body = make_body(Kind.SPANS, plain, records=len(rows), level=_codec.SEALED_LEVEL)
-        self._sealed.add(body, first_sequence=first, rows=len(rows), start_range=start_range)
-        self.add_features(features, first, len(rows), start_range)
+        start_range = (min(grid.start), max(grid.start))
+        self.tags += [(trace_tag(trace), self.chunks) for trace in trace_ids(grid)]
+        self._sealed.add(spans, first_sequence=grid.first_sequence, rows=grid.count, start_range=start_range)
+        self.features.append((features, grid.first_sequence, grid.count, start_range))
         self.chunks += 1
-        self.spans += len(rows)
+        self.spans += grid.count
 
-    def add_features(self, plain: bytes, first: int, rows: int, start_range: tuple[int, int]) -> None:
-        """Keep a feature block for the end of the file."""
-        body = make_body(Kind.FEATURES, plain, level=_codec.SEALED_LEVEL)
-        self.features.append((body, first, rows, start_range))
+    def add_features(self, frame: Frame) -> None:
+        """Keep a feature block whose spans are damaged: its numbers are not."""
+        block = decode_features(frame.plain, frozenset({"start_unix_ns"}))
+        if block.rows:
+            starts = block.columns["start_unix_ns"].values
+            self.features.append(
+                (_as_it_is(frame), block.first_sequence, block.rows, (min(starts), max(starts)))
+            )
 
 
 def _copy(live: SegmentFile, sealed: SealedFile, damage: list[Damage], now_unix_ns: int) -> Footer:
     """Copy all that a live file holds: spans in chunks, then the rest, then the features together."""
     chunks = _Chunks(sealed)
     others: list[tuple[Frame, int]] = []
-    waiting: _Waiting | None = None
+    waiting: _Spans | None = None
     for frame in live.frames(_DATA_KINDS):
         try:
             if frame.kind == Kind.FEATURES:
-                block = decode_features(frame.plain, frozenset({"start_unix_ns"}))
-                if waiting is not None and waiting.has(block):
-                    chunks.add_whole(waiting.rows, waiting.frame.plain, frame.plain)
+                if waiting is not None and place_of(frame.plain) == (
+                    waiting.grid.first_sequence,
+                    waiting.grid.count,
+                ):
+                    chunks.add(waiting._replace(features=frame))
                     waiting = None
-                elif block.rows:
-                    # Its spans are damaged; their numbers are not, and are kept.
-                    starts = block.columns["start_unix_ns"].values
-                    start_range = (min(starts), max(starts))
-                    chunks.add_features(frame.plain, block.first_sequence, block.rows, start_range)
+                else:
+                    chunks.add_features(frame)
                 continue
-            _add_waiting(live, chunks, waiting)
-            waiting = None
+            if waiting is not None:
+                chunks.add(waiting)  # Its feature block did not come: it is derived anew.
+                waiting = None
             if frame.kind == Kind.SPANS:
-                waiting = _Waiting(frame, decode_spans(frame.plain))
+                waiting = _Spans(frame, unpack_grid(frame.plain))
             else:
                 others.append((frame, _rows_of(frame)))
         except (SegmentCorruptError, KeyError) as error:
             live.note_undecodable(frame, error)
-    _add_waiting(live, chunks, waiting)
+    if waiting is not None:
+        chunks.add(waiting)
     chunks.flush()
     outcomes = 0
     for frame, count in others:
-        sealed.add(make_body(Kind(frame.kind), frame.plain, level=_codec.SEALED_LEVEL), rows=count)
+        sealed.add(_as_it_is(frame), rows=count)
         outcomes += count if frame.kind == Kind.OUTCOMES else 0
     # Feature blocks stand together, so that a scan over them reads one piece of the file.
     for body, first, rows, start_range in chunks.features:
@@ -268,25 +264,9 @@ def _copy(live: SegmentFile, sealed: SealedFile, damage: list[Damage], now_unix_
     )  # fmt: skip
 
 
-class _Waiting(NamedTuple):
-    """Spans whose feature block is expected next."""
-
-    frame: Frame
-    rows: SpanRows
-
-    def has(self, block: FeatureBlock) -> bool:
-        """Whether the block is that of these spans."""
-        return (block.first_sequence, block.rows) == (self.rows.first_sequence, len(self.rows.rows))
-
-
-def _add_waiting(live: SegmentFile, chunks: _Chunks, waiting: _Waiting | None) -> None:
-    """Take spans whose feature block did not come: it is derived anew."""
-    if waiting is None:
-        return
-    try:
-        chunks.add(waiting.rows)
-    except SegmentCorruptError as error:
-        live.note_undecodable(waiting.frame, error)
+def _as_it_is(frame: Frame) -> Body:
+    """The content of a frame as it was compressed when it was written."""
+    return Body(frame.kind, frame.codec, frame.packed)
 
 
 def _rows_of(frame: Frame) -> int:

@@ -63,6 +63,9 @@ class Frame(NamedTuple):
     """Number of the segment in its writer."""
     size_bytes: int
     """Of the frame in the file."""
+    codec: int = _codec.RAW
+    packed: bytes = b""
+    """The content as it was sealed; nothing for a part."""
 
 
 class Resume(NamedTuple):
@@ -260,7 +263,12 @@ class SegmentFile:
         try:
             plain = _codec.decompress(head.codec, sealed)
             if not self.is_pack or head.kind not in PACKED_KINDS:
-                return [Frame(head.kind, head.number, offset, plain, self.header.writer, self.header.n, size)]
+                return [
+                    Frame(
+                        head.kind, head.number, offset, plain, self.header.writer, self.header.n, size,
+                        head.codec, sealed,
+                    )
+                ]  # fmt: skip
             only = self.only
             return [
                 Frame(head.kind, head.number, offset, part.plain, part.writer, part.n, size)

@@ -1,5 +1,5 @@
 """
-Content leaves the shared rows and is sealed for the person it is about.
+Content leaves the shared columns and is sealed for the person it is about.
 
 A span is content where an attribute, an event or a link of it holds content, or
 where it names a user. Then all values that may name or quote a person go into
@@ -10,25 +10,19 @@ span with neither user nor conversation keeps its content in its row.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from itertools import repeat
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
 
 from agentguard.store import _codec
+from agentguard.store._grid import Column, Grid, Group, pack_grid
 from agentguard.store._groups import ContentRow
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
-from agentguard.store._rows import (
-    EVENTS,
-    LINKS,
-    SHAPE,
-    STATUS_DESCRIPTION,
-    VALUES,
-    Grid,
-    encode_plain,
-    pack_rows,
-)
+from agentguard.store._msgpack import encode_plain
 from agentguard.values import CONVERSATION_ATTRIBUTES, USER_ATTRIBUTES, is_content, is_personal
 
 PENDING: Final = 255
@@ -39,51 +33,27 @@ _CODE = re.compile(r"[A-Za-z0-9_.]*", re.ASCII)
 
 
 class _Plan(NamedTuple):
-    """What is done with the values of one tuple of attribute names."""
+    """What is done with the attributes of spans that share one tuple of names."""
 
     is_content: bool
-    kept: tuple[str, ...]
-    keep: Callable[[Sequence[Any]], Sequence[Any]]
-    moved: tuple[str, ...]
-    move: Callable[[Sequence[Any]], Sequence[Any]]
+    kept: tuple[int, ...]
+    moved: tuple[int, ...]
     users: tuple[int, ...]
     conversations: tuple[int, ...]
-
-    def subject_of(self, values: Sequence[Any]) -> tuple[str, str]:
-        """User and conversation; empty where there is none."""
-        return _first(values, self.users), _first(values, self.conversations)
 
 
 @lru_cache(maxsize=4096)
 def _plan_of(names: tuple[str, ...]) -> _Plan:
-    moved = [i for i, name in enumerate(names) if is_personal(name)]
-    kept = [i for i, name in enumerate(names) if not is_personal(name)]
     return _Plan(
         any(is_content(name) or name in USER_ATTRIBUTES for name in names),
-        tuple(names[i] for i in kept),
-        _picking(kept),
-        tuple(names[i] for i in moved),
-        _picking(moved),
+        tuple(i for i, name in enumerate(names) if not is_personal(name)),
+        tuple(i for i, name in enumerate(names) if is_personal(name)),
         tuple(names.index(name) for name in USER_ATTRIBUTES if name in names),
         tuple(names.index(name) for name in CONVERSATION_ATTRIBUTES if name in names),
     )
 
 
-def _picking(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """Take the values at these places."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda values: [values[place] for place in places]
-
-
-def _first(values: Sequence[Any], places: Sequence[int]) -> str:
-    for place in places:
-        if values[place]:
-            return str(values[place])[:_SUBJECT_CHARS_MAX]
-    return ""
-
-
-class Group:
+class ContentGroup:
     """What was said by or about one user in one conversation, within one frame."""
 
     __slots__ = ("_rows", "_shapes", "places")
@@ -94,10 +64,10 @@ class Group:
         self._shapes: dict[tuple[str, ...], int] = {}
         self._rows: list[ContentRow] = []
 
-    def take(self, row: list[Any], place: int, plan: _Plan) -> None:
-        """Move the personal part of a row here."""
+    def add(self, place: int, names: tuple[str, ...], values: Sequence[Any], more: Sequence[Any]) -> None:
+        """Take the personal part of a row."""
         self.places.append(place)
-        self._rows.append(_take_out(row, plan, self._shapes))
+        self._rows.append([self._shapes.setdefault(names, len(self._shapes)), values, *more])
 
     def packed(self) -> tuple[bytes, int]:
         """Codec and compressed content, which is what is sealed; and how long the content is."""
@@ -106,43 +76,130 @@ class Group:
         return bytes([codec]) + data, len(plain)
 
 
-Groups = Mapping[tuple[str, str], Group]
+ContentGroups = Mapping[tuple[str, str], ContentGroup]
 """By user and conversation; either may be empty, not both."""
 
 
-def split_content(grid: Grid) -> tuple[Grid, Groups]:
+def split_content(grid: Grid) -> tuple[Grid, ContentGroups]:
     """
-    Take what names or quotes a person out of the rows.
+    Take what names or quotes a person out of the columns.
 
     Returns:
-        The rows without it, and the groups of it; the grid as it was where there are none.
+        The spans without it, and the groups of it; the grid as it was where there are none.
     """
-    plans = [_plan_of(tuple(names)) for names in grid.shapes]
-    has_content = any(plan.is_content for plan in plans)
-    if not has_content and not any(row[EVENTS] or row[LINKS] for row in grid.rows):
+    plans = [_plan_of(tuple(group.names)) for group in grid.groups]
+    has_items = [
+        _has_content(events) or _has_content(links)
+        for events, links in zip(grid.expanded(grid.event), grid.expanded(grid.link), strict=True)
+    ] if any(grid.event) or any(grid.link) else []  # fmt: skip
+    if not any(plan.is_content for plan in plans) and not any(has_items):
         return grid, {}
-    groups: dict[tuple[str, str], Group] = {}
-    shapes: dict[tuple[str, ...], int] = {}
-    whole: dict[int, int] = {}
-    reduced: dict[int, int] = {}
-    rows: list[Any] = []
-    for place, (number, packed) in enumerate(zip(grid.shape, grid.rows, strict=True)):
-        plan, row, subject = plans[number], list(packed), ("", "")
-        if plan.is_content or _has_content(row[EVENTS]) or _has_content(row[LINKS]):
-            subject = plan.subject_of(row[VALUES])
-        names, numbers = tuple(grid.shapes[number]), whole
-        if any(subject):
-            groups.setdefault(subject, Group()).take(row, place, plan)
-            names, numbers = plan.kept, reduced
-        if number not in numbers:
-            numbers[number] = shapes.setdefault(names, len(shapes))
-        row[SHAPE] = numbers[number]
-        rows.append(row)
-    # The other columns are for features, which are derived before.
-    return (grid._replace(shapes=list(shapes), rows=rows), groups) if groups else (grid, {})
+    places: list[list[int]] = [[] for _ in plans]
+    for place, number in enumerate(grid.expanded(grid.shape)):
+        places[number].append(place)
+    found: dict[tuple[str, str], ContentGroup] = {}
+    groups: list[Group] = []
+    shape = [0] * grid.count
+    split = _Split(grid, has_items)
+    for group, plan, members in zip(grid.groups, plans, places, strict=True):
+        subjects = split.subjects(group, plan, members)
+        moved = [i for i, subject in enumerate(subjects) if subject is not None]
+        rest = [i for i, subject in enumerate(subjects) if subject is None]
+        if rest:
+            for i in rest:
+                shape[members[i]] = len(groups)
+            groups.append(Group(group.names, _taken(group.columns, len(members), rest)))
+        if moved:
+            for i in moved:
+                shape[members[i]] = len(groups)
+            kept = [group.columns[i] for i in plan.kept]
+            groups.append(Group([group.names[i] for i in plan.kept], _taken(kept, len(members), moved)))
+            names = tuple(group.names[i] for i in plan.moved)
+            columns = [group.columns[i] for i in plan.moved]
+            rows = _rows(_taken(columns, len(members), moved), len(moved))
+            for i, values in zip(moved, rows, strict=True):
+                place = members[i]
+                found.setdefault(cast("tuple[str, str]", subjects[i]), ContentGroup()).add(
+                    place, names, values, split.take_items(place)
+                )
+    if not found:
+        return grid, {}
+    # What is left of the columns is for the frame; features are derived before.
+    left = msgspec.structs.replace(
+        grid, groups=groups, shape=shape if len(groups) > 1 else (0,), **split.columns_left()
+    )
+    return left, found
 
 
-def spans_body(grid: Grid, first_sequence: int) -> tuple[Body, int]:
+def _taken(columns: Sequence[Column], count: int, places: Sequence[int]) -> list[Column]:
+    """Some places of columns."""
+    if len(places) == count:
+        return list(columns)
+    return [column if len(column) != count else [column[i] for i in places] for column in columns]
+
+
+def _rows(columns: Sequence[Column], count: int) -> Iterable[Sequence[Any]]:
+    """Columns as rows."""
+    if not columns:
+        return repeat((), count)
+    return zip(*[c if len(c) == count else repeat(c[0], count) for c in columns], strict=True)
+
+
+class _Split:
+    """The columns that lose something where a span has a subject: events, links, status description."""
+
+    def __init__(self, grid: Grid, has_items: Sequence[bool]) -> None:
+        self._grid = grid
+        self._has_items = has_items
+        has_any = any(grid.event) or any(grid.link) or any(grid.description)
+        self._columns: dict[str, list[Any]] = {
+            name: list(grid.expanded(getattr(grid, name)))
+            for name in ("event", "link", "description") if has_any
+        }  # fmt: skip
+
+    def subjects(self, group: Group, plan: _Plan, places: Sequence[int]) -> list[tuple[str, str] | None]:
+        """User and conversation of each span of a group; `None` where its content stays in the frame."""
+        count = len(places)
+        if not plan.users and not plan.conversations:
+            return [None] * count
+        users = _first_of([group.columns[i] for i in plan.users], count)
+        conversations = _first_of([group.columns[i] for i in plan.conversations], count)
+        return [
+            (user, conversation)
+            if (user or conversation) and (plan.is_content or (self._has_items and self._has_items[place]))
+            else None
+            for user, conversation, place in zip(users, conversations, places, strict=True)
+        ]
+
+    def take_items(self, place: int) -> Sequence[Any]:
+        """Move what is personal in the events, links and status description of a span."""
+        columns = self._columns
+        if not columns or not (
+            columns["event"][place] or columns["link"][place] or columns["description"][place]
+        ):
+            return ()
+        events, columns["event"][place] = _without_personal(columns["event"][place])
+        links, columns["link"][place] = _without_personal(columns["link"][place])
+        description, text = "", columns["description"][place]
+        if not _CODE.fullmatch(text):
+            description, columns["description"][place] = text, ""
+        return (events, links, description) if events or links or description else ()
+
+    def columns_left(self) -> Mapping[str, Column]:
+        """The columns without what was taken."""
+        return self._columns
+
+
+def _first_of(columns: Sequence[Column], count: int) -> Iterable[str]:
+    """For each span the first value that is not empty, as text; empty where there is none."""
+    if not columns:
+        return repeat("", count)
+    return [
+        str(next((value for value in row if value), ""))[:_SUBJECT_CHARS_MAX] for row in _rows(columns, count)
+    ]
+
+
+def spans_body(grid: Grid) -> tuple[Body, int]:
     """
     Make the body of a frame of spans, with the content that must be sealed by itself.
 
@@ -153,36 +210,20 @@ def spans_body(grid: Grid, first_sequence: int) -> tuple[Body, int]:
         The body, and how many bytes it is uncompressed.
     """
     grid, groups = split_content(grid)
-    plain = pack_rows(grid.shapes, grid.rows, first_sequence)
+    plain = pack_grid(grid)
     if not groups:
-        return make_body(Kind.SPANS, plain, records=len(grid.rows)), len(plain)
+        return make_body(Kind.SPANS, plain, records=grid.count), len(plain)
     pending, size = [], len(plain)
     for (user, conversation), group in groups.items():
         packed, length = group.packed()
         pending.append([user, conversation, group.places, packed])
         size += length
-    return Body(Kind.SPANS, PENDING, encode_plain([plain, pending]), len(grid.rows)), size
+    return Body(Kind.SPANS, PENDING, encode_plain([plain, pending]), grid.count), size
 
 
 def _has_content(items: Sequence[Any]) -> bool:
     """Whether an event or a link of a row has content."""
     return any(is_content(name) for item in items for name in item[2])
-
-
-def _take_out(row: list[Any], plan: _Plan, shapes: dict[tuple[str, ...], int]) -> list[Any]:
-    """Move the personal part of a row into a row of a group: shape, values, and what else there is."""
-    values = row[VALUES]
-    taken = [shapes.setdefault(plan.moved, len(shapes)), plan.move(values)]
-    row[VALUES] = plan.keep(values)
-    if row[EVENTS] or row[LINKS] or row[STATUS_DESCRIPTION]:
-        events, row[EVENTS] = _without_personal(row[EVENTS])
-        links, row[LINKS] = _without_personal(row[LINKS])
-        description = ""
-        if not _CODE.fullmatch(row[STATUS_DESCRIPTION]):
-            description, row[STATUS_DESCRIPTION] = row[STATUS_DESCRIPTION], ""
-        if events or links or description:
-            taken += [events, links, description]
-    return taken
 
 
 def _without_personal(items: Sequence[Any]) -> tuple[list[Any], Sequence[Any]]:

@@ -21,6 +21,7 @@ from agentguard.seal import RootKey
 from agentguard.store import _codec
 from agentguard.store._derive import encode_features
 from agentguard.store._footer import Footer, Place, Places, tag_arrays, trace_tag
+from agentguard.store._grid import grid_of
 from agentguard.store._layout import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
@@ -31,8 +32,9 @@ from agentguard.store._layout import (
     pack_trailer,
 )
 from agentguard.store._members import NO_MEMBERS, Member, Members
+from agentguard.store._msgpack import encode
 from agentguard.store._parts import Part, encode_parts
-from agentguard.store._rows import encode, encode_outcomes, encode_spans, grid_of_records
+from agentguard.store._rows import encode_outcomes, encode_spans
 from agentguard.values import OutcomeRecord, SpanRecord
 from tests.support.spans import make_span
 from tests.vectors.segment import reader
@@ -136,7 +138,7 @@ class _Maker:
         self.add(Kind.SPANS, encode_spans(records, first), first=first, rows=count, starts=starts)
         self.add(
             Kind.FEATURES,
-            encode_features(grid_of_records(records), first),
+            encode_features(grid_of(records, first)),
             first=first,
             rows=count,
             starts=starts,
@@ -301,7 +303,8 @@ def vectors() -> Iterator[tuple[str, Vector]]:
         ("zstd-bomb", 2, struct.pack("<I", 1000) + _codec.zstd.compress(bytes(1_000_000))),
         ("not-zstd", 2, struct.pack("<I", 10) + b"no zstd at all"),
         ("not-messagepack", 0, b"\xc1" * 20),
-        ("short-row", 0, encode((1, 9, [], [[1, 2, 3]]))),
+        ("short-column", 0, encode((1, 9, 2, bytes(32), bytes(16), bytes(16), *[["x"]] * 15, [], None))),
+        ("few-fields", 0, encode((1, 9, 0))),
     ):
         bad = _live()
         bad.add(Kind.SPANS, body, codec=codec)

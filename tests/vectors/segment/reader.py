@@ -134,18 +134,45 @@ def _parts(content: bytes) -> list[bytes]:
 
 
 def _rows(content: bytes) -> list[tuple[int, list[Any]]]:
-    """Rows of a frame of spans, with attributes as pairs."""
-    (version, first, shapes, rows), _ = unpack(content, 0)
-    if version != 1:
-        raise ValueError("version")
+    """Spans of a frame, as rows with their sequence numbers and a map of attributes."""
+    fields, _ = unpack(content, 0)
+    if len(fields) != 21 or fields[0] != 1:
+        raise ValueError("fields")
+    first, count, shape, groups = fields[1], fields[2], fields[18], fields[19]
+    ids = [_ids(fields[3 + i], size, count) for i, size in enumerate((16, 8, 8))]
+    # Events, links, scope and trace state are not released by this reader, and are read all the same.
+    columns = [_column(fields[6 + i], count) for i in range(12)]
+    numbers = _column(shape, count)
+    rests: list[Any] = []
+    for number, (names, of_group) in enumerate(groups):
+        members = [_column(column, numbers.count(number)) for column in of_group]
+        if len(names) != len(members):
+            raise ValueError("names")
+        rests.append(iter([dict(zip(names, [m[i] for m in members], strict=True))
+                           for i in range(numbers.count(number))]))  # fmt: skip
     found = []
-    for i, row in enumerate(rows):
-        if len(row) != 17:
-            raise ValueError("row")
-        ids = [v.hex() if isinstance(v, bytes) else v for v in row[:3]]
-        attributes = dict(zip(shapes[row[10]], row[11], strict=True))
-        found.append((first + i, [*ids, *row[3:10], attributes]))
+    for i, number in enumerate(numbers):
+        if type(number) is not int or not 0 <= number < len(rests):
+            raise ValueError("group")
+        found.append((first + i, [*[c[i] for c in ids], *[c[i] for c in columns[:7]], next(rests[number])]))
     return found
+
+
+def _ids(field: Any, size: int, count: int) -> list[str]:
+    """A column of ids, as text."""
+    if isinstance(field, list):
+        return _column(field, count)
+    if len(field) != size * count:
+        raise ValueError("ids")
+    texts = [field[i : i + size].hex() for i in range(0, len(field), size)]
+    return [text if text.strip("0") else "" for text in texts]
+
+
+def _column(field: list[Any], count: int) -> list[Any]:
+    """A column with a value for each span."""
+    if len(field) not in {1, count}:
+        raise ValueError("column")
+    return field if len(field) == count else field * count
 
 
 def expand(key: bytes, label: bytes, context: bytes, length: int) -> bytes:
