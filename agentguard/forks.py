@@ -5,7 +5,8 @@ What a fork does to a process with threads, and how we live with it.
 `IMPORTS` keeps a fork from cutting an import on a thread of ours in half: such a
 thread holds the lock of the module, and a child that is forked at that moment has
 the lock and not the thread. Whoever imports the module there, ours or the
-application, would wait for ever.
+application, would wait for ever. `is_outdated` tells whether what was made before the
+fork still fits the threads that begin after it.
 """
 
 from __future__ import annotations
@@ -75,6 +76,16 @@ def process_mark() -> ProcessMark:
     if not _mark[0]:
         _mark = _make_mark()
     return _mark
+
+
+def is_outdated(lock: object) -> bool:
+    """
+    Say whether locks are of another kind since this one was made.
+
+    gevent puts its own in their place, under gunicorn only after the fork. A green thread that waits for a
+    lock of the system holds up all the others, so what a thread waits for is made anew before it starts.
+    """
+    return type(lock) is not type(threading.Lock())
 
 
 def _before_fork() -> None:

@@ -27,7 +27,7 @@ from agentguard.audit.ticket import Event, JournalLimits, Ticket, not_durable, w
 from agentguard.audit.waiting import WaitingRecords, encode_all
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
-from agentguard.forks import process_mark
+from agentguard.forks import is_outdated, process_mark
 from agentguard.seal import Keystore, ensure_private_folder
 from agentguard.values import Clock, DecisionRecord, DecisionSource, InternalErrorHook, RecordMode
 
@@ -127,13 +127,17 @@ class DecisionJournal:
         self._has_leader = False
         self._group_size = 1
         self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
-        self._hurry = threading.Event()
+        self._make_waits()
         self._is_awake = False
         self._is_idle = True
         self._is_closed = False
         self.preferred_failures = 0
         """Records with mode `preferred` that were not durable when their call ran."""
+
+    def _make_waits(self) -> None:
+        """Make what the thread waits for."""
+        self._wake = threading.Event()
+        self._hurry = threading.Event()
 
     @property
     def stored(self) -> int:
@@ -188,7 +192,7 @@ class DecisionJournal:
             source:
                 Gives the record, on another thread; one without values of its own.
         """
-        if _getpid() != self._pid:
+        if not self._mark[0]:
             self._begin_in_child()
         records, queue = self._records, self._queue
         if len(queue) < records.records_max and not records.heavy_bytes and not self._is_closed:
@@ -442,10 +446,18 @@ class DecisionJournal:
         if self._thread is None:
             with self._mutex:
                 if self._thread is None and not self._is_closed:
-                    self._thread = threading.Thread(
-                        target=self._work, name="agentguard-decision-log", daemon=True
-                    )
-                    self._thread.start()
+                    if is_outdated(self._mutex):
+                        self._make_waits()
+                    thread = threading.Thread(target=self._work, name="agentguard-decision-log", daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError as error:
+                        # The system has none left, or the interpreter shuts down. What is queued stays
+                        # queued for the next try; whoever waits, flushes or closes writes it himself.
+                        self._is_awake = False
+                        self._on_internal_error("audit.thread", error)
+                        return
+                    self._thread = thread
         if hurry:
             self._hurry.set()
         self._wake.set()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from agentguard.errors import AgentGuardError
-from agentguard.forks import process_mark
+from agentguard.forks import is_outdated, process_mark
 from agentguard.seal import Keystore, check_private_folder
 from agentguard.state.approvals import Approvals
 from agentguard.state.breakers import Breakers
@@ -298,8 +298,16 @@ class MachineState(_Shared):
         if self._thread is None and not self._is_closed:
             with self._thread_lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="agentguard-state", daemon=True)
-                    self._thread.start()
+                    if is_outdated(self._thread_lock):
+                        self._io_lock, self._work = threading.Lock(), threading.Event()
+                    thread = threading.Thread(target=self._run, name="agentguard-state", daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError as error:
+                        # The system has none left: the sums stay here until the next call tries again.
+                        self._on_internal_error("state.thread", error)
+                        return
+                    self._thread = thread
         self._is_idle = False
         self._work.set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from agentguard.forks import is_outdated
 from agentguard.values import InternalErrorHook
 
 INTERVAL_S = 0.5
@@ -40,8 +41,16 @@ class Keeper:
         if self._is_idle and not self._is_closed:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="agentguard-limits", daemon=True)
-                    self._thread.start()
+                    if is_outdated(self._lock):
+                        self._work, self._urgent = threading.Event(), threading.Event()
+                    thread = threading.Thread(target=self._run, name="agentguard-limits", daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError as error:
+                        # The system has none left: nothing is lost, and the next call tries again.
+                        self._on_internal_error("state.limits", error)
+                        return
+                    self._thread = thread
             self._is_idle = False
             self._work.set()
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from agentguard.forks import process_mark
+from agentguard.forks import is_outdated, process_mark
 from agentguard.seal import Keystore
 from agentguard.store._batch import Batcher, Drops
 from agentguard.store._config import WriterConfig
@@ -91,9 +91,7 @@ class SegmentWriter:
         self._thread: threading.Thread | None = None
         self._sealing_thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._stepping = threading.Lock()
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._flushed = threading.Condition(threading.Lock())
+        self._make_waits()
         self._flush_wanted = 0
         self._flush_done = 0
         self._is_stopping = False
@@ -113,6 +111,12 @@ class SegmentWriter:
             self._segments, keystore=self._keystore, clock=self._clock, resource=self._resource,
             config=config, disk=self._disk, on_internal_error=self._on_internal_error,
         )  # fmt: skip
+
+    def _make_waits(self) -> None:
+        """Make what threads wait for."""
+        self._stepping = threading.Lock()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._flushed = threading.Condition(threading.Lock())
 
     def _after_fork(self) -> None:
         """In the child: leave the parent's file and queue alone, and begin anew."""
@@ -186,6 +190,8 @@ class SegmentWriter:
             return
         try:
             if self._thread is None and not self._is_stopping:
+                if is_outdated(self._stepping):
+                    self._make_waits()
                 thread = threading.Thread(target=self._run, name="agentguard-store", daemon=True)
                 thread.start()
                 self._thread = thread
@@ -258,11 +264,11 @@ class SegmentWriter:
         """Bring all that was queued before the call to disk, within the time."""
         if not self._mark[0]:
             self._after_fork()
+        if self._thread is None:
+            self._start()
         with self._flushed:
             self._flush_wanted += 1
             ticket = self._flush_wanted
-        if self._thread is None:
-            self._start()
         if self._thread is None:
             # No thread can be had any more: the interpreter shuts down.
             self._step()
