@@ -353,6 +353,9 @@ class GuardedCall(JudgedCall):
             # Of a stream that was judged as it went by nothing was kept.
             result = None if isinstance(self.result, Seen) else self.result
             self.span.set_content(self.content.attributes(kind, result, is_input=False))
+        if self.run.principal and self.content.mode != "metadata":
+            # Whose words these are: what is kept of a person can be found, and erased, by this.
+            self.span.set_content({names.PRINCIPAL_ID: self.run.principal})
 
     def _end(self, *, is_error: bool = False) -> None:
         """End the span, count, and record the outcome. Nothing here reaches the caller."""

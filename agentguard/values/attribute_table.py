@@ -128,6 +128,7 @@ _SPECS: tuple[AttributeSpec, ...] = (
     AttributeSpec(names.COST_TOTAL_USD, "double", "agent and others around model calls", "Cost of all calls inside with a known price."),
     AttributeSpec(names.TOOL_EFFECT, "string", "tool", "none, read or write, as declared."),
     AttributeSpec(names.PRINCIPAL_HASH, "string", _ALL, "Keyed hash of the principal."),
+    AttributeSpec(names.PRINCIPAL_ID, "string", _ALL, "On whose behalf the call ran; beside content, and sealed and erased with it.", is_content=True),
     AttributeSpec(names.INPUT_HASH, "string", _ALL, "Keyed hash of what went in."),
     AttributeSpec(names.OUTPUT_HASH, "string", _ALL, "Keyed hash of what came out."),
     AttributeSpec(names.INPUT_CONTENT, "string", _ALL, "What went in, for kinds without a name of the conventions.", is_content=True),

@@ -42,7 +42,7 @@ CONTENT_PREFIXES: Final = (
 )
 """Beginnings of names of attributes that hold content."""
 
-USER_ATTRIBUTES: Final = (names.USER_ID, "enduser.id")
+USER_ATTRIBUTES: Final = (names.USER_ID, "enduser.id", names.PRINCIPAL_ID)
 """Which user a span is about; the first that is there."""
 
 CONVERSATION_ATTRIBUTES: Final = (names.CONVERSATION_ID, names.SESSION_ID)
