@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +20,7 @@ from agentguard.cli._common import (
     listing_options,
     note,
 )
+from agentguard.cli._decision_text import COLORS, document_of, print_decision, row_of
 from agentguard.cli._proofs import anchor, prove, tiles, verify_place, verify_proof
 from agentguard.cli.store import _since_option
 from agentguard.errors import AuditError
@@ -32,14 +31,6 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _OUTCOME = "outcome"
-_COLORS = {
-    "allow": "green",
-    "deny": "red",
-    "kill": "red",
-    "require_approval": "yellow",
-    "throttle": "yellow",
-    "circuit_break": "yellow",
-}
 _ANSWERS = {"ok": ("ok", "green"), "noted": ("noted", "yellow"), "bad": ("BAD", "red")}
 
 
@@ -97,12 +88,12 @@ def list_decisions(
     as_text = output_format == "text"
     emit(
         [
-            _row(entry) if as_text else _document(entry, outcomes.get(entry.record.call_id, ""))
+            row_of(entry) if as_text else document_of(entry, outcomes.get(entry.record.call_id, ""))
             for entry in latest
         ],
         columns=("time", "decision", "effect", "rule", "target", "reason"),
         output_format=output_format,
-        styles={"effect": lambda value: _COLORS.get(str(value).partition(" ")[0], "")},
+        styles={"effect": lambda value: COLORS.get(str(value).partition(" ")[0], "")},
         empty="no decisions recorded yet, or none that fit",
     )
     if as_text and limit and len(latest) == limit:
@@ -138,9 +129,9 @@ def show(place: Place, decision_id: str, output_format: str) -> int:
     entry = matching[0]
     outcome = outcomes.get(entry.record.call_id, "")
     if output_format != "text":
-        emit_document(_document(entry, outcome))
+        emit_document(document_of(entry, outcome))
     else:
-        _print_decision(entry, outcome)
+        print_decision(entry, outcome)
     return FINE
 
 
@@ -202,134 +193,6 @@ def _order(entry: StoredDecision) -> tuple[int, str, int]:
     return (entry.record.time_unix_ns, entry.journal, entry.index)
 
 
-def _row(entry: StoredDecision) -> dict[str, object]:
-    record = entry.record
-    decision = record.decision
-    effect = decision.effect.value
-    if decision.would_be is not None:
-        effect += f" (would be {decision.would_be.value})"
-    target = record.tool or record.model or record.agent
-    if record.agent and target != record.agent:
-        target = f"{record.agent} > {target}"
-    return {
-        "time": _time(record.time_unix_ns),
-        "decision": record.decision_id[:8],
-        "effect": effect,
-        "rule": decision.rule_id or "(default)",
-        "target": target,
-        "reason": decision.reason,
-    }
-
-
-def _document(entry: StoredDecision, outcome: str) -> dict[str, object]:
-    """Write everything that is stored of a decision."""
-    record = entry.record
-    decision = record.decision
-    return {
-        "decision_id": record.decision_id,
-        "time": datetime.fromtimestamp(record.time_unix_ns / 1e9, UTC).isoformat(),
-        "time_unix_ns": record.time_unix_ns,
-        "point": record.point,
-        "effect": decision.effect.value,
-        "rule_id": decision.rule_id,
-        "policy": decision.policy,
-        "kind": decision.kind.value,
-        "reason": decision.reason,
-        "message": record.message if not decision.is_allowed else "",
-        "matched": [
-            {**m._asdict(), "effect": m.effect.value, "mode": m.mode.value} for m in decision.matched
-        ],
-        "errors": list(decision.errors),
-        "values": dict(decision.values or {}),
-        "redact": list(decision.redact),
-        "warnings": list(decision.warnings),
-        "record": decision.record.value,
-        "would_be": decision.would_be.value if decision.would_be else None,
-        "retry_after_s": decision.retry_after_s,
-        "approval": decision.approval._asdict() if decision.approval else None,
-        "approval_id": record.approval_id,
-        "call_id": record.call_id,
-        "trace_id": record.trace_id,
-        "run_id": record.run_id,
-        "agent": record.agent,
-        "tool": record.tool,
-        "model": record.model,
-        "requested": record.requested,
-        "fallback": record.fallback,
-        "principal": record.principal,
-        "bundle": record.bundle,
-        "facts": entry.facts,
-        "evaluation_ns": record.evaluation_ns,
-        "enforcement": record.enforcement,
-        "outcome": outcome,
-        "journal": entry.journal,
-        "index": entry.index,
-    }
-
-
-def _print_decision(entry: StoredDecision, outcome: str) -> None:
-    """Print one decision for a reviewer; every value passes the terminal escaper."""
-    record = entry.record
-    decision = record.decision
-    color = _COLORS.get(decision.effect.value, "")
-    by = f"by {decision.rule_id} of {decision.policy}" if decision.rule_id else "by the default"
-    click.echo(
-        f"decision {record.decision_id}: {click.style(decision.effect.value, fg=color or None, bold=True)} "
-        + escape.terminal(by)
-    )
-    if decision.reason:
-        click.echo(f"  {escape.terminal(decision.reason)}")
-    if decision.would_be is not None:
-        click.echo(f"  rules in shadow or warn mode would have answered {decision.would_be.value}")
-    for error in decision.errors:
-        click.echo(f"  {click.style('could not be evaluated', fg='red')}: {escape.terminal(error)}")
-    facts: Mapping[str, object] = {
-        "time": _time(record.time_unix_ns),
-        "point": record.point,
-        "tool": record.tool,
-        "model": record.model,
-        "asked for": record.requested,
-        "sent on by": record.fallback,
-        "agent": record.agent,
-        "principal": record.principal,
-        "call": record.call_id,
-        "trace": record.trace_id,
-        "run": record.run_id,
-        "kind": decision.kind.value,
-        "outcome": outcome,
-        "record": decision.record.value,
-        "approval": record.approval_id,
-        "redact": ", ".join(decision.redact),
-        "bundle": record.bundle,
-        "evaluated in": f"{record.evaluation_ns / 1000:.1f} us" if record.evaluation_ns else "",
-        "enforcement": record.enforcement,
-        "stands in": f"journal {entry.journal}, record {entry.index}",
-    }
-    _print_block("", {name: value for name, value in facts.items() if value})
-    if decision.values:
-        _print_block("values read", decision.values)
-    if decision.matched:
-        click.echo("matched rules")
-        for rule in decision.matched:
-            enforced = "" if rule.mode.value == "enforce" else f" [{rule.mode.value}: NOT ENFORCED]"
-            click.echo(
-                escape.terminal(
-                    f"  {rule.rule_id} ({rule.policy}): {rule.effect.value}{enforced}  {rule.title}"
-                )
-            )
-    if not decision.is_allowed:
-        click.echo("what the model was told")
-        click.echo(f"  {escape.terminal(record.message)}")
-
-
-def _print_block(title: str, values: Mapping[str, object]) -> None:
-    if title:
-        click.echo(title)
-    width = max((len(str(name)) for name in values), default=0)
-    for name, value in values.items():
-        click.echo(f"  {escape.terminal(str(name)):<{width}}  {escape.terminal(str(value))}")
-
-
 def _print_report(report: VerifyReport) -> None:
     """Print the verdicts in words."""
     for line in report.verdicts:
@@ -388,10 +251,6 @@ def _report_damage(damage: list[str]) -> None:
     if damage:
         note(f"{escape.terminal(damage[0])}" + (f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""))
         note("hint: `agentguard decisions verify` says what is wrong")
-
-
-def _time(unix_ns: int) -> str:
-    return datetime.fromtimestamp(unix_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _count(number: int, word: str) -> str:

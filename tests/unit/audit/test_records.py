@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import math
@@ -15,13 +16,19 @@ from agentguard.audit.records import StoredDecision, StoredEvent, decode, encode
 from agentguard.errors import AuditError
 from agentguard.values import (
     ApprovalTerms,
+    BreakerTerms,
+    BudgetTerms,
     Decision,
     DecisionRecord,
     DenialKind,
     Effect,
+    Fallback,
+    GrantScopes,
     MatchedRule,
     Mode,
     RecordMode,
+    StateGate,
+    ThrottleTerms,
 )
 from tests.support.decisions import decision
 
@@ -54,10 +61,49 @@ FULL = DecisionRecord(
         redact=("card",),
         warnings=("W-1",),
         record=RecordMode.PREFERRED,
-        approval=ApprovalTerms(("group:payments", "bob"), 2, 900.0),
+        approval=ApprovalTerms(("group:payments", "bob"), 2, 900.0, GrantScopes(3, 60.0, any_run=True)),
         retry_after_s=1.5,
         would_be=Effect.KILL,
+        gates=(
+            StateGate(
+                Effect.THROTTLE,
+                "finance",
+                "T-1",
+                "Slowly",
+                Mode.ENFORCE,
+                ("agent.name",),
+                ThrottleTerms(5, 60.0),
+            ),
+            StateGate(
+                Effect.CIRCUIT_BREAK,
+                "finance",
+                "B-1",
+                "Rest",
+                Mode.WARN,
+                (),
+                BreakerTerms(30.0, 2),
+                is_tripped=True,
+                agent_message="later",
+            ),
+            StateGate(
+                Effect.DENY,
+                "finance",
+                "D-1",
+                "A day",
+                Mode.SHADOW,
+                ("run.id",),
+                BudgetTerms("cost.usd", 10**18, 86_400.0, "max", 7, 0.8),
+            ),
+        ),
+        wait_s=12.5,
+        kill_scope="agent",
+        fallbacks=(
+            Fallback("finance", "F-1", model="small", instead_of=("T-1",)),
+            Fallback("finance", "F-2", function="queue"),
+        ),
     ),
+    requested="large",
+    fallback="finance/F-0",
 )
 
 
@@ -67,6 +113,30 @@ def test_decisions_read_back(record: DecisionRecord) -> None:
     stored = decode(encode_decision(record), journal="j-0", index=5)
     assert isinstance(stored, StoredDecision)
     assert (stored.record, stored.journal, stored.index, stored.facts) == (record, "j-0", 5, "1")
+
+
+def test_no_field_is_forgotten() -> None:
+    """A field that is added to a decision or its record must be in the test above, and so in the log."""
+    plain = Decision(Effect.ALLOW)
+    unset = [
+        f.name
+        for f in dataclasses.fields(Decision)
+        if getattr(FULL.decision, f.name) == getattr(plain, f.name)
+    ]
+    assert unset == []
+    defaults = DecisionRecord._field_defaults
+    assert [name for name, value in defaults.items() if getattr(FULL, name) == value] == ["outcome"]
+
+
+def test_what_a_later_version_adds_is_passed_over() -> None:
+    """Fields that this version does not know, of a record, decision, gate or terms, are ignored."""
+    document = json.loads(encode_decision(FULL))
+    gates = document["decision"]["gates"]
+    for part in (document, document["decision"], gates[0], gates[0]["terms"], gates[2]["terms"]):
+        part["later"] = {"a": [1]}
+    stored = decode(json.dumps(document).encode(), journal="j-0", index=0)
+    assert isinstance(stored, StoredDecision)
+    assert stored.record == FULL
 
 
 def test_events_read_back() -> None:
