@@ -26,6 +26,7 @@ from agentguard.cli._looking import has_content, note_query, noted
 from agentguard.cli._machine import try_to_record
 from agentguard.cli._store_care import backup, migrate, repair, restore
 from agentguard.cli._times import SINCE
+from agentguard.cli.erase import erase
 from agentguard.cli.holds import hold
 from agentguard.cli.keys import key
 from agentguard.errors import StoreError
@@ -326,7 +327,7 @@ def store() -> None:
 
 store.add_command(hold)
 store.add_command(key)
-for _command in (repair, backup, restore, migrate):
+for _command in (erase, repair, backup, restore, migrate):
     store.add_command(_command)
 
 

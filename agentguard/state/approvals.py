@@ -320,6 +320,21 @@ class Approvals:
         """
         return self._find(token)[0]
 
+    def forget(self, principal: str) -> int:
+        """
+        Remove all requests on behalf of somebody, answered or not; returns how many.
+
+        Raises:
+            StoreError: The state cannot be read or written.
+        """
+        with self._cells.transaction():
+            found = [request for request in self.list() if request.requester == principal]
+            for request in found:
+                # What has expired is removed, and written over, by the line behind this loop.
+                self._cells.put(_KIND, request.token, {}, expires_unix_s=1)
+            self._cells.remove_expired(self._now())
+        return len(found)
+
     # -- inside --------------------------------------------------------------------------------
 
     def _granted_at(self, request: ApprovalRequest, terms: ApprovalTerms, approvers: Approvers) -> int | None:

@@ -11,9 +11,11 @@ from agentguard.store._blob import BLOB_KINDS, SealedBlob
 from agentguard.store._config import WriterConfig
 from agentguard.store._damage import Damage, DamageReport
 from agentguard.store._disk import Disk
+from agentguard.store._erasing import Erasure
 from agentguard.store._features import Column, FeatureBlock
 from agentguard.store._hold import HOLD, INCIDENT, Hold, Holds
 from agentguard.store._keeping import Housekeeper
+from agentguard.store._keyring import CONVERSATION, USER, Subject
 from agentguard.store._layout import SEGMENT_VERSION
 from agentguard.store._query import Query
 from agentguard.store._reading import Cursor, Positioned, SegmentInfo
@@ -26,9 +28,11 @@ from agentguard.store._writer import SegmentWriter
 
 __all__ = [
     "BLOB_KINDS",
+    "CONVERSATION",
     "HOLD",
     "INCIDENT",
     "SEGMENT_VERSION",
+    "USER",
     "Backup",
     "CallStats",
     "Column",
@@ -36,6 +40,7 @@ __all__ = [
     "Damage",
     "DamageReport",
     "Disk",
+    "Erasure",
     "FeatureBlock",
     "Hold",
     "Holds",
@@ -50,6 +55,7 @@ __all__ = [
     "SqlResult",
     "Store",
     "StoreInfo",
+    "Subject",
     "WriterConfig",
     "restore",
     "stats_of",

@@ -102,12 +102,12 @@ class Keyring:
         self._own: OrderedDict[Subject, tuple[int, SubjectKey]] = OrderedDict()
         self._own_number = 0
 
+    # Reading -------------------------------------------------------------------------
+
     @property
     def number(self) -> int:
         """Of the wrap key, which changes when somebody is erased; 0 where there is no keyring."""
         return self._current().number
-
-    # Reading -------------------------------------------------------------------------
 
     def find(self, ref: bytes) -> RootKey | None:
         """
@@ -324,23 +324,31 @@ class Keyring:
             lambda entry: entry.erased() if entry.subject in wanted and not entry.is_erased else entry
         )
 
-    def prune(self, before_unix_ns: int) -> int:
+    def prune(self, before_unix_ns: int, used: Callable[[], Collection[bytes]]) -> int:
         """
         Forget the keys of which nothing is left in the store; returns how many.
 
         Args:
             before_unix_ns:
-                No content that is left was recorded before. Two days more are kept.
+                When the oldest span that is left began. Keys that are not older by two
+                days stay in any case.
+
+            used:
+                Gives the references that the store still needs; asked where enough
+                keys are old that a new file is worth it.
 
         Raises:
             StoreError: The disk refused.
+            KeyUnavailableError: There are keys, and the wrap key is not there.
         """
         before = before_unix_ns // _DAY_NS - 2
         entries = self._entries()
-        old = sum(entry.day < before for entry in entries)
-        if old < _PRUNED_MIN or old * 4 < len(entries):
+        old = {entry.ref for entry in entries if entry.day < before}
+        if len(old) < _PRUNED_MIN or len(old) * 4 < len(entries):
             return 0
-        return self._rewrite(lambda entry: None if entry.day < before else entry)
+        # The time of a span is what its program said: only what is there tells what is needed.
+        old.difference_update(used())
+        return self._rewrite(lambda entry: None if entry.ref in old else entry)
 
     def _rewrite(self, change: Callable[[KeyEntry], KeyEntry | None]) -> int:
         """Change entries, or leave them out; what stays is wrapped anew. Returns how many changed."""

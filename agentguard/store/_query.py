@@ -26,6 +26,7 @@ from agentguard.store._newest import newest_first as _newest_first
 from agentguard.store._reading import (
     Cursor,
     Positioned,
+    RowBatch,
     SegmentInfo,
     SequenceBook,
     may_hold,
@@ -123,6 +124,11 @@ class Query(AsTables):
         """Spans in the order of the files."""
         for segment, book in self._segments(wanted):
             yield from self._reader.records(segment, book, wanted)
+
+    def batches(self) -> Iterator[RowBatch]:
+        """Give the rows of all spans, frame by frame; content that is sealed by itself stays sealed."""
+        for segment, book in self._segments():
+            yield from self._reader.batches(segment, book)
 
     # Everything else ---------------------------------------------------------------
 

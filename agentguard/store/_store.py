@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from agentguard.errors import StoreError
+from agentguard.errors import KeyUnavailableError, StoreError
 from agentguard.seal import Keystore, create_keystore, ensure_private_folder, open_keystore
 from agentguard.store._backup import Backup, back_up
 from agentguard.store._blob import SealedBlob
@@ -16,8 +16,9 @@ from agentguard.store._config import WriterConfig
 from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import DamageReport
 from agentguard.store._disk import Disk
+from agentguard.store._erasing import Erasure, erase, look, refs_in_use
 from agentguard.store._hold import Holds
-from agentguard.store._keyring import Keyring
+from agentguard.store._keyring import Keyring, Subject
 from agentguard.store._layout import HEADER_BYTES, unpack_header
 from agentguard.store._query import Query
 from agentguard.store._repair import Repaired, repair
@@ -207,11 +208,52 @@ class Store:
         """
         holds = self.holds
         with holds.unchanging() as held:
-            return remove_old(
+            removed = remove_old(
                 self.query(), self.segments, now_unix_ns=self.clock.unix_ns(), age_s_max=age_s_max,
                 size_bytes_max=size_bytes_max, exported=exported, disk=self._disk,
                 is_held=lambda segment: holds.holder_of(segment, held) is not None,
             )  # fmt: skip
+        if removed.segments:
+            self._forget_keys()
+        return removed
+
+    def _forget_keys(self) -> None:
+        """Forget the keys of content that retention has removed."""
+        if self.keystore.is_read_only:
+            return
+        starts = [info.start_range_unix_ns[0] for info in self.query().segments() if info.spans]
+        with contextlib.suppress(KeyUnavailableError):  # Of a store without its wrap key nothing can be said.
+            self.keyring.prune(min([*starts, self.clock.unix_ns()]), lambda: refs_in_use(self.query()))
+
+    def erasure(self, *subjects: Subject) -> Erasure:
+        """
+        Say what erasing these subjects would reach, and whether a legal hold keeps it.
+
+        Raises:
+            KeyUnavailableError: There are keys, and the wrap key is not there; or an auditor asks.
+            StoreError: The legal holds cannot be read.
+            TamperedError: They are not what was written.
+        """
+        return look(self.query(), self.keyring, subjects, self.holds.list())
+
+    def erase(self, *subjects: Subject, record: Callable[[Mapping[str, object]], None]) -> Erasure:
+        """
+        Make the content of these subjects unreadable, for good.
+
+        Args:
+            subjects:
+                Whose content: users, conversations. What is about one of them goes.
+
+            record:
+                Writes down durably what is about to happen, once for each subject, before it
+                does; it gets no word of what is erased, and no id. Where it raises, nothing is erased.
+
+        Raises:
+            StoreError: A legal hold keeps some of it; the disk refused.
+            TamperedError: The legal holds are not what was written.
+            KeyUnavailableError: There are keys, and the wrap key is not there; or an auditor asks.
+        """
+        return erase(self.query(), self.keyring, subjects, self.holds, record)
 
     def back_up(self, target: Path) -> Backup:
         """
