@@ -11,7 +11,7 @@ from agentguard.policy._history import HISTORY, wrong_history
 from agentguard.policy._model import Approvers, Policy, Rule, ToolSchema
 from agentguard.policy._nodes import Scalar
 from agentguard.policy._policy_reader import PolicyDraft
-from agentguard.policy._problems import Problems, Source, did_you_mean
+from agentguard.policy._problems import Problems, Source, did_you_mean, quoted
 from agentguard.policy._rule_reader import RuleDraft
 from agentguard.policy._terms import terms_of
 from agentguard.policy._yaml import positions
@@ -160,6 +160,8 @@ class _Compiler:
             self._add_at(rule, start, text, code="unknown-detector", hint=hint)
         for start, code, text, hint in wrong_history(condition.tree, dict(self._facts)):
             self._add_at(rule, start, text, code=code, hint=hint)
+        for start, text, hint in _unknown_words(condition.tree, self._facts):
+            self._add_at(rule, start, text, code="unknown-value", hint=hint)
         for start, text in _numbers_as_text(condition.tree):
             self._add_at(rule, start, text, code="number-as-text", hint="write the number without quotes")
         if self._draft.timezone != "UTC" and any(name in _DAILY for name in condition.reads):
@@ -228,6 +230,28 @@ class _Compiler:
             if spec.points and point not in spec.points and rest.startswith(name):
                 return f"`{name}` is a fact at {', '.join(spec.points)}, and not at {point}"
         return ""
+
+
+def _unknown_words(tree: t.Tree, facts: Mapping[str, FactSpec]) -> Iterator[tuple[int, str, str]]:
+    """Find texts that a fact of few values can never be."""
+    pending = [tree]
+    while pending:
+        part = pending.pop()
+        pending.extend(t.children(part))
+        if not isinstance(part, t.Comparison) or part.operator not in ("==", "!=", "in"):
+            continue
+        for fact, other in ((part.left, part.right), (part.right, part.left)):
+            words = facts[fact.name].words if isinstance(fact, t.Fact) and fact.name in facts else ()
+            if not words or not isinstance(fact, t.Fact):
+                continue
+            items = other.items if isinstance(other, t.ListOf) else (other,)
+            for item in items:
+                value = item.value if isinstance(item, t.Constant) else None
+                for text in value if isinstance(value, list) else [value]:
+                    if isinstance(text, str) and text not in words:
+                        known = [word for word in words if word]
+                        said = f"`{fact.name}` is never {quoted(text, 40)}"
+                        yield item.start, said, did_you_mean(text, known)
 
 
 def _numbers_as_text(tree: t.Tree) -> Iterator[tuple[int, str]]:

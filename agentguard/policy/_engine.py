@@ -35,6 +35,7 @@ class _Book(NamedTuple):
     fact: str
     """The fact that names what is called, or empty."""
     plans: dict[tuple[object, object, object], Plan]
+    """By agent, environment and name; None: it is not known."""
 
 
 class Engine:
@@ -184,21 +185,21 @@ class Engine:
     def _decide_slowly(self, book: _Book, facts: Mapping[str, object]) -> Decision:
         """Decide a kind of question for the first time, or one with a name missing."""
         faults: list[Fault] = []
-        names: list[str] = []
+        names: list[str | None] = []
         for fact in ("agent.name", "env.name", book.fact):
+            value: object = None
             try:
                 value = facts[fact] if fact else ""
             except KeyError:
-                # The catalogue: without an agent, environment or model the name is empty. A tool has a name.
-                value = "" if fact != "tool.name" else None
-            except Exception as error:
-                value = None
-                faults.append(Fault(f"`{fact}` could not be had: {type(error).__name__}", None))
-            if not isinstance(value, str):
-                if not faults:
+                # Rules about that name are then asked, and cannot be evaluated. A tool has a name in any case.
+                if fact == "tool.name":
                     faults.append(Fault(f"`{fact}` has no value", None))
-                value = ""
-            names.append(str(value))
+            except Exception as error:
+                faults.append(Fault(f"`{fact}` could not be had: {type(error).__name__}", None))
+            else:
+                if not isinstance(value, str):
+                    faults.append(Fault(f"`{fact}` has no value", None))
+            names.append(str(value) if isinstance(value, str) else None)
         key = (names[0], names[1], names[2])
         plan = book.plans.get(key) or book.shelf.plan(*key)
         if faults:

@@ -147,11 +147,11 @@ def _trees(tree: t.Tree, source: str) -> Iterator[tuple[str, t.Tree]]:
             yield f"`{_slice(source, operand)}` not negated", operand
         case t.Comparison(operator="in"):
             yield "in as not in", t.Not(tree.type, tree.start, tree.end, tree)
+            yield from _misspelt(tree)
         case t.Comparison(operator=operator):
             for flipped in _FLIPS[operator]:
                 yield f"{operator} as {flipped}", dataclasses.replace(tree, operator=flipped)
-            if operator in ("<", "<=", ">", ">="):
-                yield from _moved(tree)
+            yield from _moved(tree) if operator in ("<", "<=", ">", ">=") else _misspelt(tree)
         case t.Loop(kind="exists" | "all" as kind):
             yield (
                 f"{kind} as the other",
@@ -183,6 +183,25 @@ def _moved(tree: t.Comparison) -> Iterator[tuple[str, t.Tree]]:
             what = f"{limit.label or f'{limit.value:g}'} as {moved:g}"
             changed: Any = {side: dataclasses.replace(limit, value=moved)}
             yield what, dataclasses.replace(tree, **changed)
+
+
+def _misspelt(tree: t.Comparison) -> Iterator[tuple[str, t.Tree]]:
+    """A comparison with a text that has one letter more; of a list the first."""
+    for side in ("left", "right"):
+        part = getattr(tree, side)
+        if not isinstance(part, t.Constant):
+            continue
+        value = part.value
+        rest: list[object] = []
+        if isinstance(value, (list, tuple)) and value:
+            value, *rest = value
+        if not isinstance(value, str):
+            continue
+        wrong = f"{value}x"
+        changed: Any = {
+            side: dataclasses.replace(part, value=wrong if value is part.value else [wrong, *rest])
+        }
+        yield f"'{value}' as '{wrong}'", dataclasses.replace(tree, **changed)
 
 
 def _parts(tree: t.Tree) -> Iterator[tuple[str, int, t.Tree]]:

@@ -139,15 +139,18 @@ class Shelf:
         self._everywhere = tuple(everywhere)
         self._groups: dict[tuple[int, ...], tuple[Group, ...]] = {}
 
-    def plan(self, agent: str, environment: str, name: str) -> Plan:
+    def plan(self, agent: str | None, environment: str | None, name: str | None) -> Plan:
         """
         Work out what is asked.
 
+        What is None is not known: it is in every scope, and rules about it are
+        asked, since leaving them out could let a call run that they stop.
+
         Args:
             agent:
-                Name of the agent; empty where unknown, and then in every scope.
+                Name of the agent; empty: it has none, and is in every scope.
             environment:
-                Name of the environment; empty where unknown, and then in every scope.
+                Name of the environment; empty: it has none, and is in every scope.
             name:
                 Of the tool or model; empty at other points.
 
@@ -155,15 +158,17 @@ class Shelf:
             A new plan.
         """
         in_scope = [
-            index for index, policy in enumerate(self._policies) if _covers(policy, agent, environment)
+            index
+            for index, policy in enumerate(self._policies)
+            if _covers(policy, agent or "", environment or "")
         ]
         scope = set(in_scope)
-        known = {"agent.name": agent, "env.name": environment}
-        if self._fact:
-            known[self._fact] = name
+        said = {"agent.name": agent, "env.name": environment, self._fact: name}
+        known = {fact: value for fact, value in said.items() if fact and value is not None}
         certain: list[Asked] = []
         asked: list[Asked] = []
-        for candidate in sorted(self.candidates(name), key=lambda one: one.order):
+        candidates = self.every() if name is None else self.candidates(name)
+        for candidate in sorted(candidates, key=lambda one: one.order):
             if candidate.document not in scope:
                 continue
             if any(

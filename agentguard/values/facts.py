@@ -32,6 +32,8 @@ class FactSpec(NamedTuple):
     """Intervention points that have the fact; empty: all."""
     missing: str = "evaluation error: the call is denied"
     """What a rule gets where the fact has no value."""
+    words: tuple[str, ...] = ()
+    """Every text that it can be, where they are few: comparing it with another one does not load."""
 
 
 _BEFORE_AND_AFTER_TOOL = ("tool.before", "tool.after")
@@ -47,6 +49,7 @@ _SPECS: tuple[FactSpec, ...] = (
         is_plain=True,
         points=_BEFORE_AND_AFTER_TOOL,
         missing="write",
+        words=("none", "read", "write"),
     ),
     FactSpec(
         "tool.calls_5m",
@@ -198,6 +201,7 @@ _SPECS: tuple[FactSpec, ...] = (
         is_plain=True,
         stale_s_max=60.0,
         missing="unknown",
+        words=("unknown", "stable", "warning", "drift"),
     ),
     FactSpec(
         "drift.kind",
@@ -207,6 +211,7 @@ _SPECS: tuple[FactSpec, ...] = (
         is_plain=True,
         stale_s_max=60.0,
         missing="the empty string",
+        words=("", "incident", "drift", "quality", "known-change", "accuracy"),
     ),
     FactSpec(
         "drift.features",

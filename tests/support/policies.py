@@ -92,7 +92,8 @@ def typos(word: str) -> list[str]:
 
 _KEY = re.compile(r"(?<![\w.'-])(apiVersion|kind|metadata|defaults|rules|scope|unmatched|mode|timezone|id|title|"
                   r"at|when|then|record|message|agent|controls|severity|require_approval|approvals|from|expires|"
-                  r"on_timeout|deny|redact|retry_after|vars|version|name)(?=:)")  # fmt: skip
+                  r"on_timeout|deny|redact|retry_after|vars|version|name|throttle|circuit_break|kill|key|limit|window|"
+                  r"open_for|probe|wait|budgets|measure|reserve|call_max|soft|owner|reviewers)(?=:)")  # fmt: skip
 _WORDS = {
     "then: deny": "unknown-effect",
     "then: allow": "unknown-effect",
@@ -107,6 +108,12 @@ _WORDS = {
     "unmatched: deny": "unknown-word",
     "kind: Policy": "unknown-kind",
     "timezone: UTC": "unknown-timezone",
+    "on_timeout: deny": "unknown-word",
+    "kind: fix_input": "unknown-word",
+    "kind: wait": "unknown-word",
+    "measure: cost.usd": "unknown-word",
+    "reserve: estimate": "unknown-word",
+    "scope: agent": "unknown-word",
 }
 
 
@@ -161,6 +168,21 @@ def condition_typos() -> Iterator[Mistake]:
                     yield Mistake(
                         f"{path}:{number}: {operator} as {half}", "\n".join(wrong).encode(), "", number
                     )
+
+
+def value_typos(each: int) -> Iterator[Mistake]:
+    """Every value of a fact that has few of them, misspelt where a condition compares it."""
+    words = re.compile(
+        r"(?<=drift\.status == ')[a-z]+(?=')|(?<=tool\.effect != ')[a-z]+(?=')|(?<=tool\.effect in \[')[a-z]+(?=')"
+    )
+    for path, text in starters().items():
+        for found in words.finditer(text):
+            for typo in typos(found[0])[:each]:
+                wrong = text[: found.start()] + typo + text[found.end() :]
+                line = text.count("\n", 0, found.start()) + 1
+                yield Mistake(
+                    f"{path}:{line}: value {found[0]} as {typo}", wrong.encode(), "unknown-value", line
+                )
 
 
 def wrong_types() -> Iterator[Mistake]:
@@ -337,6 +359,7 @@ def mistakes(typos_each: int = 1) -> list[Mistake]:
         *field_typos(typos_each),
         *word_typos(typos_each),
         *condition_typos(),
+        *value_typos(typos_each),
         *wrong_types(),
         *broken_files(),
     ]

@@ -324,3 +324,23 @@ def test_the_reason_turns_a_negation_round() -> None:
     assert (
         decision.reason.endswith(": args.n 1 <= 3") or "env.name '' not in ['dev', 'test']" in decision.reason
     )
+
+
+def test_a_name_that_is_not_known_skips_no_rule() -> None:
+    """Rules about a missing agent, environment or model are asked, and deny because they cannot be evaluated."""
+    asked = engine(
+        "E | tool.before | env.name == 'prod' | deny",
+        "T | tool.before | tool.name == 'other' | deny",
+    )
+    for _ in range(3):
+        decision = asked.decide(
+            "tool.before", {name: value for name, value in call().items() if name != "env.name"}
+        )
+        assert (decision.effect, decision.rule_id) == (Effect.DENY, "E")
+        assert "env.name" in decision.errors[0]
+    assert asked.decide("tool.before", call(env__name="")).is_allowed
+    models = engine("M | model.before | model.name == 'big' && model.provider == 'x' | deny")
+    facts: dict[str, object] = {"agent.name": "a", "env.name": "", "args": {}, "model.provider": "x"}
+    assert models.decide("model.before", facts).rule_id == "M"
+    agents = engine("A | tool.before | agent.name in ['a', 'b'] | deny")
+    assert agents.decide("tool.before", {"tool.name": "t", "env.name": "", "args": {}}).rule_id == "A"
