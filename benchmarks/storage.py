@@ -112,7 +112,7 @@ def main() -> None:
     sample = make_spans(min(count, 20_000))
     spans = [
         # Each lap over the sample has traces of its own.
-        span if i < len(sample) else span._replace(trace_id=f"{span.trace_id[:24]}{i // len(sample):08x}")
+        span if i < len(sample) else span._replace(trace_id=f"{i // len(sample):08x}{span.trace_id[8:]}")
         for i, span in zip(range(count), itertools.cycle(sample), strict=False)
     ]
     encoder, aead = msgspec.json.Encoder(), AESGCM(os.urandom(32))

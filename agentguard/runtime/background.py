@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agentguard.forks import IMPORTS
+from agentguard.runtime.exporting import destinations
 from agentguard.runtime.log_care import LogCare
 from agentguard.runtime.services import Services
 from agentguard.store import Housekeeper, Removed
@@ -33,12 +35,12 @@ class Background:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._stop = threading.Event()
-        self._exporter: OtlpExporter | None = None
+        self._exporters: list[OtlpExporter] = []
         self._drift: threading.Thread | None = None
         config = services.config
         self._care = LogCare(services, self._stop)
-        if config.export != "none":
-            self._start_exporter()
+        if config.export != "none" or config.export_others:
+            self._start_exporters()
         if config.drift_interval_s > 0:
             self._drift = threading.Thread(target=self._watch_drift, name="agentguard-drift", daemon=True)
             self._drift.start()
@@ -53,6 +55,7 @@ class Background:
             age_s_max=config.retention_days * _DAY_S,
             size_bytes_max=config.store_bytes_max or None,
             decode_cursor=_decode_cursor,
+            pause=self._stop.wait,
         )
         wait_s = KEEP_AFTER_S
         while not self._stop.wait(wait_s):
@@ -76,28 +79,24 @@ class Background:
             now = services.clock.unix_ns()
             services.sink.append_gap(GapRecord("retention", removed.unexported_spans, now, now))
 
-    def _start_exporter(self) -> None:
-        from agentguard.export import OtlpExporter, otlp_config
+    def _start_exporters(self) -> None:
+        from agentguard.export import OtlpExporter
 
         services = self._services
-        config = services.config
-        self._exporter = OtlpExporter(
-            services.store,
-            otlp_config(
-                "" if config.export == "otlp" else config.export,
-                protocol=config.export_protocol,
-                headers=config.export_headers,
-                with_content=config.export_content,
-                environ=os.environ,
-            ),
-            clock=services.clock,
-            on_internal_error=services.health,
-        )
-        self._exporter.start()
-        destination = self._exporter.config
-        services.journal.append_event(
-            "export.otlp", {"destination": destination.endpoint, "content": destination.with_content}
-        )
+        for destination in destinations(services.config, os.environ):
+            exporter = OtlpExporter(
+                services.store, destination, clock=services.clock, on_internal_error=services.health
+            )
+            self._exporters.append(exporter)
+            exporter.start()
+            services.journal.append_event(
+                "export.otlp",
+                {
+                    "destination": destination.endpoint,
+                    "content": destination.content,
+                    "keep": ", ".join(destination.keep) or "all",
+                },
+            )
 
     def _watch_drift(self) -> None:
         """Run the checker every interval; the first pass comes after one interval."""
@@ -124,12 +123,20 @@ class Background:
                 Longest wait, in seconds.
         """
         self._stop.set()
-        if self._exporter is not None:
-            self._exporter.flush(timeout_s / 2)
-            self._exporter.stop(timeout_s / 2)
+        deadline_s = time.monotonic() + timeout_s
+        for exporter in self._exporters:
+            exporter.flush(max((deadline_s - time.monotonic()) / 2, 0.0))
+        for exporter in self._exporters:
+            exporter.stop(max(deadline_s - time.monotonic(), 0.0))
+            counters = exporter.counters
             self._services.journal.append_event(
                 "export.stopped",
-                {"destination": self._exporter.config.endpoint, "sent": self._exporter.counters.sent},
+                {
+                    "destination": exporter.config.endpoint,
+                    "sent": counters.sent,
+                    "lost": counters.lost,
+                    "left_out": counters.left_out,
+                },
             )
         self._care.stop(timeout_s / 4)
 

@@ -7,7 +7,7 @@ arrays: about 2 bytes a span with traces of ordinary length.
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -21,7 +21,6 @@ from agentguard.store._msgpack import decode_map, encode
 
 FOOTER_VERSION = 1
 CHUNKS_MAX = 65_536
-_TAG_BYTES = 4
 
 
 class Place(NamedTuple):
@@ -213,14 +212,13 @@ def unpack_footer(plain: bytes) -> Footer:
 
 def trace_tag(trace_id: bytes | str) -> int:
     """
-    Reduce a trace id to 32 bits: its last 4 bytes, which are random in every id scheme.
+    Reduce a trace id to 32 bits: its CRC-32, since not all of an id need be random.
 
     Two traces may share a tag; the rows decide.
     """
-    if isinstance(trace_id, bytes):
-        return int.from_bytes(trace_id[-_TAG_BYTES:], "little")
-    digest = hashlib.blake2b(trace_id.encode("utf-8", "backslashreplace"), digest_size=_TAG_BYTES).digest()
-    return int.from_bytes(digest, "little")
+    if isinstance(trace_id, str):
+        trace_id = trace_id.encode("utf-8", "backslashreplace")
+    return zlib.crc32(trace_id)
 
 
 def tag_arrays(pairs: Iterable[tuple[int, int]]) -> tuple[array[int], array[int]]:

@@ -1,5 +1,5 @@
 """
-Housekeeping: retention and sealing of what was left behind, by one process at a time.
+Housekeeping: retention, sealing and packing of what was left behind, by one process at a time.
 
 Every process of a store may ask; the lock of one file says whose turn it is, and
 its time when the last pass was. Nothing here needs room on the disk.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agentguard.errors import AgentGuardError, StoreError
 from agentguard.seal import PRIVATE_FILE_MODE
+from agentguard.store._compaction import Pause
 from agentguard.store._disk import try_lock
 from agentguard.store._retention import Removed
 from agentguard.store._store import Store
@@ -26,7 +27,7 @@ Places = Mapping[str, tuple[int, int]]
 
 
 class Housekeeper:
-    """Removes old segments of one store, at most once an hour on one machine."""
+    """Removes old segments of one store and packs small ones, at most once an hour on one machine."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Housekeeper:
         size_bytes_max: int | None,
         decode_cursor: Callable[[bytes | None], Places],
         interval_s: float = KEEP_INTERVAL_S,
+        pause: Pause | None = None,
     ) -> None:
         """
         Say what is kept.
@@ -55,12 +57,17 @@ class Housekeeper:
 
             interval_s:
                 A pass that another process made less than this ago stands for ours.
+
+            pause:
+                Waits so many seconds between pieces of the work, and says whether to stop, as
+                `threading.Event.wait` does; `None` works without a break.
         """
         self._store = store
         self._age_s_max = age_s_max
         self._size_bytes_max = size_bytes_max
         self._decode_cursor = decode_cursor
         self._interval_s = interval_s
+        self._pause = pause
 
     def run_once(self) -> Removed | None:
         """
@@ -70,7 +77,7 @@ class Housekeeper:
             What was removed; `None` where another process sees to it, or did so lately.
 
         Raises:
-            StoreError: A file could not be removed.
+            StoreError: A file could not be removed, sealed or packed.
         """
         with self._turn() as is_mine:
             if not is_mine:
@@ -80,6 +87,7 @@ class Housekeeper:
                 age_s_max=self._age_s_max, size_bytes_max=self._size_bytes_max, exported=self._exported()
             )
             self._store.seal_segments()
+            self._store.compact(self._pause)
             return removed
 
     @contextlib.contextmanager

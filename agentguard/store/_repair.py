@@ -7,6 +7,7 @@ verify` says what is wrong with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from agentguard.errors import StoreError
 from agentguard.seal import PRIVATE_FOLDER_MODE, Keystore
 from agentguard.store._damage import Damage
 from agentguard.store._disk import Disk
-from agentguard.store._layout import Kind, parse_segment_name
+from agentguard.store._layout import Kind, parse_pack_name, parse_segment_name
 from agentguard.store._sealing import QUARANTINE, Sealer
 from agentguard.store._segment import SegmentFile
 
@@ -36,7 +37,9 @@ class Repaired(NamedTuple):
     """In use, or not to be opened with the keys that there are."""
 
 
-def repair(segments: Path, keystore: Keystore, sealer: Sealer, disk: Disk) -> Repaired:
+def repair(
+    segments: Path, keystore: Keystore, sealer: Sealer, disk: Disk, rebuild_pack: Callable[[Path], bool]
+) -> Repaired:
     """
     Repair all segments that no process writes to.
 
@@ -49,7 +52,8 @@ def repair(segments: Path, keystore: Keystore, sealer: Sealer, disk: Disk) -> Re
     left: list[str] = []
     try:
         for path in sorted(segments.iterdir()):
-            if parse_segment_name(path.name) is None:
+            is_pack = parse_pack_name(path.name) is not None
+            if parse_segment_name(path.name) is None and not is_pack:
                 continue
             damage: list[Damage] = []
             segment = SegmentFile.open(path, keystore, damage.append)
@@ -69,6 +73,12 @@ def repair(segments: Path, keystore: Keystore, sealer: Sealer, disk: Disk) -> Re
                     is_damaged = len(damage) > len(lost)
             if not is_sealed:
                 (sealed if sealer.seal(path) else left).append(path.name)
+            elif is_damaged and is_pack:
+                if rebuild_pack(path):
+                    _put_aside(path, disk)
+                    rebuilt.append(path.name)
+                else:
+                    left.append(path.name)
             elif is_damaged:
                 (rebuilt if sealer.rebuild(path) else left).append(path.name)
     except OSError as error:

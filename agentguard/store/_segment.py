@@ -44,7 +44,7 @@ _READ_BYTES = 1024 * 1024
 _RESYNC_FACTOR_MAX = 8
 """Looking for the next whole frame may read the file this many times over, not more."""
 
-PACKED_KINDS = frozenset({Kind.SPANS, Kind.OUTCOMES, Kind.GAPS, Kind.RESOURCE, Kind.FEATURES})
+PACKED_KINDS = frozenset(Kind) - {Kind.FOOTER, Kind.END}
 """What is in parts in a pack."""
 
 ReportDamage = Callable[[Damage], None]

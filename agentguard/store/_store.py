@@ -12,6 +12,7 @@ from agentguard.seal import Keystore, create_keystore, ensure_private_folder, op
 from agentguard.store._backup import Backup, back_up
 from agentguard.store._blob import SealedBlob
 from agentguard.store._cache import FooterCache
+from agentguard.store._compaction import Compacted, Compactor, Pause
 from agentguard.store._config import WriterConfig
 from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import DamageReport
@@ -225,6 +226,30 @@ class Store:
         with contextlib.suppress(KeyUnavailableError):  # Of a store without its wrap key nothing can be said.
             self.keyring.prune(min([*starts, self.clock.unix_ns()]), lambda: refs_in_use(self.query()))
 
+    def compact(self, pause: Pause | None = None) -> Compacted:
+        """
+        Put small segments together into packs; readers and writers go on meanwhile.
+
+        Args:
+            pause:
+                Waits so many seconds between pieces of the work, and says whether to stop;
+                `None` works without a break.
+
+        Raises:
+            StoreError: The disk refused, or the legal holds cannot be read; nothing is lost.
+            TamperedError: The legal holds are not what was written.
+        """
+        holds = self.holds
+        with holds.unchanging() as held:
+            compactor = Compactor(
+                self.segments, self.keystore, self.clock, self._disk, pause=pause,
+                is_held=lambda segment: holds.holder_of(segment, held) is not None,
+            )  # fmt: skip
+            try:
+                return compactor.run()
+            except OSError as error:
+                raise StoreError(f"{self.segments}: cannot be packed: {error.strerror or error}") from error
+
     def erasure(self, *subjects: Subject) -> Erasure:
         """
         Say what erasing these subjects would reach, and whether a legal hold keeps it.
@@ -276,12 +301,13 @@ class Store:
             StoreError: The disk refused; what was not repaired is as it was.
         """
         sealer = Sealer(self.segments, self.keystore, self.clock, self._disk)
-        return repair(self.segments, self.keystore, sealer, self._disk)
+        compactor = Compactor(self.segments, self.keystore, self.clock, self._disk)
+        return repair(self.segments, self.keystore, sealer, self._disk, compactor.rebuild)
 
     def segment_versions(self) -> list[int]:
         """Read the format version of every segment whose header can be read."""
         versions = []
-        for path in sorted(self.segments.glob("*.ags")):
+        for path in sorted(self.segments.glob("*.ag[sp]")):
             with contextlib.suppress(OSError), path.open("rb") as file:
                 header = unpack_header(file.read(HEADER_BYTES))
                 if header is not None:

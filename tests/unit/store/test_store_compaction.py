@@ -1,0 +1,340 @@
+"""Compaction: many small segments become packs, and nobody who reads notices."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from agentguard.store import Disk, Query, Store, _compaction
+from agentguard.values import GapRecord, OutcomeRecord, SpanRecord
+from tests.support.clock import START_UNIX_NS
+from tests.support.faulty_disk import FaultyDisk
+from tests.support.spans import FinishedSpan, make_span
+from tests.support.stores import fill, new_store, new_writer, open_store, segment_files
+
+DAY_NS = 86_400 * 10**9
+COUNT = 12
+
+
+def _spans(process: int, count: int = 3, day: int = 0) -> list[SpanRecord]:
+    """What one short process leaves."""
+    start = START_UNIX_NS + day * DAY_NS + process * 1000
+    return [make_span(process * 10 + i, start_unix_ns=start + i) for i in range(count)]
+
+
+def _many(store: Store, processes: range = range(COUNT), day: int = 0) -> list[SpanRecord]:
+    """Segments of short processes."""
+    spans = []
+    for process in processes:
+        mine = _spans(process, day=day)
+        fill(store, mine, is_sealed=True)
+        spans += mine
+    store.seal_segments()
+    return spans
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store on a disk that can be made to fail."""
+    return new_store(tmp_path / "store", FaultyDisk())
+
+
+def _packs(store: Store) -> list[Path]:
+    return sorted(store.segments.glob("*.agp"))
+
+
+def _everything(query: Query) -> list[object]:
+    """All that a query gives, in an order of its own."""
+    return [
+        sorted(query.spans()),
+        list(query.spans(newest_first=True)),
+        sorted((place.cursor, place.span, sorted(place.resource.items())) for place in query.positions()),
+        sorted(outcome[:4] for outcome in query.outcomes()),
+        sorted(query.gaps()),
+        sorted(start for block in query.features(["start_unix_ns"]) for start in block.columns["start_unix_ns"].values),
+        sorted((writer, sorted(resource.items())) for writer, resource in query.resources()),
+        query.damage.total,
+    ]  # fmt: skip
+
+
+def test_nothing_changes_but_the_number_of_files(store: Store) -> None:
+    """Spans, places, outcomes, features and resources are the same before and after, and for who knew the old files."""
+    _many(store)
+    before = _everything(store.query())
+    done = store.compact()
+    assert (done.files, done.packs) == (COUNT, 1)
+    assert (len(segment_files(store)), len(_packs(store))) == (0, 1)
+    assert _everything(store.query()) == before
+    assert _everything(open_store(store.folder).query()) == before
+    count, damage = store.verify()
+    assert (count, damage.total) == (COUNT * 3, 0)
+    assert store.compact().packs == 0
+
+
+def test_look_ups_open_one_chunk(store: Store) -> None:
+    """A trace, a call and a time are found in a pack."""
+    spans = _many(store)
+    store.compact()
+    wanted = spans[17]
+    assert list(store.query().spans(trace_id=wanted.trace_id)) == [
+        span for span in spans if span.trace_id == wanted.trace_id
+    ]
+    assert wanted in list(store.query().spans(call_id=wanted.span_id[:8]))
+    since = START_UNIX_NS + 5000
+    assert sorted(store.query().spans(since_unix_ns=since)) == sorted(
+        s for s in spans if s.start_unix_ns >= since
+    )
+    rows = sum(block.rows for block in store.query().features(["duration_ns"], since_unix_ns=since))
+    assert rows == sum(span.start_unix_ns >= since for span in spans)
+
+
+def test_packs_are_packed_again(store: Store) -> None:
+    """Eight packs of a day become one, which takes the place of the last of them."""
+    spans = []
+    for first in range(0, 8 * 8, 8):
+        spans += _many(store, range(first, first + 8))
+        store.compact()
+    assert len(_packs(store)) == 1
+    assert sorted(store.query().spans()) == sorted(spans)
+    assert len(list(store.query().positions())) == len(spans)
+
+
+def test_days_stay_apart(store: Store) -> None:
+    """A pack holds one day, so that retention stays exact; of a day that is past two segments are enough."""
+    _many(store, range(2), day=0)
+    _many(store, range(10, 20), day=1)
+    _many(store, range(30, 33), day=2)
+    store.compact()
+    ranges = [info.start_range_unix_ns for info in store.query().segments() if info.is_pack]
+    assert len(ranges) == 2
+    assert all(high - low < DAY_NS for low, high in ranges)
+    assert len(segment_files(store)) == 3, "the current day has too few yet"
+
+
+def test_a_writer_that_goes_on(store: Store) -> None:
+    """What a process writes after its first segments were packed comes after them."""
+    writer = new_writer(store, segment_spans_max=3)
+    spans = [make_span(i, start_unix_ns=START_UNIX_NS + i) for i in range(60)]
+    for first in range(0, 45, 3):
+        for span in spans[first : first + 3]:
+            writer.append(FinishedSpan(span))
+        writer.flush(5)
+    writer.append(FinishedSpan(spans[45]))
+    writer.flush(5)
+    store.seal_segments()
+    assert store.compact().packs == 1
+    assert len(segment_files(store)) == 1, "the live segment stays"
+    for span in spans[46:]:
+        writer.append(FinishedSpan(span))
+    writer.close(5)
+    positions = list(store.query().positions())
+    assert [place.span for place in positions] == spans
+    assert [place.cursor[2] for place in positions] == list(range(60))
+    cursor = {positions[0].cursor[0]: positions[50].cursor[1:]}
+    assert [place.span for place in store.query().positions(cursor)] == spans[51:]
+
+
+def test_a_cursor_from_before_is_good_after(store: Store) -> None:
+    """An exporter that stood in the middle of a segment goes on behind the same span in the pack."""
+    _many(store)
+    places = [place.cursor for place in store.query().positions()]
+    cursor = {writer: (n, sequence) for writer, n, sequence in places[: len(places) // 2]}
+    rest = [place.cursor for place in store.query().positions(cursor)]
+    store.compact()
+    assert sorted(place.cursor for place in store.query().positions(cursor)) == sorted(rest)
+    assert list(store.query().positions(store.query().end())) == []
+
+
+def test_what_a_hold_keeps_is_left_alone(store: Store) -> None:
+    """Held segments are not packed, and a held pack is not packed again."""
+    _many(store)
+    names = {path.name for path in segment_files(store)}
+    store.holds.add(reason="lawsuit", by="anna", now_unix_ns=START_UNIX_NS)
+    assert store.compact().packs == 0
+    assert {path.name for path in segment_files(store)} == names
+    assert store.remove_old(age_s_max=0.000001).segments == 0
+
+
+def test_retention_of_a_pack(store: Store) -> None:
+    """A pack goes when its latest span is too old; what was not exported is counted for each writer in it."""
+    _many(store)
+    taken = {place.cursor[0]: place.cursor[1:] for place in store.query().positions() if place.cursor[2] < 1}
+    store.compact()
+    _many(store, range(100, 103), day=3)
+    removed = store.remove_old(age_s_max=3600.0 - 3 * 86_400, exported=taken)
+    assert (removed.segments, removed.spans, removed.unexported_spans) == (COUNT, COUNT * 3, COUNT * 2)
+    assert not _packs(store)
+
+
+def test_damaged_segments_stay(store: Store) -> None:
+    """A segment that cannot be read whole is left for repair; the others are packed."""
+    _many(store)
+    path = segment_files(store)[3]
+    data = bytearray(path.read_bytes())
+    data[300] ^= 1
+    path.write_bytes(data)
+    store.compact()
+    assert segment_files(store) == [path]
+    assert store.query().damage.total == 0
+    _, damage = store.verify()
+    assert damage.counts["damaged"] == 1
+
+
+def test_damage_that_was_counted_stays_counted(store: Store, tmp_path: Path) -> None:
+    """What a torn live segment lost before it was sealed is still told of in the pack."""
+    fill(store, _spans(90), is_sealed=False)
+    (path,) = segment_files(store)
+    path.write_bytes(path.read_bytes()[:-90])
+    store.seal_segments()
+    _many(store)
+    before = store.verify()[1].counts
+    assert before["torn"] == 1
+    store.compact()
+    assert store.verify()[1].counts == before
+
+
+def test_gaps_and_outcomes_go_along(store: Store) -> None:
+    """Counted losses and outcomes are in the pack, once."""
+    for process in range(COUNT):
+        writer = new_writer(store)
+        writer.append(FinishedSpan(make_span(process)))
+        writer.append_gap(GapRecord("queue_full", process + 1, 1, 2))
+        writer.append_outcome(OutcomeRecord(f"{process:016x}", 5, "a", "b", 0.5, {}))
+        writer.close(5)
+    store.seal_segments()
+    before = _everything(store.query())
+    store.compact()
+    assert len(segment_files(store)) == 0
+    assert _everything(store.query()) == before
+    assert store.info().gaps == sum(range(1, COUNT + 1))
+    assert store.info().outcomes == COUNT
+
+
+class _Stopping(Disk):
+    """A disk that ends the process at its n-th change of names."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def _step(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise _Gone
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._step()
+        super().rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        self._step()
+        super().unlink(path)
+
+
+class _Gone(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("at", range(COUNT + 2))
+def test_interrupted_at_every_step(store: Store, at: int) -> None:
+    """Wherever packing ends, each span is read once, and the next pass tidies up."""
+    _many(store)
+    before = _everything(store.query())
+    store._disk = _Stopping(at)
+    with contextlib.suppress(_Gone):
+        store.compact()
+    assert _everything(store.query()) == before
+    assert _everything(open_store(store.folder).query()) == before
+    store._disk = FaultyDisk()
+    store.compact()
+    assert _everything(store.query()) == before
+    assert len(segment_files(store)) == 0
+    assert len(_packs(store)) == 1
+
+
+def test_a_reader_in_the_middle(store: Store) -> None:
+    """Who began to read before gets the rest out of the pack, each span once and each writer's in order."""
+    spans = _many(store)
+    for taken in (0, 1, 7, COUNT * 3 - 1):
+        query, found = store.query(), []
+        reading = query.positions()
+        found = [next(reading) for _ in range(taken)]
+        store.compact()
+        _many(store, range(200 + taken * 10, 208 + taken * 10))
+        found += list(reading)
+        kept = {span.span_id for span in spans}
+        assert sorted(p.span for p in found if p.span.span_id in kept) == sorted(spans)
+        assert len({p.cursor for p in found}) == len(found)
+    newest = store.query().spans(newest_first=True)
+    first = next(newest)
+    store.compact()
+    rest = [first, *newest]
+    assert [s.start_unix_ns for s in rest] == sorted((s.start_unix_ns for s in rest), reverse=True)
+    assert {span.span_id for span in spans} <= {span.span_id for span in rest}
+    assert len({span.span_id for span in rest}) == len(rest)
+
+
+def test_it_rests_and_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work leaves most of the time to others, and ends at once when it is told to."""
+    _many(store)
+    monkeypatch.setattr(_compaction, "_WORK_S", 0.0)
+    waits: list[float] = []
+    before = _everything(store.query())
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return False
+
+    assert store.compact(wait).packs == 1
+    assert len(waits) > COUNT
+    _many(store, range(50, 62))
+    assert store.compact(lambda _: True).packs == 0
+    assert not [path for path in store.segments.iterdir() if path.suffix == ".tmp"]
+    assert len(_everything(store.query())[0]) == len(before[0]) + 36  # type: ignore[arg-type]
+
+
+def test_a_full_disk_loses_nothing(store: Store) -> None:
+    """Without room for the pack everything stays as it is."""
+    _many(store)
+    before = _everything(store.query())
+    disk = store._disk
+    assert isinstance(disk, FaultyDisk)
+    disk.room_bytes = 200
+    with pytest.raises(Exception, match="cannot be packed"):
+        store.compact()
+    disk.room_bytes = None
+    assert _everything(store.query()) == before
+    assert not [path for path in store.segments.iterdir() if path.suffix == ".tmp"]
+
+
+def test_a_footer_of_a_pack_that_is_damaged(store: Store) -> None:
+    """The frames of a pack say whose they are, so that it can be read without its footer."""
+    _many(store)
+    before = _everything(store.query())
+    store.compact()
+    (path,) = _packs(store)
+    data = bytearray(path.read_bytes())
+    data[-30] ^= 1
+    path.write_bytes(data)
+    query = open_store(store.folder).query()
+    assert _everything(query)[:3] == before[:3]
+    assert query.damage.counts["footer"] == 1
+
+
+def test_repair_writes_a_damaged_pack_anew(store: Store) -> None:
+    """What can be read of a damaged pack goes into a new one; the damaged one is put aside."""
+    spans = _many(store)
+    store.compact()
+    (path,) = _packs(store)
+    data = bytearray(path.read_bytes())
+    data[-30] ^= 1
+    path.write_bytes(data)
+    repaired = open_store(store.folder).repair()
+    assert repaired.rebuilt == (path.name,)
+    assert (store.folder / "quarantine" / path.name).exists()
+    assert not path.exists()
+    again = open_store(store.folder)
+    assert sorted(again.query().spans()) == sorted(spans)
+    assert [info.is_pack for info in again.query().segments()] == [True]
+    assert _packs(store)[0].stat().st_mode & 0o777 == 0o600
