@@ -1,4 +1,4 @@
-"""Forty ways to tamper with a decision log, each with its verdict and the first record that is wrong."""
+"""Fifty ways to tamper with a decision log, each with its verdict and the first record that is wrong."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from agentguard.audit import (
     Finding,
     Question,
     VerifyReport,
+    adopt_abandoned,
+    make_anchor,
+    prune_journals,
     read_decisions,
     verify,
 )
 from agentguard.audit import format as layout
 from agentguard.audit.checkpoint import parse, sign
-from agentguard.audit.disk import Disk
+from agentguard.audit.disk import Disk, Safeguards
 from agentguard.audit.keys import AuditKeys, MacChain
 from agentguard.audit.ledger import Ledger, split
 from agentguard.audit.reader import load_journal
 from agentguard.audit.records import encode_decision
-from agentguard.audit.disk import Safeguards
 from agentguard.audit.tree import EMPTY_ROOT, Frontier
+from agentguard.errors import AuditError
 from agentguard.seal import Keystore, has_post_quantum
 from tests.support.clock import FrozenClock
 from tests.support.decisions import SLOW, decision, make_keystore, open_journal, write_log
@@ -682,3 +685,197 @@ def test_the_tail_is_told_in_records_and_seconds(tmp_path: Path) -> None:
     assert "up to 2.5 s after it" in report.of(Question.UNANCHORED_TAIL).sentence
     assert journal.close(5.0)
     assert (verify(store, keystore).tail_records, verify(store, keystore).tail_s) == (0, 0.0)
+
+
+DAY_S = 86_400.0
+
+
+def after(days: float) -> FrozenClock:
+    """The tests' clock, so many days on."""
+    clock = FrozenClock()
+    clock.advance(days * DAY_S)
+    return clock
+
+
+def fail(error: AuditError) -> None:
+    """Hide nothing."""
+    raise error
+
+
+def retain(log: Log, size_bytes_max: int | None = None, age_days: float | None = 30.0) -> int:
+    """Let retention take what is old; returns how many journals went."""
+    return prune_journals(
+        *log, after(200), age_s_max=None if age_days is None else age_days * DAY_S,
+        size_bytes_max=size_bytes_max, is_held=lambda *_: False, record=lambda _: None, on_failure=fail,
+    ).journals  # fmt: skip
+
+
+@pytest.fixture
+def pruned(log: Log) -> Log:
+    """Two journals that retention took, and one that was written after."""
+    assert retain(log) == 2
+    write_log(*log, range(0x40, 0x44))
+    return log
+
+
+@pytest.fixture
+def adopted(tmp_path: Path) -> tuple[Log, Path]:
+    """A journal of five records whose writer died having stated one; another process stated all."""
+    log = make_keystore(tmp_path)
+    journal = write_log(*log, range(0x10, 0x14), close=False)
+    file = journal._committer._file
+    assert file is not None
+    file.abandon()
+    assert len(adopt_abandoned(*log, FrozenClock(), on_failure=fail)) == 1
+    return log, file.path
+
+
+def test_untouched_after_retention(pruned: Log) -> None:
+    """The control: what retention took is noted as recorded, and nothing is missing."""
+    report = verify(*pruned)
+    assert report.is_good
+    assert report.of(Question.COMPLETENESS).answer is Answer.OK
+    assert (report.of(Question.RETENTION).answer, report.journals) == (Answer.NOTED, 1)
+
+
+def test_removed_under_the_name_of_retention(pruned: Log) -> None:
+    """A journal removed by hand beside those that retention took: completeness, that one."""
+    (gone,) = (pruned[0] / "dec").iterdir()
+    gone.unlink()
+    report = verify(*pruned)
+    assert (bad(report, Question.COMPLETENESS).kind, bad(report, Question.COMPLETENESS).journal) == (
+        "journal-missing",
+        gone.stem,
+    )
+    others_are_fine(report, Question.COMPLETENESS)
+
+
+def test_the_statement_of_a_removal_taken_out(pruned: Log) -> None:
+    """Without its entry the removal is no removal: append-only, and the journal is missing."""
+    notes = list(split(ledger(pruned[0]).read_bytes()))
+    at = next(number for number, note in enumerate(notes) if parse(note).state == "pruned")
+    name = parse(notes.pop(at)).journal
+    ledger(pruned[0]).write_bytes(b"".join(note + b"\n" for note in notes))
+    report = verify(*pruned)
+    assert bad(report, Question.APPEND_ONLY).kind == "ledger-chain"
+    assert bad(report, Question.COMPLETENESS).journal == name
+
+
+def test_another_number_of_records_stated_as_removed(pruned: Log) -> None:
+    """The numbers of a removal altered: integrity of the ledger."""
+    data = ledger(pruned[0]).read_bytes()
+    at = data.index(b"state pruned ") + 15
+    ledger(pruned[0]).write_bytes(data[:at] + (b"8" if data[at : at + 1] != b"8" else b"9") + data[at + 1 :])
+    assert bad(verify(*pruned), Question.INTEGRITY).kind == "ledger-altered"
+
+
+def test_a_removed_journal_that_comes_back_otherwise(log: Log) -> None:
+    """A file under the name of a removed journal, with fewer records: completeness; altered: integrity."""
+    first = journals(log[0])[0]
+    whole = first.read_bytes()
+    retain(log)
+    first.write_bytes(whole)
+    assert verify(*log).is_good
+    rewrite(first, lambda frames: frames.__delitem__(slice(4, None)))
+    assert bad(verify(*log), Question.COMPLETENESS).kind == "tail-cut"
+    first.write_bytes(whole)
+    rewrite(first, lambda frames: frames.__setitem__(3, alter(frames[3], layout.PREFIX.size + 40)))
+    assert bad(verify(*log), Question.INTEGRITY).kind == "altered"
+
+
+def test_an_insider_removes_what_was_tampered_with(log: Log) -> None:
+    """Retention itself does not take the evidence away, not even for room."""
+    first, second = journals(log[0])
+    rewrite(first, lambda frames: frames.pop(3))
+    failures: list[AuditError] = []
+    prune_journals(
+        *log, after(200), age_s_max=DAY_S, size_bytes_max=1, is_held=lambda *_: False,
+        record=lambda _: None, on_failure=failures.append,
+    )  # fmt: skip
+    assert (first.exists(), second.exists(), len(failures)) == (True, False, 1)
+    assert bad(verify(*log), Question.APPEND_ONLY).kind == "removed"
+
+
+def test_set_back_to_before_a_removal(log: Log, tmp_path: Path) -> None:
+    """The store of before the removal put back: only an anchor tells, and it does."""
+    shutil.copytree(log[0], tmp_path / "older")
+    retain(log)
+    anchor = make_anchor(*log, FrozenClock())
+    for folder in ("dec", "log"):
+        shutil.rmtree(log[0] / folder)
+        shutil.copytree(tmp_path / "older" / folder, log[0] / folder)
+    assert verify(*log).is_good
+    assert bad(verify(*log, anchors=[anchor.note]), Question.COMPLETENESS).kind == "rolled-back"
+
+
+def test_an_adopted_tail_that_is_cut(adopted: tuple[Log, Path]) -> None:
+    """What did not show before the adoption shows after it: completeness, the first that is gone."""
+    log, path = adopted
+    report = verify(*log)
+    assert report.is_good
+    assert report.of(Question.UNANCHORED_TAIL).findings[0].kind == "adopted"
+    rewrite(path, lambda frames: frames.pop())
+    report = verify(*log)
+    assert (bad(report, Question.COMPLETENESS).kind, bad(report, Question.COMPLETENESS).index) == (
+        "tail-cut",
+        4,
+    )
+
+
+def test_a_tail_cut_before_it_is_adopted(tmp_path: Path) -> None:
+    """The limit, as it is said: the cut does not show, but that the tail was nobody's word stays noted."""
+    log = make_keystore(tmp_path)
+    journal = write_log(*log, range(0x10, 0x14), close=False)
+    file = journal._committer._file
+    assert file is not None
+    file.abandon()
+    rewrite(file.path, lambda frames: frames.pop())
+    adopt_abandoned(*log, FrozenClock(), on_failure=fail)
+    line = verify(*log).of(Question.UNANCHORED_TAIL)
+    assert (line.answer, line.findings[0].kind) == (Answer.NOTED, "adopted")
+    assert "a cut before that does not show" in line.sentence
+
+
+def test_a_record_put_behind_an_adopted_tail(adopted: tuple[Log, Path]) -> None:
+    """Sealed with the root key: append-only, since nothing may follow, and its MAC is not the writer's."""
+    log, path = adopted
+    forge(path, log[1], [encode_decision(decision(0x99))])
+    report = verify(*log)
+    assert bad(report, Question.APPEND_ONLY).kind == "after-end"
+    assert bad(report, Question.INTEGRITY).kind == "mac"
+
+
+def test_an_adopted_record_altered(adopted: tuple[Log, Path]) -> None:
+    """One bit of a record that only the adoption states: integrity, that record."""
+    log, path = adopted
+    rewrite(path, lambda frames: frames.__setitem__(4, alter(frames[4], layout.PREFIX.size + 40)))
+    assert (bad(verify(*log), Question.INTEGRITY).kind, bad(verify(*log), Question.INTEGRITY).index) == (
+        "altered",
+        4,
+    )
+
+
+def test_the_adoption_taken_out(adopted: tuple[Log, Path]) -> None:
+    """Cut off the end of the ledger it leaves a tail that is nobody's word; out of the middle it is missed."""
+    log, _ = adopted
+    write_log(*log, range(0x30, 0x32))
+    notes = list(split(ledger(log[0]).read_bytes()))
+    at = next(number for number, note in enumerate(notes) if parse(note).state == "adopted")
+    ledger(log[0]).write_bytes(b"".join(note + b"\n" for note in notes[:at] + notes[at + 1 :]))
+    assert bad(verify(*log), Question.APPEND_ONLY).kind == "ledger-chain"
+    ledger(log[0]).write_bytes(b"".join(note + b"\n" for note in notes[:at]))
+    assert {finding.kind for finding in verify(*log).of(Question.COMPLETENESS).findings} >= {"ledger-cut"}
+
+
+def test_tampering_before_the_adoption_is_not_blessed(tmp_path: Path) -> None:
+    """A tail that was altered while its writer was dead is not adopted, and verifies no better for it."""
+    log = make_keystore(tmp_path)
+    journal = write_log(*log, range(0x10, 0x14), close=False)
+    file = journal._committer._file
+    assert file is not None
+    file.abandon()
+    rewrite(file.path, lambda frames: frames.pop(2))
+    failures: list[AuditError] = []
+    assert adopt_abandoned(*log, FrozenClock(), on_failure=failures.append) == ()
+    assert len(failures) == 1
+    assert bad(verify(*log), Question.APPEND_ONLY).kind == "removed"
