@@ -78,8 +78,9 @@ EVENTS: tuple[EventKind, ...] = (
     EventKind(
         "approval.vote",
         "A person signed a vote on an action.",
-        ("token", "approver", "verdict", "action_sha256", "state", "signature"),
+        ("token", "approver", "verdict", "action_sha256", "state", "signature", "scope"),
     ),
+    EventKind("approval.revoked", "A grant was taken back.", ("token", "by", "action_sha256")),
     EventKind("approval.denied", "A person refused an action.", ("token", "by", "action_sha256")),
     EventKind("key.added", "A way to open the store was added.", ("slot", "provider", "by")),
     EventKind("key.removed", "A way to open the store was taken away.", ("slot", "provider", "by")),

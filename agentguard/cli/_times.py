@@ -35,6 +35,25 @@ class Since(click.ParamType[int]):
 SINCE = Since()
 
 
+class DurationS(click.ParamType[int]):
+    """A length of time such as `30m`, as whole seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it; anything else is a usage error."""
+        if isinstance(value, int):
+            return value
+        match = _DURATION.fullmatch(str(value))
+        seconds = int(float(match[1]) * _UNIT_S[match[2]]) if match is not None else 0
+        if seconds < 1:
+            self.fail(f"got {value!r}, expected a duration such as 90s, 15m, 1h, 7d", param, ctx)
+        return seconds
+
+
+DURATION_S = DurationS()
+
+
 def moment(unix_ns: int) -> str:
     """Write a moment in UTC, to the second; one that no calendar has as the number that it is."""
     try:

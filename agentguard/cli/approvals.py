@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from agentguard import escape
+from agentguard.cli._approvals_text import print_request, request_document, request_row, show_time, target
 from agentguard.cli._common import (
     FINDINGS,
     FINE,
@@ -24,10 +25,11 @@ from agentguard.cli._common import (
     user_name,
 )
 from agentguard.cli._machine import open_state, record_event
+from agentguard.cli._times import DURATION_S
 from agentguard.errors import KeyUnavailableError, PolicyError
 
 if TYPE_CHECKING:
-    from agentguard.state import ApprovalRequest, Approver
+    from agentguard.state import ApprovalRequest, Approver, Scope
 
 _STYLES = {"pending": "yellow", "granted": "green", "denied": "red", "expired": "dim", "used": "dim"}
 _token_argument = click.argument("token")
@@ -41,21 +43,80 @@ def approvals() -> None:
 @approvals.command("list")
 @listing_options()
 @click.option("--all", "show_all", is_flag=True, help="Also those that are used, denied or expired.")
+@click.option(
+    "--grants", "only_grants", is_flag=True, help="Grants for more than one call that are in force."
+)
 @click.pass_obj
-def list_requests(place: Place, limit: int, output_format: str, show_all: bool) -> int:
+def list_requests(place: Place, limit: int, output_format: str, show_all: bool, only_grants: bool) -> int:
     """List requests, the newest first."""
+    if only_grants:
+        return _list_grants(place, limit, output_format)
     with open_state(place) as state:
         requests = state.approvals.list()
     shown = [r for r in requests if show_all or r.state.value in ("pending", "granted")]
     as_text = output_format == "text"
     emit(
-        [_row(request) if as_text else _document(request) for request in shown],
+        [request_row(request) if as_text else request_document(request) for request in shown],
         columns=("token", "state", "rule", "title", "action", "votes", "expires"),
         output_format=output_format,
         limit=limit,
         styles={"state": lambda value: _STYLES.get(str(value), "")},
         empty="nothing waits" + ("" if show_all else "; --all shows what is over too"),
     )
+    return FINE
+
+
+def _list_grants(place: Place, limit: int, output_format: str) -> int:
+    """List what is granted for more than one call, and how much of it is left."""
+    from agentguard.state import scope_in_words
+
+    with open_state(place) as state:
+        grants = state.approvals.scoped()
+    emit(
+        [
+            {
+                "token": one.request.token,
+                "rule": one.request.rule_id,
+                "action": target(one.request),
+                "for": scope_in_words(one.scope),
+                "used": f"{one.used} of {one.scope.uses}",
+                "expires": show_time(one.request.expires_unix_s),
+                "last_used": show_time(one.last_unix_s) if one.last_unix_s else "",
+                "by": ", ".join(vote.approver for vote in one.request.votes),
+            }
+            for one in grants
+        ],
+        columns=("token", "rule", "action", "for", "used", "expires", "last_used", "by"),
+        output_format=output_format,
+        limit=limit,
+        empty="no grants for more than one call",
+    )
+    return FINE
+
+
+@approvals.command()
+@_token_argument
+@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
+@click.pass_obj
+def revoke(place: Place, token: str, yes: bool) -> int:
+    """
+    Take a grant back before it is used up; without a key, since it can only make the machine do less.
+
+    Exit status: 1 where it is not granted, and nothing changed.
+    """
+    with open_state(place) as state:
+        request = state.approvals.show(token)
+        _confirm(request, "Revoke", yes=yes)
+        try:
+            request = state.approvals.revoke(request.token, by=user_name())
+        except PolicyError as error:
+            fail(error, FINDINGS)
+    record_event(
+        place,
+        "approval.revoked",
+        {"token": request.token, "by": request.denied_by, "action_sha256": request.digest},
+    )
+    note(f"the grant {request.token} is revoked")
     return FINE
 
 
@@ -68,9 +129,9 @@ def show(place: Place, token: str, output_format: str) -> int:
     with open_state(place) as state:
         request = state.approvals.show(token)
     if output_format == "text":
-        _print_request(request)
+        print_request(request)
     else:
-        emit_document(_document(request))
+        emit_document(request_document(request))
     return FINE
 
 
@@ -84,15 +145,24 @@ def show(place: Place, token: str, output_format: str) -> int:
     help="Your private key; `keygen` makes one.",
 )
 @click.option("--as", "approver", required=True, help="Your id in the policy documents.")
+@click.option("--uses", type=click.IntRange(min=1), help="For so many calls, where the rule allows it.")
+@click.option("--for", "lasts", type=DURATION_S, help="For so long, such as 30m, where the rule allows it.")
+@click.option("--any-run", is_flag=True, help="For any run, not only the one that asked.")
+@click.option("--when", help="For other arguments too: a condition such as 'args.amount_usd <= 100'.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
 @click.pass_obj
-def approve(place: Place, token: str, key_file: Path, approver: str, yes: bool) -> int:
+def approve(
+    place: Place, token: str, key_file: Path, approver: str, uses: int | None, lasts: int | None,
+    any_run: bool, when: str | None, yes: bool,
+) -> int:  # fmt: skip
     """
-    Sign that one exact action may run once.
+    Sign that one exact action may run once; with options, that calls like it may run.
 
-    Exit status: 1 where the approval does not count, and nothing changed.
+    What is not said of uses and time is the widest that the rule allows. Exit status: 1 where the
+    approval does not count, and nothing changed.
     """
-    _vote(place, token, key_file, approver, "approve", yes=yes)
+    wanted = _Wanted(uses, lasts, any_run, when)
+    _vote(place, token, key_file, approver, "approve", yes=yes, wanted=wanted)
     return FINE
 
 
@@ -184,16 +254,59 @@ def keygen(out: Path, approver: str) -> int:
     return FINE
 
 
-def _vote(place: Place, token: str, key_file: Path, approver: str, verdict: str, *, yes: bool) -> None:
-    """Show the request, ask, sign, and hand the vote in."""
-    from agentguard.state import load_approver_key, sign_vote
+class _Wanted(NamedTuple):
+    """What an approver asks to grant, as far as they say."""
 
-    approvers = _approvers(place)
+    uses: int | None = None
+    lasts_s: int | None = None
+    any_run: bool = False
+    when: str | None = None
+
+
+def _scope(request: ApprovalRequest, wanted: _Wanted, types: Mapping[str, Mapping[str, str]]) -> Scope | None:
+    """
+    Fill in what the approver leaves to the rule; None: this one call.
+
+    Raises:
+        PolicyError: It is wider than the rule allows.
+        PolicyDocumentError: The condition does not type-check.
+    """
+    from agentguard.policy import grant_condition
+    from agentguard.state import Scope, check_scope
+
+    widest = request.terms.scopes
+    if wanted == _Wanted():
+        return None
+    scope = Scope(
+        wanted.uses if wanted.uses is not None else widest.uses if widest else 1,
+        wanted.lasts_s if wanted.lasts_s is not None else int(widest.lasts_s) if widest else 1,
+        "" if wanted.any_run else request.run_id,
+        wanted.when or "",
+    )
+    check_scope(scope, request.terms, run_id=request.run_id)
+    if scope.when:
+        grant_condition(scope.when, types.get(str(request.action.get("tool") or "")))
+    return scope
+
+
+def _vote(
+    place: Place, token: str, key_file: Path, approver: str, verdict: str, *, yes: bool,
+    wanted: _Wanted = _Wanted(),  # noqa: B008 - frozen
+) -> None:  # fmt: skip
+    """Show the request, ask, sign, and hand the vote in."""
+    from agentguard.state import load_approver_key, scope_in_words, sign_vote
+
+    approvers, types = _approvers(place)
     with open_state(place) as state:
         request = state.approvals.show(token)
         key = load_approver_key(key_file)
         _check_key(approvers, approver, key.verify_key.raw)
-        _confirm(request, "Approve" if verdict == "approve" else "Refuse", yes=yes)
+        try:
+            scope = _scope(request, wanted, types) if verdict == "approve" else None
+        except PolicyError as error:
+            fail(error, FINDINGS)
+        what = f" for {scope_in_words(scope)}" if scope else ""
+        _confirm(request, f"Approve{what}" if verdict == "approve" else "Refuse", yes=yes)
         vote = sign_vote(
             key,
             store_id=state.approvals.store_id,
@@ -202,6 +315,7 @@ def _vote(place: Place, token: str, key_file: Path, approver: str, verdict: str,
             approver=approver,
             time_unix_s=int(time.time()),
             verdict=verdict,
+            scope=scope,
         )
         try:
             request = state.approvals.grant(request.token, vote, approvers)
@@ -217,15 +331,16 @@ def _vote(place: Place, token: str, key_file: Path, approver: str, verdict: str,
             "action_sha256": request.digest,
             "state": request.state.value,
             "signature": vote.signature.hex(),
+            **({"scope": scope._asdict()} if scope else {}),
         },
     )
     missing = request.terms.approvals - sum(1 for known in request.votes if known.verdict == "approve")
     more = f", {missing} more needed" if request.state.value == "pending" else ""
-    note(f"request {request.token} is {request.state.value}{more}")
+    note(f"request {request.token} is {request.state.value}{what}{more}")
 
 
-def _approvers(place: Place) -> dict[str, Approver]:
-    """Read who is listed, from the configured policies."""
+def _approvers(place: Place) -> tuple[dict[str, Approver], Mapping[str, Mapping[str, str]]]:
+    """Read who is listed, and the types of tools' arguments, from the configured policies."""
     from agentguard.policy import load_bundle
     from agentguard.state import approvers_of
 
@@ -235,7 +350,8 @@ def _approvers(place: Place) -> dict[str, Approver]:
                 "set `policies` in agentguard.toml"
             )
         )
-    return approvers_of(load_bundle(place.config.policies).approvers)
+    bundle = load_bundle(place.config.policies)
+    return approvers_of(bundle.approvers), bundle.tool_schemas
 
 
 def _check_key(approvers: dict[str, Approver], approver: str, public_key: bytes) -> None:
@@ -256,93 +372,7 @@ def _confirm(request: ApprovalRequest, what: str, *, yes: bool) -> None:
     """Show what it is about, and ask."""
     if yes:
         return
-    _print_request(request)
+    print_request(request)
     if not sys.stdin.isatty():
         raise click.UsageError("nobody can be asked here; --yes says that the request was read")
     click.confirm(f"{what} exactly this?", abort=True, err=True)
-
-
-def _row(request: ApprovalRequest) -> dict[str, object]:
-    granted = sum(1 for vote in request.votes if vote.verdict == "approve")
-    return {
-        "token": request.token,
-        "state": request.state.value,
-        "rule": request.rule_id,
-        "title": request.title,
-        "action": _target(request),
-        "votes": f"{granted} of {request.terms.approvals}",
-        "expires": _time(request.expires_unix_s),
-    }
-
-
-def _document(request: ApprovalRequest) -> dict[str, object]:
-    return {
-        "token": request.token,
-        "state": request.state.value,
-        "rule_id": request.rule_id,
-        "policy": request.policy,
-        "title": request.title,
-        "action": request.action,
-        "action_sha256": request.digest,
-        "untrusted_reason": request.reason,
-        "terms": request.terms._asdict(),
-        "decision_id": request.decision_id,
-        "created_unix_s": request.created_unix_s,
-        "expires_unix_s": request.expires_unix_s,
-        "used_unix_s": request.used_unix_s,
-        "denied_by": request.denied_by,
-        "votes": [
-            {"approver": v.approver, "verdict": v.verdict, "time_unix_s": v.time_unix_s}
-            for v in request.votes
-        ],
-    }
-
-
-def _print_request(request: ApprovalRequest) -> None:
-    """Print one request; the rule comes first, and all that a model wrote is escaped and marked."""
-    title = request.title or "(the rule has no title)"
-    click.echo(click.style(escape.terminal(title), bold=True))
-    lines = [
-        ("rule", f"{request.rule_id} of {request.policy}"),
-        (
-            "request",
-            f"{request.token}, {request.state.value}"
-            + (f" by {request.denied_by}" if request.denied_by else ""),
-        ),
-        ("runs", _target(request)),
-        ("for", request.requester or "(nobody named)"),
-        ("approvers", f"{request.terms.approvals} of {', '.join(request.terms.approvers)}"),
-        ("made", _time(request.created_unix_s)),
-        ("expires", _time(request.expires_unix_s)),
-        ("decision", request.decision_id),
-        ("SHA-256", request.digest),
-    ]
-    for name, value in lines:
-        if value:
-            click.echo(f"  {name:<9} {escape.terminal(value)}")
-    click.echo("arguments, exactly as they would run")
-    args = request.action.get("args")
-    for name, value in args.items() if isinstance(args, dict) else ():
-        click.echo(f"  {escape.terminal(str(name))} = {escape.terminal(_json(value))}")
-    if request.reason:
-        click.echo(click.style("the agent's own words (untrusted: a model wrote them)", fg="yellow"))
-        click.echo(f"  {escape.terminal(request.reason)}")
-    for vote in request.votes:
-        click.echo(f"vote: {escape.terminal(vote.approver)} {vote.verdict}, {_time(vote.time_unix_s)}")
-
-
-def _json(value: object) -> str:
-    from agentguard.state import canonical_json
-
-    return canonical_json(value).decode()
-
-
-def _target(request: ApprovalRequest) -> str:
-    action = request.action
-    target = str(action.get("tool") or action.get("model") or action.get("agent") or "")
-    agent = str(action.get("agent") or "")
-    return f"{agent} > {target}" if agent and agent != target else target
-
-
-def _time(unix_s: int) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S")

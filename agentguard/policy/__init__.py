@@ -13,6 +13,7 @@ from agentguard.policy._exceptions import ends, is_expired
 from agentguard.policy._fallbacks import FALLBACKS_MAX, carried, check_functions, fallback_of
 from agentguard.policy._flip import Change, smallest_change
 from agentguard.policy._format import format_document
+from agentguard.policy._grants import grant_condition
 from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._json_schema import json_schema
 from agentguard.policy._lint import Finding, lint, scope_in_words
@@ -72,6 +73,7 @@ __all__ = [
     "ends",
     "fallback_of",
     "format_document",
+    "grant_condition",
     "is_expired",
     "json_schema",
     "lint",

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from agentguard.errors import AuditError, SealError, StoreError
+from agentguard.errors import AuditError, PolicyError, SealError, StoreError
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.known import KnownCall
@@ -20,6 +20,7 @@ from agentguard.runtime.services import Services
 from agentguard.runtime.waiting import wait_for_answer
 from agentguard.state import Action, RequestState, freeze_action
 from agentguard.values import (
+    ApprovalTerms,
     AttributeValue,
     Decision,
     DecisionRecord,
@@ -206,9 +207,7 @@ def ask_people(
             principal=record.principal,
         )
         approvals = call.services.state.approvals
-        approval_id = approvals.find_grant(
-            action.digest, terms, call.services.approvers, requester=record.principal
-        )
+        approval_id = _find_grant(call, record, action, terms)
         if approval_id is not None:
             decision = _allowed_by_approval(record.decision, approval_id)
             return record._replace(decision=decision, approval_id=approval_id), "", action.args
@@ -219,6 +218,7 @@ def ask_people(
             policy=record.decision.policy,
             title=record.decision.matched[0].title if record.decision.matched else "",
             decision_id=record.decision_id,
+            run_id=record.run_id,
         )
         wait_s = record.decision.wait_s or call.services.config.approval_wait_s
         if wait_s:
@@ -231,6 +231,33 @@ def ask_people(
         decision = undecided(f"{record.decision.rule_id}: no approval possible: {error}")
         return record._replace(decision=decision), "", None
     return record, token, None
+
+
+def _find_grant(call: KnownCall, record: DecisionRecord, action: Action, terms: ApprovalTerms) -> str | None:
+    """Use up a grant of exactly this call, or one use of a grant that is for more than that."""
+    services = call.services
+    found = services.state.approvals.find_grant(
+        action.digest, terms, services.approvers, requester=record.principal
+    )
+    if found is not None or terms.scopes is None:
+        return found
+
+    def covers(when: str, args: Mapping[str, object]) -> bool:
+        # Imported here: a decision that asks for people comes of documents, so `policy` is loaded already.
+        from agentguard.policy import grant_condition
+
+        engine = services.engine
+        declared = engine.bundle.tool_schemas.get(record.tool) if engine is not None else None
+        try:
+            return grant_condition(when, declared).evaluate({"args": args}) is True
+        except PolicyError:
+            # What cannot be evaluated for these arguments is not granted for them: people are asked.
+            return False
+
+    return services.state.approvals.use_scoped(
+        action, terms, services.approvers, policy=record.decision.policy, rule_id=record.decision.rule_id,
+        run_id=record.run_id, covers=covers,
+    )  # fmt: skip
 
 
 def _waited(
@@ -258,9 +285,7 @@ def _waited(
     if again.decision.effect is not Effect.REQUIRE_APPROVAL or terms is None:
         # What was set aside before the wait is still set aside: gates are not asked twice.
         return again._replace(decision=replace(again.decision, gates=())), "", action.args
-    approval_id = call.services.state.approvals.find_grant(
-        action.digest, terms, call.services.approvers, requester=record.principal
-    )
+    approval_id = _find_grant(call, again, action, terms)
     if approval_id is None:
         return again, token, None
     decision = _allowed_by_approval(again.decision, approval_id)

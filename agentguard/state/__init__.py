@@ -9,12 +9,14 @@ asks must then deny.
 
 from agentguard.state._state import MachineState, MemoryState, State
 from agentguard.state.action import Action, freeze_action
-from agentguard.state.approvals import ApprovalRequest, RequestState
+from agentguard.state.approval_request import ApprovalRequest, RequestState
+from agentguard.state.approvals import ScopedGrant
 from agentguard.state.approver_key import create_approver_key, load_approver_key
 from agentguard.state.canonical import canonical_json
 from agentguard.state.gates import Answer, Ticket, Used, answer_gates, give_back, settle_tickets
 from agentguard.state.kill import KillOrder
 from agentguard.state.reviewing import Oversight, Reviewing, oversight
+from agentguard.state.scopes import Scope, check_scope, scope_in_words
 from agentguard.state.votes import (
     APPROVE,
     DENY,
@@ -41,6 +43,8 @@ __all__ = [
     "Oversight",
     "RequestState",
     "Reviewing",
+    "Scope",
+    "ScopedGrant",
     "State",
     "Ticket",
     "Used",
@@ -48,11 +52,13 @@ __all__ = [
     "answer_gates",
     "approvers_of",
     "canonical_json",
+    "check_scope",
     "create_approver_key",
     "freeze_action",
     "give_back",
     "load_approver_key",
     "oversight",
+    "scope_in_words",
     "settle_tickets",
     "sign_vote",
     "vote_document",

@@ -8,24 +8,25 @@ database that somebody edited grants nothing.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from typing import NamedTuple, TypeAlias
 
 from agentguard.errors import PolicyError, StoreError
 from agentguard.state.action import Action
+from agentguard.state.approval_request import ApprovalRequest, RequestState, request_of, whole
 from agentguard.state.cells import Cells, Document
+from agentguard.state.scopes import Scope, check_scope, target_of
 from agentguard.state.votes import (
+    APPROVE,
     CLOCK_SKEW_S_MAX,
     DENY,
     Approvers,
+    Counted,
     Vote,
     check_vote,
     counted_at,
     vote_document,
-    vote_of,
 )
 from agentguard.values import ApprovalTerms, Clock
 
@@ -38,46 +39,21 @@ TOKEN_BYTES = 8
 REASON_CHARACTERS_MAX = 4000
 
 _KIND = "approval"
+_GRANT = "grant"
+"""How often a grant with a scope was used."""
+
+Covers: TypeAlias = Callable[[str, Mapping[str, object]], bool]
+"""Whether arguments fulfil the condition of a scope."""
 
 
-class RequestState(StrEnum):
-    """Where a request stands."""
+class ScopedGrant(NamedTuple):
+    """A grant for more than one call, and what is left of it."""
 
-    PENDING = "pending"
-    GRANTED = "granted"
-    """Enough valid votes; the action may run once."""
-    DENIED = "denied"
-    USED = "used"
-    EXPIRED = "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalRequest:
-    """One request, as a person reads it. Arguments and reason are untrusted text."""
-
-    token: str
-    """16 hexadecimal digits."""
-    state: RequestState
-    digest: str
-    action: Mapping[str, object]
-    """Point, tool, model, agent, principal and args, as they were hashed."""
-    terms: ApprovalTerms
-    rule_id: str
-    policy: str
-    title: str
-    reason: str
-    """What the agent says it wants it for. A model wrote it."""
-    decision_id: str
-    created_unix_s: int
-    expires_unix_s: int
-    votes: tuple[Vote, ...]
-    used_unix_s: int = 0
-    denied_by: str = ""
-
-    @property
-    def requester(self) -> str:
-        """On whose behalf the action would run."""
-        return str(self.action.get("principal", ""))
+    request: ApprovalRequest
+    scope: Scope
+    used: int
+    last_unix_s: int
+    """When it was used last; 0: never."""
 
 
 class Approvals:
@@ -106,6 +82,7 @@ class Approvals:
         title: str = "",
         reason: str = "",
         decision_id: str = "",
+        run_id: str = "",
     ) -> str:
         """
         Ask people for an action; the same action that is asked for already gets the same token.
@@ -125,6 +102,8 @@ class Approvals:
                 The agent's own words; kept and shown as untrusted.
             decision_id:
                 The decision in the log.
+            run_id:
+                The run that asks: a grant may be for it alone.
 
         Returns:
             The token.
@@ -142,7 +121,11 @@ class Approvals:
         with self._cells.transaction():
             for cell in self._cells.linked(_KIND, action.digest):
                 known = self._decode(cell.document)
-                if known.state in (RequestState.PENDING, RequestState.GRANTED) and known.terms == terms:
+                is_open = known.state is RequestState.PENDING or (
+                    # A grant with a scope that does not hold for this call does not answer it.
+                    known.state is RequestState.GRANTED and known.scope is None
+                )
+                if is_open and known.terms == terms:
                     return known.token
             self._cells.remove_expired(now)
             if self._cells.count(_KIND) >= REQUESTS_MAX:
@@ -156,12 +139,18 @@ class Approvals:
                     "token": token,
                     "digest": action.digest,
                     "canonical": action.canonical.decode(),
-                    "terms": [list(terms.approvers), terms.approvals, terms.expires_s],
+                    "terms": [
+                        list(terms.approvers),
+                        terms.approvals,
+                        terms.expires_s,
+                        list(terms.scopes) if terms.scopes is not None else None,
+                    ],
                     "rule_id": rule_id,
                     "policy": policy,
                     "title": title,
                     "reason": reason[:REASON_CHARACTERS_MAX],
                     "decision_id": decision_id,
+                    "run_id": run_id,
                     "created_unix_s": now,
                     "expires_unix_s": expires,
                     "state": RequestState.PENDING.value,
@@ -206,12 +195,120 @@ class Approvals:
                     continue
                 if request.state not in (RequestState.PENDING, RequestState.GRANTED):
                     continue
-                granted = self._granted_at(request, terms, approvers)
-                if granted is None or now >= granted + min(terms.expires_s, request.terms.expires_s):
+                granted = self._counted(request, terms, approvers)
+                if granted is None or granted.scope is not None:
+                    continue
+                if now >= granted.time_unix_s + min(terms.expires_s, request.terms.expires_s):
                     continue
                 self._put({**cell.document, "state": RequestState.USED.value, "used_unix_s": now})
                 return request.token
         return None
+
+    def use_scoped(
+        self, action: Action, terms: ApprovalTerms, approvers: Approvers, *, policy: str, rule_id: str,
+        run_id: str, covers: Covers,
+    ) -> str | None:  # fmt: skip
+        """
+        Use a grant with a scope once, if there is one for an action.
+
+        Args:
+            action:
+                Exactly what is about to run.
+            terms:
+                What the rule asks for now; a rule that became stricter counts.
+            approvers:
+                Who is listed now.
+            policy:
+                The document of the rule that asks.
+            rule_id:
+                The rule.
+            run_id:
+                The run of the call.
+            covers:
+                Says whether arguments fulfil a condition; what it cannot say is no.
+
+        Returns:
+            The token of the request, which is the approval's id; None where no grant is for this call, or all
+            are used up. It is counted then, whether or not the call succeeds.
+
+        Raises:
+            StoreError: The state cannot be read or written.
+        """
+        target = target_of(action, policy=policy, rule_id=rule_id)
+        if terms.scopes is None or not self._cells.linked(_GRANT, target):
+            return None
+        now = self._now()
+        with self._cells.transaction():
+            for cell in self._cells.linked(_GRANT, target):
+                known = self._cells.get(_KIND, cell.key)
+                if known is None:
+                    continue
+                request = self._decode(known)
+                scope = self._usable(request, terms, approvers, now)
+                used = whole(cell.document["used"])
+                if scope is None or used >= scope.uses or (scope.run and scope.run != run_id):
+                    continue
+                is_for = covers(scope.when, action.args) if scope.when else request.digest == action.digest
+                if not is_for:
+                    continue
+                self._put_grant(request.token, target, used + 1, now, request.expires_unix_s)
+                if used + 1 >= scope.uses:
+                    self._put({**known, "state": RequestState.USED.value, "used_unix_s": now})
+                return request.token
+        return None
+
+    def _usable(
+        self, request: ApprovalRequest, terms: ApprovalTerms, approvers: Approvers, now: int
+    ) -> Scope | None:
+        """Give the scope of a grant that counts now, by what the rule says now."""
+        if request.state is not RequestState.GRANTED:
+            return None
+        counted = self._counted(request, terms, approvers)
+        if counted is None or counted.scope is None or now >= counted.time_unix_s + counted.scope.lasts_s:
+            return None
+        try:
+            check_scope(counted.scope, terms, run_id=request.run_id)
+        except PolicyError:
+            return None
+        return counted.scope
+
+    def scoped(self) -> tuple[ScopedGrant, ...]:
+        """
+        List the grants with a scope that are in force by the machine's clock, the newest first.
+
+        Raises:
+            StoreError: The state cannot be read.
+        """
+        found = []
+        for cell in self._cells.changed(_GRANT):
+            document = self._cells.get(_KIND, cell.key)
+            request = self._decode(document) if document is not None else None
+            if request is None or request.state is not RequestState.GRANTED or request.scope is None:
+                continue
+            used, last = whole(cell.document["used"]), whole(cell.document["last_unix_s"])
+            found.append(ScopedGrant(request, request.scope, used, last))
+        return tuple(
+            sorted(found, key=lambda one: (one.request.created_unix_s, one.request.token), reverse=True)
+        )
+
+    def revoke(self, token: str, *, by: str) -> ApprovalRequest:
+        """
+        Take back a grant that is not used up; without a signature, as `deny`.
+
+        Args:
+            token:
+                The request, or the unique beginning of its token.
+            by:
+                Who revokes, for the record.
+
+        Returns:
+            The request.
+
+        Raises:
+            PolicyError: There is no such request, or it is not granted.
+            StoreError: The state cannot be read or written.
+        """
+        return self._end(token, by, (RequestState.GRANTED,), "not granted")
 
     def grant(self, token: str, vote: Vote, approvers: Approvers) -> ApprovalRequest:
         """
@@ -253,6 +350,13 @@ class Approvals:
                 raise PolicyError("approval: signed in the future; check the approver's clock")
             if any(known.approver == vote.approver for known in request.votes):
                 raise PolicyError(f"approval: `{vote.approver}` has voted on request {request.token}")
+            if vote.verdict == APPROVE:
+                if vote.scope is not None:
+                    check_scope(vote.scope, request.terms, run_id=request.run_id)
+                if any(known.verdict == APPROVE for known in request.votes) and vote.scope != request.scope:
+                    raise PolicyError(
+                        "approval: others have signed another scope; all must sign the same"
+                    ).hint(f"`agentguard approvals show {request.token}` says which")
             if len(request.votes) >= VOTES_MAX:
                 raise PolicyError(f"approval: request {request.token} has {VOTES_MAX} votes")
             votes = [*request.votes, vote]
@@ -260,9 +364,13 @@ class Approvals:
             changed["votes"] = [vote_document(item) for item in votes]
             if vote.verdict == DENY:
                 changed["state"], changed["denied_by"] = RequestState.DENIED.value, vote.approver
-            elif self._granted_at(self._decode(changed), request.terms, approvers) is not None:
+            elif (counted := self._counted(self._decode(changed), request.terms, approvers)) is not None:
                 changed["state"] = RequestState.GRANTED.value
-                changed["expires_unix_s"] = now + max(int(request.terms.expires_s), 1)
+                lasts_s = request.terms.expires_s if counted.scope is None else counted.scope.lasts_s
+                changed["expires_unix_s"] = expires = now + max(int(lasts_s), 1)
+                if counted.scope is not None:
+                    target = self._target(request)
+                    self._put_grant(request.token, target, 0, 0, expires)
             self._put(changed)
             return self._decode(changed)
 
@@ -283,10 +391,13 @@ class Approvals:
             PolicyError: There is no such request, or it is used or over.
             StoreError: The state cannot be read or written.
         """
+        return self._end(token, by, (RequestState.PENDING, RequestState.GRANTED), "and cannot be refused")
+
+    def _end(self, token: str, by: str, states: tuple[RequestState, ...], otherwise: str) -> ApprovalRequest:
         with self._cells.transaction():
             request, document = self._find(token)
-            if request.state not in (RequestState.PENDING, RequestState.GRANTED):
-                raise PolicyError(f"approval: request {request.token} is {request.state.value} already")
+            if request.state not in states:
+                raise PolicyError(f"approval: request {request.token} is {request.state.value}, {otherwise}")
             changed = {**document, "state": RequestState.DENIED.value, "denied_by": by[:256]}
             self._put(changed)
             return self._decode(changed)
@@ -337,7 +448,26 @@ class Approvals:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _granted_at(self, request: ApprovalRequest, terms: ApprovalTerms, approvers: Approvers) -> int | None:
+    @staticmethod
+    def _target(request: ApprovalRequest) -> str:
+        fields = {
+            name: str(request.action[name]) for name in ("point", "tool", "model", "agent", "principal")
+        }
+        action = Action(**fields, args={}, canonical=b"", digest="")
+        return target_of(action, policy=request.policy, rule_id=request.rule_id)
+
+    def _put_grant(self, token: str, target: str, used: int, last_unix_s: int, expires_unix_s: int) -> None:
+        self._cells.put(
+            _GRANT,
+            token,
+            {"used": used, "last_unix_s": last_unix_s},
+            link=target,
+            expires_unix_s=expires_unix_s + KEEP_S,
+        )
+
+    def _counted(
+        self, request: ApprovalRequest, terms: ApprovalTerms, approvers: Approvers
+    ) -> Counted | None:
         return counted_at(
             request.votes,
             store_id=self.store_id,
@@ -376,38 +506,7 @@ class Approvals:
         )
 
     def _decode(self, document: Document) -> ApprovalRequest:
-        try:
-            return self._request_of(document)
-        except (LookupError, TypeError, ValueError) as error:
-            raise StoreError("approvals: a request does not decode") from error
-
-    def _request_of(self, document: Document) -> ApprovalRequest:
-        terms = document["terms"]
-        assert isinstance(terms, list)
-        approvers, approvals, expires_s = terms
-        state = RequestState(str(document["state"]))
-        expires = int(str(document["expires_unix_s"]))
-        if state in (RequestState.PENDING, RequestState.GRANTED) and self._now() >= expires:
-            state = RequestState.EXPIRED
-        votes = document["votes"]
-        assert isinstance(votes, list)
-        return ApprovalRequest(
-            token=str(document["token"]),
-            state=state,
-            digest=str(document["digest"]),
-            action=json.loads(str(document["canonical"])),
-            terms=ApprovalTerms(tuple(approvers), int(approvals), float(expires_s)),
-            rule_id=str(document["rule_id"]),
-            policy=str(document["policy"]),
-            title=str(document["title"]),
-            reason=str(document["reason"]),
-            decision_id=str(document["decision_id"]),
-            created_unix_s=int(str(document["created_unix_s"])),
-            expires_unix_s=expires,
-            votes=tuple(vote_of(item) for item in votes),
-            used_unix_s=int(str(document["used_unix_s"])),
-            denied_by=str(document["denied_by"]),
-        )
+        return request_of(document, now_unix_s=self._now())
 
     def _now(self) -> int:
         return self._clock.unix_ns() // 1_000_000_000

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from agentguard.state.approvals import ApprovalRequest, RequestState
+from agentguard.state.approval_request import ApprovalRequest, RequestState
 from agentguard.state.votes import APPROVE
 
 FAST_S = 2

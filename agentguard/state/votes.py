@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from agentguard.errors import PolicyError, SealError
 from agentguard.seal import SigningKey, VerifyKey
 from agentguard.state.canonical import canonical_json
+from agentguard.state.scopes import Scope, scope_document, scope_of
 from agentguard.values import ApprovalTerms
 
 APPROVE, DENY = "approve", "deny"
@@ -43,6 +44,17 @@ class Vote(NamedTuple):
     time_unix_s: int
     """By the approver's clock; signed."""
     signature: bytes
+    scope: Scope | None = None
+    """For how much, where the rule lets people grant more than this one call; signed."""
+
+
+class Counted(NamedTuple):
+    """Enough approvals."""
+
+    time_unix_s: int
+    """When the number was complete."""
+    scope: Scope | None
+    """What all of them signed."""
 
 
 class _Person(Protocol):
@@ -77,8 +89,9 @@ def approvers_of(named: Mapping[str, Iterable[_Person]]) -> dict[str, Approver]:
 
 
 def statement(
-    store_id: bytes, token: str, digest: str, approver: str, verdict: str, time_unix_s: int
-) -> bytes:
+    store_id: bytes, token: str, digest: str, approver: str, verdict: str, time_unix_s: int,
+    scope: Scope | None = None,
+) -> bytes:  # fmt: skip
     """
     Write what an approver signs.
 
@@ -95,21 +108,24 @@ def statement(
             `approve` or `deny`.
         time_unix_s:
             When.
+        scope:
+            For how much; None: for this one call.
 
     Returns:
         Canonical JSON.
     """
-    return canonical_json(
-        {
-            "type": "agentguard/v1/approval",
-            "store": store_id.hex(),
-            "token": token,
-            "action_sha256": digest,
-            "approver": approver,
-            "verdict": verdict,
-            "time_unix_s": time_unix_s,
-        }
-    )
+    fields: dict[str, object] = {
+        "type": "agentguard/v1/approval",
+        "store": store_id.hex(),
+        "token": token,
+        "action_sha256": digest,
+        "approver": approver,
+        "verdict": verdict,
+        "time_unix_s": time_unix_s,
+    }
+    if scope is not None:
+        fields["scope"] = scope_document(scope)
+    return canonical_json(fields)
 
 
 def sign_vote(
@@ -121,6 +137,7 @@ def sign_vote(
     approver: str,
     time_unix_s: int,
     verdict: str = APPROVE,
+    scope: Scope | None = None,
 ) -> Vote:
     """
     Sign a vote; done where the approver's key lies, which need not be this machine.
@@ -140,12 +157,14 @@ def sign_vote(
             Now.
         verdict:
             `approve` or `deny`.
+        scope:
+            For how much; None: for this one call.
 
     Returns:
         The vote.
     """
-    signature = key.sign(statement(store_id, token, digest, approver, verdict, time_unix_s))
-    return Vote(approver, verdict, time_unix_s, signature)
+    signature = key.sign(statement(store_id, token, digest, approver, verdict, time_unix_s, scope))
+    return Vote(approver, verdict, time_unix_s, signature, scope)
 
 
 def is_named(approver: str, groups: Iterable[str], terms: ApprovalTerms) -> bool:
@@ -207,7 +226,7 @@ def check_vote(
         )
     if vote.time_unix_s < created_unix_s - CLOCK_SKEW_S_MAX:
         raise PolicyError("approval: signed before the request was made")
-    message = statement(store_id, token, digest, vote.approver, vote.verdict, vote.time_unix_s)
+    message = statement(store_id, token, digest, vote.approver, vote.verdict, vote.time_unix_s, vote.scope)
     try:
         is_right = VerifyKey(bytes(public_key)).verify(vote.signature, message)
     except (SealError, ValueError):
@@ -229,9 +248,9 @@ def counted_at(
     terms: ApprovalTerms,
     approvers: Approvers,
     created_unix_s: int,
-) -> int | None:
+) -> Counted | None:
     """
-    Say when a request had enough approvals.
+    Say when a request had enough approvals, and for how much.
 
     Args:
         votes:
@@ -252,14 +271,15 @@ def counted_at(
             When the request was made.
 
     Returns:
-        Unix second of the approval that completed the number; None where there are not enough
+        When the number was complete, and the scope that all of them signed; None where there are not enough
         different people, where one denied, or where the terms ask for none.
     """
     if terms.approvals < 1:
         return None
     seen: dict[bytes, str] = {}
     names: set[str] = set()
-    complete: int | None = None
+    scope: Scope | None = None
+    complete: Counted | None = None
     for vote in votes:
         try:
             key = check_vote(
@@ -278,10 +298,15 @@ def counted_at(
             return None
         if key in seen or vote.approver in names:
             continue
+        if not seen:
+            scope = vote.scope
+        elif vote.scope != scope:
+            # Nobody has signed for as much as another: they have not agreed.
+            continue
         seen[key] = vote.approver
         names.add(vote.approver)
         if len(seen) == terms.approvals:
-            complete = vote.time_unix_s
+            complete = Counted(vote.time_unix_s, scope)
     return complete
 
 
@@ -292,6 +317,7 @@ def vote_document(vote: Vote) -> dict[str, object]:
         "verdict": vote.verdict,
         "time_unix_s": vote.time_unix_s,
         "signature": base64.b64encode(vote.signature).decode("ascii"),
+        **({} if vote.scope is None else {"scope": scope_document(vote.scope)}),
     }
 
 
@@ -307,6 +333,7 @@ def vote_of(document: Mapping[str, object]) -> Vote:
         time_unix_s = document["time_unix_s"]
         if type(time_unix_s) is not int:
             raise TypeError("expected an integer")
-        return Vote(str(document["approver"]), str(document["verdict"]), time_unix_s, signature)
+        scope = scope_of(document.get("scope"))
+        return Vote(str(document["approver"]), str(document["verdict"]), time_unix_s, signature, scope)
     except (LookupError, TypeError, ValueError, binascii.Error) as error:
         raise PolicyError("approval: not a signed vote") from error

@@ -66,7 +66,7 @@ def test_policies_that_do_not_load_are_no_answer(capfd: pytest.CaptureFixture[st
 
 
 def test_uses_are_counted_by_the_decision_log(
-    capfd: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
     """Each decision that an exception let through counts once."""
     from agentguard.audit import DecisionJournal
@@ -88,7 +88,6 @@ def test_uses_are_counted_by_the_decision_log(
         used = Decision(Effect.ALLOW, warnings=(f"exception:{names[1]}",))
         journal.append(DecisionRecord(f"{number:016x}", 1, "tool.before", used, ""))
     assert journal.close(5.0)
-    monkeypatch.setenv("AGENTGUARD_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("AGENTGUARD_KEY", f"file:{tmp_path / 'key'}")
-    status, out, err = run(capfd, "exceptions", "list", str(folder), "--uses", "--format", "json")
+    place = ("--store", str(store), "--key", f"file:{tmp_path / 'key'}")
+    status, out, err = run(capfd, *place, "exceptions", "list", str(folder), "--uses", "--format", "json")
     assert (status, [row["uses"] for row in json.loads(out)]) == (0, [0, 3, 0]), err

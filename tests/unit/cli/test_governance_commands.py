@@ -14,7 +14,7 @@ from agentguard.runtime.clock import SystemClock
 from agentguard.seal import FileKey, Keystore, create_key_file
 from agentguard.state import MachineState, freeze_action
 from agentguard.store import Store
-from agentguard.values import ApprovalTerms, Effect
+from agentguard.values import ApprovalTerms, Effect, GrantScopes
 from tests.support.decisions import decision, open_journal, raise_it
 
 Run = Callable[..., tuple[int, str, str]]
@@ -205,4 +205,48 @@ def test_a_request_from_asking_to_running(run: Run, tmp_path: Path, keystore: Ke
     kinds = [getattr(entry, "kind", "") for entry in read_entries(store, keystore)]
     assert [kind for kind in kinds if kind.startswith("approval")] == ["approval.vote", "approval.denied"]
     assert run("decisions", "verify")[0] == 0
+    state.close()
+
+
+def test_grants_are_signed_with_a_scope_listed_and_revoked(
+    run: Run, keystore: Keystore, tmp_path: Path
+) -> None:
+    """Never wider than the rule; each refusal is one line, and changes nothing."""
+    store = tmp_path / "store"
+    state = MachineState.open(store, keystore, SystemClock(), on_internal_error=raise_it)
+    terms = ApprovalTerms(("group:payments",), 1, 900.0, GrantScopes(5, 3600.0, any_arguments=True))
+    asked = freeze_action("tool.before", tool="delete", args={"rows": 3})
+    token = state.approvals.request(asked, terms, rule_id="PAY-1", policy="pay", run_id="r1")
+    _, out, _ = run("approvals", "keygen", "--out", "bob.key", "--id", "bob")
+    Path("policies").mkdir()
+    Path("policies/pay.yaml").write_text(POLICY.format(approver=out.rstrip("\n").replace("\n", "\n    ")))
+    Path("agentguard.toml").write_text('policies = ["policies"]\n')
+    sign = ("approvals", "approve", token, "--key", "bob.key", "--as", "bob", "--yes")
+    for options, said in (
+        (("--uses", "6"), "the rule allows 1 to 5"),
+        (("--for", "2h"), "the rule allows 1 to 3600 s"),
+        (("--any-run",), "no other run"),
+        (("--when", "args.rows <="), "the condition:1:"),
+        (("--when", "args.rows <= 'x'"), "the condition:1:"),
+        (("--when", "tool.name == 'x'"), "the condition:1:"),
+    ):
+        status, out, err = run(*sign, *options)
+        assert (status, out) == (1, ""), err
+        assert said in err
+    assert run(*sign, "--for", "soon")[0] == 2
+    assert state.approvals.show(token).votes == ()
+    status, _, err = run(*sign, "--uses", "2", "--when", "args.rows <= 10")
+    assert (status, "for up to 2 calls of this run within 3600 s, where args.rows <= 10" in err) == (
+        0,
+        True,
+    ), err
+    [listed] = json.loads(run("approvals", "list", "--grants", "--format", "json")[1])
+    assert (listed["token"], listed["used"]) == (token, "0 of 2")
+    assert "vote: bob approve for up to 2 calls" in run("approvals", "show", token)[1]
+    assert run("approvals", "revoke", token, "--yes")[0] == 0
+    status, _, err = run("approvals", "revoke", token, "--yes")
+    assert (status, "is denied, not granted" in err) == (1, True)
+    assert json.loads(run("approvals", "list", "--grants", "--format", "json")[1]) == []
+    kinds = [getattr(entry, "kind", "") for entry in read_entries(store, keystore)]
+    assert [kind for kind in kinds if kind.startswith("approval")] == ["approval.vote", "approval.revoked"]
     state.close()

@@ -12,7 +12,7 @@ import pytest
 import agentguard
 from agentguard.runtime.core import Runtime
 from agentguard.seal import SigningKey
-from agentguard.state import APPROVE, DENY, sign_vote
+from agentguard.state import APPROVE, DENY, Scope, sign_vote
 from agentguard.values import DenialKind, Effect
 from tests.unit.runtime.conftest import Start, decisions
 
@@ -158,3 +158,63 @@ def test_a_task_that_goes_away_leaves_the_grant(start: Start) -> None:
     answer(runtime, key, APPROVE).join()
     assert asyncio.run(pay_async(5.0)) == "paid 5"
     assert RAN == [5.0]
+
+
+SCOPED = """
+- id: PAY-001
+  title: A person decides
+  at: tool.before
+  when: tool.name == 'pay'
+  then:
+    require_approval:
+      from: [group:payments]
+      expires: 15m
+      scopes: { uses: 3, for: 1h, arguments: pattern }
+"""
+
+
+def test_a_grant_with_a_scope_serves_several_calls(start: Start) -> None:
+    """As many as granted, of the run that asked, for which the condition holds; each use names the approval."""
+    key = SigningKey.generate()
+    runtime = start(SCOPED, more=people(key))
+    with agentguard.run():
+        with pytest.raises(agentguard.ApprovalPending) as caught:
+            pay(5.0)
+        approvals = runtime.state.approvals
+        request = approvals.show(caught.value.token)
+        vote = sign_vote(
+            key, store_id=approvals.store_id, token=request.token, digest=request.digest,
+            approver="bob@corp.example", time_unix_s=runtime.clock.unix_ns() // 10**9,
+            scope=Scope(2, 3600, request.run_id, "args.usd <= 10.0 && size(args) == 1"),
+        )  # fmt: skip
+        approvals.grant(request.token, vote, runtime.approvers)
+        with pytest.raises(agentguard.ApprovalPending):
+            pay(11.0)
+        assert [pay(4.0), pay(10.0)] == ["paid 4", "paid 10"]
+        with pytest.raises(agentguard.ApprovalPending):
+            pay(1.0)
+    with pytest.raises(agentguard.ApprovalPending):
+        pay(4.0)
+    used = [stored.record for stored in decisions(runtime) if stored.record.approval_id]
+    assert [record.approval_id for record in used] == [request.token] * 2
+
+
+def test_a_condition_that_cannot_be_evaluated_grants_nothing(start: Start) -> None:
+    """People are asked instead."""
+    key = SigningKey.generate()
+    runtime = start(SCOPED, more=people(key))
+    with agentguard.run(), pytest.raises(agentguard.ApprovalPending) as caught:
+        pay(5.0)
+    approvals = runtime.state.approvals
+    request = approvals.show(caught.value.token)
+    for condition in ("args.eur <= 10.0", "args.usd <= 'a'", "nonsense("):
+        vote = sign_vote(
+            key, store_id=approvals.store_id, token=request.token, digest=request.digest,
+            approver="bob@corp.example", time_unix_s=runtime.clock.unix_ns() // 10**9,
+            scope=Scope(2, 3600, request.run_id, condition),
+        )  # fmt: skip
+        if approvals.show(request.token).state.value == "pending":
+            approvals.grant(request.token, vote, runtime.approvers)
+    with agentguard.run(), pytest.raises(agentguard.ApprovalPending):
+        pay(5.0)
+    assert RAN == []

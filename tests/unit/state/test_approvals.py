@@ -145,7 +145,7 @@ def test_a_signed_denial_ends_it(state: AnyState, clock: FrozenClock) -> None:
     assert (denied.state, denied.denied_by) == (RequestState.DENIED, "bob")
     with pytest.raises(PolicyError, match="is denied"):
         state.approvals.grant(token, vote(state, clock, token, "bob"), APPROVERS)
-    with pytest.raises(PolicyError, match="denied already"):
+    with pytest.raises(PolicyError, match="is denied, and cannot be refused"):
         state.approvals.deny(token, by="x")
     assert find(state) is None
 
