@@ -48,7 +48,9 @@ class Engine:
             safe to use from many threads.
     """
 
-    __slots__ = ("_books", "_looked_for", "_shelves", "bundle", "has_history", "reads", "remembers")
+    __slots__ = (
+        "_acting", "_books", "_looked_for", "_shelves", "bundle", "has_history", "reads", "remembers"
+    )  # fmt: skip
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -74,6 +76,8 @@ class Engine:
         """Whether any rule asks for what was let run before."""
         self._looked_for: dict[tuple[str, str], frozenset[str] | None] = {}
         self._shelves = shelve(bundle.policies)
+        self._acting: dict[tuple[str, str], bool] = {}
+        """What `acts_after` has answered before."""
         facts = {"tool": "tool.name", "model": "model.name"}
         # Found by the point's text as well: a StrEnum is equal to it and has its hash.
         self._books = {
@@ -109,17 +113,42 @@ class Engine:
         if book is None:
             raise PolicyEvaluationError(f"`{point}` is no intervention point")
         try:
-            key = (
-                facts["agent.name"],
-                facts["env.name"],
-                facts[book.fact] if book.fact else "",
-            )
-            plan = book.plans.get(key)
+            agent, environment = facts["agent.name"], facts["env.name"]
+            name = facts[book.fact] if book.fact else ""
+            plan = book.plans.get((agent, environment, name))
         except Exception:
             return self._decide_slowly(book, facts)
-        if plan is None:
-            return self._decide_slowly(book, facts)
-        return self._follow(plan, facts)
+        return self._decide_slowly(book, facts) if plan is None else self._follow(plan, facts)
+
+    def decide_named(
+        self, point: str, agent: str, environment: str, name: str, facts: Mapping[str, object]
+    ) -> Decision:
+        """
+        Answer one question as `decide`, for a caller who has the names at hand.
+
+        Args:
+            point:
+                A `Point`, or its text.
+            agent:
+                The fact `agent.name`.
+            environment:
+                The fact `env.name`.
+            name:
+                The fact `tool.name` or `model.name`, by the point; anything at others.
+            facts:
+                All facts, these among them.
+
+        Returns:
+            The decision.
+
+        Raises:
+            PolicyEvaluationError: There is no such point. Nothing else is raised.
+        """
+        book = self._books.get(point)  # type: ignore[call-overload]
+        if book is None:
+            raise PolicyEvaluationError(f"`{point}` is no intervention point")
+        plan = book.plans.get((agent, environment, name if book.fact else ""))
+        return self._decide_slowly(book, facts) if plan is None else self._follow(plan, facts)
 
     def has_rules(self, point: str, name: str = "") -> bool:
         """
@@ -153,11 +182,18 @@ class Engine:
         Returns:
             True where a result must be held back until it was judged.
         """
+        known = self._acting.get((point, name))
+        if known is not None:
+            return known
         shelf = self._shelves[Point(point)]
-        return any(
+        acts = any(
             asked.rule.mode is Mode.ENFORCE and asked.rule.effect in (Effect.KILL, Effect.DENY, Effect.REDACT)
             for asked in (shelf.candidates(name) if name else shelf.every())
         )
+        if len(self._acting) >= PLANS_MAX:
+            self._acting.clear()
+        self._acting[point, name] = acts
+        return acts
 
     def looks_for(self, point: str, name: str = "") -> frozenset[str] | None:
         """

@@ -32,10 +32,12 @@ from agentguard.errors import ApprovalPending, CallDenied
 from agentguard.redaction import Seen
 from agentguard.runtime.deciding import (
     decide,
+    is_plain,
+    judge,
     note,
-    outcome_record,
     put_on_record,
     put_on_record_async,
+    record_of,
     undecidable,
     undecided,
 )
@@ -43,6 +45,7 @@ from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.falling_back import send_on
 from agentguard.runtime.gates import admission, ask_state, charged_usd, release, settle
 from agentguard.runtime.holding import JudgedCall
+from agentguard.runtime.later import Admitted, Ended
 from agentguard.runtime.plain import fingerprint
 from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
@@ -52,6 +55,7 @@ from agentguard.runtime.waiting import admit_in_thread
 from agentguard.values import (
     AttributeValue,
     DecisionRecord,
+    DecisionSource,
     Effect,
     RecordMode,
 )
@@ -67,7 +71,7 @@ class GuardedCall(JudgedCall):
     Made by `begin`; ended exactly once by `finish`, `fail` or `abandon`.
     """
 
-    __slots__ = ("admission", "content", "context", "stream")
+    __slots__ = ("_outside", "admission", "content", "context", "stream")
 
     def __init__(
         self, services: Services, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -88,7 +92,7 @@ class GuardedCall(JudgedCall):
         self.detour = None
         self.replacement = None
 
-        context = get_current()
+        context = self._outside = get_current()
         outer = context.get(CALL_KEY)
         owner = outer if isinstance(outer, GuardedCall) else None
         run = context.get(RUN_KEY)
@@ -194,6 +198,11 @@ class GuardedCall(JudgedCall):
         if frozen is not None:
             self._use_frozen(frozen)
         self._admitted(record, token)
+
+    def admit_later(self, source: DecisionSource) -> None:
+        """Let the call run, and have that recorded: nothing is to be waited for."""
+        self.services.journal.append_later(source)
+        self.is_recorded = True
 
     async def admit_async(self, record: DecisionRecord) -> None:
         """
@@ -358,7 +367,7 @@ class GuardedCall(JudgedCall):
             self.span.set_content({names.PRINCIPAL_ID: self.run.principal})
 
     def _end(self, *, is_error: bool = False) -> None:
-        """End the span, count, and record the outcome. Nothing here reaches the caller."""
+        """End the span, count, record the outcome, and let go. Nothing here reaches the caller."""
         services, span, spec = self.services, self.span, self.spec
         try:
             if GENAI_UTIL in _modules and services.mirror.joins:
@@ -377,9 +386,12 @@ class GuardedCall(JudgedCall):
             if tokens or cost_usd:
                 services.state.spend.add(usd=cost_usd, tokens=tokens)
             if self.is_recorded:
-                services.journal.append(outcome_record(self))
+                services.journal.append_later(Ended(self))
         except Exception as error:
             services.health("runtime.end", error)
+        # The call holds its context and its facts, and both hold the call: such a circle would
+        # stay until the collector of the interpreter runs, and make it run often.
+        self.context, self.facts = self._outside, None
 
 
 MakeCall = Callable[[Services, CallSpec, tuple[Any, ...], Mapping[str, Any]], GuardedCall]
@@ -427,13 +439,21 @@ def begin(
         if services.engine is None:
             return None
         raise CallDenied(undecidable(services, declaration, type(error).__name__)) from None
-    record = decide(call, spec.before)
+    engine, clock = services.engine, services.clock
+    started_ns = clock.monotonic_ns()
+    decision = judge(call, spec.before, engine)
     call.enter_run()
-    if record is None:
+    if decision is None:
         return call
-    if record.decision.fallbacks:
+    revision = engine.bundle.revision if engine is not None else ""
+    evaluation_ns = clock.monotonic_ns() - started_ns
+    if is_plain(decision) and engine is not None and not engine.has_history:
+        call.admit_later(Admitted(call, spec.before, decision, revision, evaluation_ns))
+        return call
+    record = record_of(call, spec.before, decision, revision, evaluation_ns)
+    if decision.fallbacks:
         record = send_on(call, record)
-    decision = record.decision
+        decision = record.decision
     if spec.is_async and (
         decision.record is not RecordMode.ASYNC
         or not decision.is_allowed

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from agentguard.errors import AuditError, PolicyError, SealError, StoreError
 from agentguard.runtime.declaration import Declaration
-from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.facts import facts_of
 from agentguard.runtime.known import KnownCall
+from agentguard.runtime.later import Admitted
 from agentguard.runtime.plain import plain
 from agentguard.runtime.services import Services
 from agentguard.runtime.waiting import wait_for_answer
@@ -31,45 +33,93 @@ from agentguard.values import (
 )
 from agentguard.values import attributes as names
 
-_OUTCOME = Decision(effect=Effect.ALLOW)
+if TYPE_CHECKING:
+    # Only the type: without policies neither YAML nor pydantic is loaded.
+    from agentguard.policy import Engine
 
 
 def decide(call: KnownCall, point: Point) -> DecisionRecord | None:
-    """Ask the engine; None where no policies are loaded and nothing is killed."""
+    """As `judge`, with what the decision log wants to know of the call."""
     services = call.services
-    engine = services.engine
-    started_ns = services.clock.monotonic_ns()
-    decision = _killed(call)
+    engine, started_ns = services.engine, services.clock.monotonic_ns()
+    decision = judge(call, point, engine)
     if decision is None:
-        if engine is None:
-            return None
-        try:
-            if call.facts is None:
-                call.facts = CallFacts(call)
-            refusal = services.declared.refusal(call.spec)
-            decision = undecided(refusal) if refusal else engine.decide(point, call.facts)
-        except Exception as error:
-            # The engine promises not to raise; where it does, silence must not become consent.
-            services.health("policy.decide", error)
-            decision = undecided(f"{point}: {type(error).__name__}")
-    span, detour = call.span, call.detour
-    return DecisionRecord(
-        decision_id=f"{services.ids.span_id():016x}",
-        time_unix_ns=services.clock.unix_ns(),
-        point=str(point),
-        decision=decision,
-        bundle=engine.bundle.revision if engine is not None else "",
-        call_id=span.call_id,
-        trace_id=span.trace_id,
-        run_id=call.run.run_id,
-        agent=call.agent,
-        tool=call.spec.name if call.spec.governed_as == "tool" else "",
-        model=call.model,
-        principal=call.run.principal,
-        evaluation_ns=services.clock.monotonic_ns() - started_ns,
-        requested=detour.path[0] if detour is not None else "",
-        fallback=",".join(detour.rules) if detour is not None else "",
+        return None
+    revision = engine.bundle.revision if engine is not None else ""
+    return record_of(call, point, decision, revision, services.clock.monotonic_ns() - started_ns)
+
+
+def judge(call: KnownCall, point: Point, engine: Engine | None) -> Decision | None:
+    """
+    Say what holds for a call; None where no policies are loaded and nothing is killed.
+
+    Args:
+        call:
+            The call.
+        point:
+            Where it is.
+        engine:
+            What is in force: the caller notes its revision, and another one may come meanwhile.
+
+    Returns:
+        The decision; a denial where none can be made.
+    """
+    decision = _killed(call)
+    if decision is not None or engine is None:
+        return decision
+    services, spec = call.services, call.spec
+    try:
+        refusal = services.declared.refusal(spec)
+        return (
+            undecided(refusal)
+            if refusal
+            else engine.decide_named(
+                point,
+                call.agent,
+                services.config.environment,
+                call.model if spec.governed_as == "model" else spec.name,
+                facts_of(call),
+            )
+        )
+    except Exception as error:
+        # The engine promises not to raise; where it does, silence must not become consent.
+        services.health("policy.decide", error)
+        return undecided(f"{point}: {type(error).__name__}")
+
+
+def is_plain(decision: Decision) -> bool:
+    """Whether a decision lets the call run as it is, and nobody needs to hear more of it."""
+    return (
+        decision.effect is Effect.ALLOW
+        and not decision.matched
+        and decision.record is RecordMode.ASYNC
+        and not decision.errors
+        and not decision.gates
     )
+
+
+def record_of(
+    call: KnownCall, point: Point, decision: Decision, revision: str, evaluation_ns: int
+) -> DecisionRecord:
+    """
+    Put a decision down as the decision log keeps it.
+
+    Args:
+        call:
+            What was decided about.
+        point:
+            Where.
+        decision:
+            The answer.
+        revision:
+            Of the bundle that gave it.
+        evaluation_ns:
+            How long that took.
+
+    Returns:
+        A record with a new id, of this moment.
+    """
+    return Admitted(call, point, decision, revision, evaluation_ns).decision_record()
 
 
 def _decide_anew(call: KnownCall, point: Point) -> DecisionRecord | None:
@@ -93,10 +143,11 @@ def _decide_anew(call: KnownCall, point: Point) -> DecisionRecord | None:
 
 def _killed(call: KnownCall) -> Decision | None:
     """Say whether an order stops this call; orders that cannot be read stop everything."""
+    kill = call.services.state.kill
     try:
-        order = call.services.state.kill.find(
-            f"agent:{call.agent}", f"{call.spec.governed_as}:{call.model or call.spec.name}"
-        )
+        if not kill.in_force():
+            return None
+        order = kill.find(f"agent:{call.agent}", f"{call.spec.governed_as}:{call.model or call.spec.name}")
     except Exception as error:
         call.services.health("state.kill", error)
         return undecided(f"the kill switch: {type(error).__name__}")
@@ -139,22 +190,6 @@ def _not_recorded(call: KnownCall, record: DecisionRecord, error: Exception) -> 
     if record.decision.record is RecordMode.REQUIRED and record.decision.is_allowed:
         return record._replace(decision=undecided("the decision could not be recorded"))
     return record
-
-
-def outcome_record(call: KnownCall) -> DecisionRecord:
-    """Say how an admitted call ended: the record that closes it in the decision log."""
-    services, span = call.services, call.span
-    return DecisionRecord(
-        decision_id=f"{services.ids.span_id():016x}",
-        time_unix_ns=services.clock.unix_ns(),
-        point="outcome",
-        decision=_OUTCOME,
-        bundle=services.revision,
-        call_id=span.call_id,
-        trace_id=span.trace_id,
-        run_id=call.run.run_id,
-        outcome=span.outcome or names.OUTCOME_OK,
-    )
 
 
 def note(call: KnownCall, record: DecisionRecord) -> None:

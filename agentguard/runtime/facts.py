@@ -23,15 +23,13 @@ NEVER_S = 1e12
 class CallFacts(dict[str, object]):
     """Facts by name; a missing one raises KeyError, which the engine takes as "cannot be evaluated"."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("call",)
 
-    def __init__(self, call: KnownCall) -> None:
-        super().__init__()
-        self._call = call
+    call: KnownCall
 
     def __missing__(self, name: str) -> object:
         provider = PROVIDERS.get(name)
-        value = self._call.services.registered_facts[name]() if provider is None else provider(self._call)
+        value = self.call.services.registered_facts[name]() if provider is None else provider(self.call)
         self[name] = value
         return value
 
@@ -55,6 +53,21 @@ def _arguments(call: KnownCall) -> object:
     if call.arguments is None:
         raise KeyError("args")
     return plain(call.arguments)
+
+
+def facts_of(call: KnownCall) -> dict[str, object]:
+    """Give the facts of a call; those that were read before are not worked out again."""
+    facts = call.facts
+    if facts is None:
+        facts = call.facts = new_facts(call)
+    return facts
+
+
+def new_facts(call: KnownCall) -> CallFacts:
+    """Give facts of a call that nobody else sees, none of which was read yet."""
+    facts = CallFacts()
+    facts.call = call
+    return facts
 
 
 _ADDRESS = re.compile(r"[^\s<>,;\"']{1,64}@([^\s<>,;\"'@]{1,253})")

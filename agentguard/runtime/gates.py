@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from agentguard.errors import AuditError, StoreError
 from agentguard.runtime.deciding import ask_people, put_on_record, undecided
-from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.facts import facts_of
 from agentguard.runtime.falling_back import send_on_refused
 from agentguard.state import Used, answer_gates, give_back, settle_tickets
 from agentguard.values import Decision, DecisionRecord, Effect, Usage
@@ -82,7 +82,7 @@ def ask_state(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
     if record.decision.kill_scope:
         return _order_kill(call, record)
     try:
-        answer = answer_gates(call.services.state, record.decision, call.facts or CallFacts(call))
+        answer = answer_gates(call.services.state, record.decision, facts_of(call))
     except Exception as error:
         call.services.health("state.gates", error)
         return record._replace(decision=undecided(f"the limits: {type(error).__name__}"))
@@ -107,7 +107,7 @@ def remember(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
     """
     engine, tool = call.services.engine, call.spec.name
     assert engine is not None
-    facts = call.facts or CallFacts(call)
+    facts = facts_of(call)
     try:
         call.run.note_tool(tool, call.services.clock.monotonic_ns())
         for tools, argument, key in engine.remembers:

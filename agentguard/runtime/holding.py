@@ -17,7 +17,7 @@ from agentguard.capture import Span
 from agentguard.errors import CallDenied
 from agentguard.redaction import HELD_CHARS_MAX, HELD_ITEMS_MAX, Pieces, Seen, StreamScanner, detect, redact
 from agentguard.runtime.deciding import decide, note, put_on_record, undecided
-from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.facts import new_facts
 from agentguard.runtime.known import KnownCall
 from agentguard.runtime.spec import CallSpec
 from agentguard.values import Decision
@@ -155,7 +155,7 @@ class HoldPart:
         """Ask what the rules would say of a result with these findings; nothing is recorded."""
         engine = self._call.services.engine
         assert engine is not None
-        facts = CallFacts(self._call)
+        facts = new_facts(self._call)
         facts.update(self._call.facts or {})
         facts["result"] = [Seen(kinds)]
         return engine.decide(self._call.spec.after, facts)

@@ -26,13 +26,13 @@ from agentguard.runtime.active import governing
 from agentguard.runtime.calls import CALL_KEY, GuardedCall, MakeCall, begin
 from agentguard.runtime.deciding import decide
 from agentguard.runtime.declaration import Declaration
-from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.facts import facts_of
 from agentguard.runtime.gates import release
 from agentguard.runtime.holding import withhold
 from agentguard.runtime.results import follow_stream
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
-from agentguard.values import AttributeValue, DecisionRecord, StateGate, Usage
+from agentguard.values import AttributeValue, DecisionRecord, DecisionSource, StateGate, Usage
 from agentguard.values import attributes as names
 from agentguard.wrapping import attach, detach
 
@@ -107,7 +107,7 @@ class JoinedCall(RequestCall):
         self.content = outer.content
         self.stream = None
         self.span = outer.span
-        self.context = get_current()
+        self.context = self._outside = get_current()
         if self.model and not outer.model:
             outer.model = self.model
             outer.span.set_attribute(names.REQUEST_MODEL, self.model)
@@ -140,6 +140,11 @@ class JoinedCall(RequestCall):
         super().admit(self.open_gates(record))
         outer.tickets, self.tickets = (*outer.tickets, *self.tickets), ()
         outer.is_recorded = outer.is_recorded or self.is_recorded
+
+    def admit_later(self, source: DecisionSource) -> None:
+        """Let the request run; the outer call tells the decision log how it ended."""
+        super().admit_later(source)
+        self._outer.is_recorded = True
 
     @property
     def holds_back(self) -> bool:
@@ -198,7 +203,7 @@ class _JoinedEnd:
 
 def _counted(gate: StateGate, call: GuardedCall) -> tuple[object, ...]:
     """Say what a gate counts for a call: two gates that count the same are one."""
-    facts = call.facts or CallFacts(call)
+    facts = facts_of(call)
     return (gate.policy, gate.rule_id, *(facts.get(name) for name in gate.key))
 
 

@@ -1,0 +1,91 @@
+"""
+Records of calls that run as they should: made when the decision log writes them.
+
+Nearly every call is allowed without a word. The calling thread then only notes
+what happened; ids, texts and the record itself are the work of the log's thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentguard.values import Decision, DecisionRecord, Effect, Point
+from agentguard.values import attributes as names
+
+if TYPE_CHECKING:
+    from agentguard.runtime.known import KnownCall
+
+_OUTCOME = Decision(effect=Effect.ALLOW)
+
+
+class Admitted:
+    """A call that was let run; implements `values.DecisionSource`."""
+
+    __slots__ = ("_agent", "_decision", "_detour", "_evaluation_ns", "_ids", "_model", "_point", "_revision", "_run",
+                 "_span", "_time_unix_ns", "_tool")  # fmt: skip
+
+    def __init__(
+        self, call: KnownCall, point: Point, decision: Decision, revision: str, evaluation_ns: int
+    ) -> None:
+        services, spec = call.services, call.spec
+        self._time_unix_ns = services.clock.unix_ns()
+        self._ids = services.ids
+        self._point = point
+        self._decision = decision
+        self._revision = revision
+        self._evaluation_ns = evaluation_ns
+        self._span = call.span
+        self._run = call.run
+        self._agent = call.agent
+        self._tool = spec.name if spec.governed_as == "tool" else ""
+        self._model = call.model
+        self._detour = call.detour
+
+    def decision_record(self) -> DecisionRecord:
+        """Make the record."""
+        span, run, detour = self._span, self._run, self._detour
+        return DecisionRecord(
+            decision_id=f"{self._ids.span_id():016x}",
+            time_unix_ns=self._time_unix_ns,
+            point=str(self._point),
+            decision=self._decision,
+            bundle=self._revision,
+            call_id=span.call_id,
+            trace_id=span.trace_id,
+            run_id=run.run_id,
+            agent=self._agent,
+            tool=self._tool,
+            model=self._model,
+            principal=run.principal,
+            evaluation_ns=self._evaluation_ns,
+            requested=detour.path[0] if detour is not None else "",
+            fallback=",".join(detour.rules) if detour is not None else "",
+        )
+
+
+class Ended:
+    """The end of a call that the log has admitted; implements `values.DecisionSource`."""
+
+    __slots__ = ("_ids", "_revision", "_run", "_span")
+
+    def __init__(self, call: KnownCall) -> None:
+        services = call.services
+        self._ids = services.ids
+        self._revision = services.revision
+        self._span = call.span
+        self._run = call.run
+
+    def decision_record(self) -> DecisionRecord:
+        """Make the record that closes the call."""
+        span = self._span
+        return DecisionRecord(
+            decision_id=f"{self._ids.span_id():016x}",
+            time_unix_ns=span.start_unix_ns + max(span.duration_ns, 0),
+            point="outcome",
+            decision=_OUTCOME,
+            bundle=self._revision,
+            call_id=span.call_id,
+            trace_id=span.trace_id,
+            run_id=self._run.run_id,
+            outcome=span.outcome or names.OUTCOME_OK,
+        )
