@@ -190,6 +190,13 @@ def fail(error: AgentGuardError, status: int = UNUSABLE) -> NoReturn:
     sys.exit(status)
 
 
+def report_damage(damage: Sequence[str]) -> None:
+    """Say what of the decision log could not be read, and who says more."""
+    if damage:
+        note(f"{escape.terminal(damage[0])}" + (f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""))
+        note("hint: `agentguard decisions verify` says what is wrong")
+
+
 def user_name() -> str:
     """Name who runs the command; in a container the user may have no name."""
     try:

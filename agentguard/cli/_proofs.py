@@ -9,6 +9,7 @@ import click
 
 from agentguard import escape
 from agentguard.cli._common import FINE, Place, emit_document, fail, note
+from agentguard.cli._decision_text import document_of
 from agentguard.cli._machine import record_event
 from agentguard.cli._times import moment
 from agentguard.errors import AuditError
@@ -116,6 +117,7 @@ def verify_proof(file: Path, key_text: str, checkpoint: Path | None, output_form
                 "reason": record.decision.reason if record else None,
                 "tool": record.tool if record else None,
                 "agent": record.agent if record else None,
+                "decision": document_of(entry, "") if isinstance(entry, StoredDecision) else None,
             }
         )
         return FINE
@@ -128,6 +130,10 @@ def verify_proof(file: Path, key_text: str, checkpoint: Path | None, output_form
     click.echo(f"{click.style('proven', fg='green', bold=True)}  {escape.terminal(what)}")
     click.echo(
         f"        record {entry.index} of the {stated.size} of journal {entry.journal}, signed by {key.name}"
+    )
+    decided = f"decided at {moment(record.time_unix_ns)}, " if record else ""
+    click.echo(
+        f"        {decided}stated at {moment(stated.time_unix_ns)} UTC, by the clocks of their writers"
     )
     if stated.state == "adopted" and entry.index >= stated.numbers[0]:
         click.echo(

@@ -19,8 +19,10 @@ from agentguard.cli._common import (
     format_option,
     listing_options,
     note,
+    report_damage,
 )
 from agentguard.cli._decision_text import COLORS, document_of, print_decision, row_of
+from agentguard.cli._log_events import events
 from agentguard.cli._proofs import anchor, prove, tiles, verify_place, verify_proof
 from agentguard.cli.store import _since_option
 from agentguard.errors import AuditError
@@ -98,7 +100,7 @@ def list_decisions(
     )
     if as_text and limit and len(latest) == limit:
         note(f"the latest {limit}; --limit 0 shows all")
-    _report_damage(damage)
+    report_damage(damage)
     return FINE
 
 
@@ -117,7 +119,7 @@ def show(place: Place, decision_id: str, output_format: str) -> int:
         if wanted and entry.record.decision_id.startswith(wanted)
     ]
     ids = {entry.record.decision_id for entry in matching}
-    _report_damage(damage)
+    report_damage(damage)
     if not ids:
         fail(AuditError(f"no decision `{decision_id}`").hint("`agentguard decisions list` shows the ids"))
     if len(ids) > 1:
@@ -170,6 +172,7 @@ def verify(place: Place, output_format: str, anchors: tuple[Path, ...], roots: P
     return FINE if report.is_good else FINDINGS
 
 
+decisions.add_command(events)
 decisions.add_command(prove)
 decisions.add_command(verify_proof)
 decisions.add_command(anchor)
@@ -245,12 +248,6 @@ def _finding_document(finding: object) -> dict[str, object]:
         name: getattr(finding, name)
         for name in ("kind", "journal", "index", "decision_id", "sentence", "is_bad")
     }
-
-
-def _report_damage(damage: list[str]) -> None:
-    if damage:
-        note(f"{escape.terminal(damage[0])}" + (f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""))
-        note("hint: `agentguard decisions verify` says what is wrong")
 
 
 def _count(number: int, word: str) -> str:

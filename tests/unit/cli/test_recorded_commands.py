@@ -15,6 +15,7 @@ from agentguard.cli import store as store_commands
 from agentguard.runtime.clock import SystemClock
 from agentguard.seal import FileKey, create_auditor_file, create_key_file, open_keystore
 from agentguard.store import Store
+from tests.support.clock import START_UNIX_NS
 from tests.support.decisions import decision, open_journal
 from tests.support.spans import make_span
 from tests.support.stores import fill
@@ -141,6 +142,33 @@ def test_content_that_cannot_be_recorded_is_not_shown(run: Run, store: Store) ->
     status, out, err = run("spans", "--format", "json")
     assert (status, NEEDLE in out) == (2, False)
     assert "could not" in err or "damaged" in err
+
+
+def test_events_are_listed(run: Run, store: Store) -> None:
+    """Newest last, by kind and time, as text without hashes in full, as documents whole; damage is told."""
+    journal = open_journal(store.folder, store.keystore)
+    journal.append_event("policies.loaded", {"revision": "ab" * 32, "policies": ["pay", "refunds"], "by": ""})
+    journal.append_event("store.hold", {"action": "set", "since_unix_ns": START_UNIX_NS})
+    assert journal.close(5.0)
+    status, out, _ = run("decisions", "events")
+    assert status == 0
+    assert "revision abababababab; policies pay, refunds\n" in out.replace(" \n", "\n").replace("  ", "")
+    assert "since 2026-01-01 00:00:00" in out
+    assert "journal.open" not in out
+    kinds = [
+        json.loads(line)["kind"]
+        for line in run("decisions", "events", "--all", "--format", "jsonl")[1].splitlines()
+    ]
+    assert kinds == ["journal.open", "policies.loaded", "store.hold", "journal.close"]
+    assert (
+        json.loads(run("decisions", "events", "--kind", "journal.o", "--format", "json")[1])[0]["index"] == 0
+    )
+    assert run("decisions", "events", "--kind", "kill")[2].startswith("no events")
+    path = next((store.folder / "dec").iterdir())
+    data = bytearray(path.read_bytes())
+    data[-700] ^= 1
+    path.write_bytes(data)
+    assert "decisions verify" in run("decisions", "events")[2]
 
 
 def test_care_for_the_store_is_recorded(run: Run, store: Store, tmp_path: Path) -> None:
