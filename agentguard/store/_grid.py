@@ -8,6 +8,7 @@ compress and decode in half the time of rows, and features are made of them as t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain, repeat
 from typing import Any, Final, TypeAlias
@@ -302,11 +303,16 @@ def joined(grids: Sequence[Grid]) -> Grid:
     """The spans of grids that follow one another."""
     if len(grids) == 1:
         return grids[0]
-    numbers: dict[tuple[str, ...], int] = {}
+    # Of one grid several groups may have the same names, where content was taken out: each goes with its like.
+    numbers: dict[tuple[tuple[str, ...], int], int] = {}
     members: list[list[tuple[Group, int]]] = []
     shape: list[int] = []
     for grid in grids:
-        of_grid = [numbers.setdefault(tuple(group.names), len(numbers)) for group in grid.groups]
+        alike = Counter[tuple[str, ...]]()
+        of_grid = []
+        for names in (tuple(group.names) for group in grid.groups):
+            of_grid.append(numbers.setdefault((names, alike[names]), len(numbers)))
+            alike[names] += 1
         members += [[] for _ in range(len(numbers) - len(members))]
         places = grid.expanded(grid.shape)
         for number, (group, place) in enumerate(zip(grid.groups, of_grid, strict=True)):
@@ -316,7 +322,7 @@ def joined(grids: Sequence[Grid]) -> Grid:
         Group(names, [
             _joined_columns([(group.columns[i], count) for group, count in found]) for i in range(len(names))
         ])
-        for names, found in zip(numbers, members, strict=True)
+        for (names, _), found in zip(numbers, members, strict=True)
     ]  # fmt: skip
     fields: dict[str, Any] = {
         name: _joined_columns([(getattr(grid, name), grid.count) for grid in grids]) for name in _COLUMNS
