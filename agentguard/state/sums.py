@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from agentguard.errors import StoreError
@@ -13,6 +13,8 @@ from agentguard.values import Clock
 BUCKET_S = 5
 """A window is counted in buckets of so many seconds; it is never shorter than asked, up to one longer."""
 WINDOW_S_MAX = 900
+KNOWN_MAX = 1_024
+"""Tools and windows whose shared buckets are not added up anew at each question."""
 USD_UNITS = 1_000_000_000
 """Spend is summed in billionths of a dollar, since doubles do not add up."""
 
@@ -29,6 +31,8 @@ class Rates:
         self._clock = clock
         self._refresh = refresh
         self._added = added
+        self._known: dict[tuple[str, float], tuple[Mapping[str, list[int]], int, int, int]] = {}
+        """By tool and window: the shared buckets, the first one that counts, and their calls and errors."""
 
     def record(self, tool: str, is_error: bool) -> None:
         """
@@ -88,19 +92,34 @@ class Rates:
             )
         self._refresh()
         first = (self._clock.unix_ns() - int(window_s * 1e9)) // (BUCKET_S * 1_000_000_000)
-        calls = errors = 0
-        for part in self._tally.parts(tool):
-            for field, amounts in part.items():
-                # Buckets of the future count: the clock was set back, the calls were made.
-                if int(field) >= first:
-                    calls += amounts[0]
-                    errors += amounts[1]
+        shared, recent = self._tally.shared_and_recent(tool)
+        known = self._known.get((tool, window_s))
+        if known is None or known[0] is not shared or known[1] != first:
+            known = (shared, first, *_since(shared, first))
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known[tool, window_s] = known
+        _, _, calls, errors = known
+        for part in recent:
+            more_calls, more_errors = _since(part, first)
+            calls += more_calls
+            errors += more_errors
         return calls, errors
 
     @staticmethod
     def is_kept(field: str, now_unix_s: int) -> bool:
         """Whether a bucket may still be asked for."""
         return int(field) * BUCKET_S >= now_unix_s - WINDOW_S_MAX - BUCKET_S
+
+
+def _since(buckets: Mapping[str, list[int]], first: int) -> tuple[int, int]:
+    """Add up the calls and errors of the buckets from one on; those of the future count: the clock was set back."""
+    calls = errors = 0
+    for field, amounts in buckets.items():
+        if int(field) >= first:
+            calls += amounts[0]
+            errors += amounts[1]
+    return calls, errors
 
 
 class Spend:

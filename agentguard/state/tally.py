@@ -19,6 +19,8 @@ from agentguard.state.cells import Cells, Document
 Sums: TypeAlias = dict[str, dict[str, list[int]]]
 """By key, then by field: a vector of integers."""
 
+_NOTHING: Mapping[str, list[int]] = {}
+
 OVERFLOW_KEY = "*"
 """Takes what keys beyond the limit would have held; reading such a key gives this one: never less."""
 
@@ -78,12 +80,22 @@ class Tally:
 
     def parts(self, key: str) -> list[Mapping[str, list[int]]]:
         """Give the maps whose sum is the answer for a key; do not change them."""
+        shared, recent = self.shared_and_recent(key)
+        return [shared, *recent]
+
+    def shared_and_recent(self, key: str) -> tuple[Mapping[str, list[int]], list[Mapping[str, list[int]]]]:
+        """
+        Give the maps whose sum is the answer for a key: that of all processes, and those that are not in it yet.
+
+        The first is another object whenever its content is another, so that what
+        was worked out from it may be kept. None of them is to be changed.
+        """
         with self._lock:
             if not self._is_told_apart(key):
                 key = OVERFLOW_KEY
-            found = (self._shared.get(key), self._merging.get(key), self._pending.get(key))
+            merging, pending = self._merging.get(key), self._pending.get(key)
             # Copied while the lock is held: another thread may add a field the next moment.
-            return [dict(part) for part in found if part]
+            return self._shared.get(key, _NOTHING), [dict(part) for part in (merging, pending) if part]
 
     @property
     def is_dirty(self) -> bool:
