@@ -7,8 +7,10 @@ Pure: bundles in, events out. No event quotes a condition or a value.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import date
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, TypeAlias
+
+from agentguard.values import Clock
 
 if TYPE_CHECKING:
     # Only the types: without policies neither YAML nor pydantic is loaded.
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
 EVENTS_MAX = 200
 """Rules and exceptions that are named one by one; more are counted in the last event of their kind."""
 
-Event = tuple[str, Mapping[str, object]]
+Event: TypeAlias = tuple[str, Mapping[str, object]]
+
+
+def utc_day(clock: Clock) -> date:
+    """Say which day it is in UTC."""
+    return datetime.fromtimestamp(clock.unix_ns() / 1e9, UTC).date()
 
 
 def what_is_in_force(bundle: Bundle, before: Bundle | None, today: date) -> Iterator[Event]:

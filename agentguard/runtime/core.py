@@ -38,8 +38,8 @@ from agentguard.errors import ConfigurationError, PolicyError
 from agentguard.redaction import KINDS
 from agentguard.runtime.background import Background
 from agentguard.runtime.calls import GuardedCall, begin
-from agentguard.runtime.chained import what_is_in_force
-from agentguard.runtime.clock import SystemClock, utc_day
+from agentguard.runtime.chained import utc_day, what_is_in_force
+from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.declared import DeclaredTools

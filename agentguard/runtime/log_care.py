@@ -14,8 +14,7 @@ from pathlib import Path
 
 from agentguard.audit import AnchorSink, HookAnchor, adopt_abandoned, anchor_due, prune_journals, sink_for
 from agentguard.errors import AuditError, ConfigurationError, SealError
-from agentguard.runtime.chained import ran_out
-from agentguard.runtime.clock import utc_day
+from agentguard.runtime.chained import ran_out, utc_day
 from agentguard.runtime.opening import safeguards_of
 from agentguard.runtime.services import Services
 
