@@ -6,12 +6,12 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from agentguard.store import Store
+from agentguard.store import SegmentWriter, Store, WriterConfig
 from agentguard.store import _keyring_file as layout
 from agentguard.values import SpanRecord
 from agentguard.values import attributes as names
@@ -131,10 +131,13 @@ class Schedule:
         self.erased_keys: set[bytes] = set()
         self.count = 0
 
-    def new_writer(self):  # type: ignore[no-untyped-def]  # noqa: ANN201 - a writer
+    def new_writer(self) -> SegmentWriter:
+        """One with small frames, so that chunks cut groups."""
         return self.store.writer(
             resource={}, on_internal_error=raise_error,
-            config=new_writer_config(self.chance),
+            config=WriterConfig(
+                frame_spans_max=self.chance.choice([1, 2, 5, 100]), is_sealing=self.chance.random() < 0.5
+            ),
         )  # fmt: skip
 
     def write(self) -> None:
@@ -221,24 +224,12 @@ class Schedule:
             assert not self.erased_keys & opens_with(self.store, copy, wraps).keys()
 
 
-def new_writer_config(chance: random.Random):  # type: ignore[no-untyped-def]  # noqa: ANN201 - a config
-    """Small frames, so that chunks cut groups."""
-    from agentguard.store import WriterConfig
-
-    return WriterConfig(frame_spans_max=chance.choice([1, 2, 5, 100]), is_sealing=chance.random() < 0.5)
-
-
-def schedules(seeds: range, steps: int) -> Iterator[tuple[int, int]]:
-    """The seeds, each with its number of steps."""
-    yield from ((seed, steps) for seed in seeds)
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_schedules(tmp_path: Path, seed: int) -> None:
     """Rotation, erasing and retention between writes, in orders drawn from a seed."""
     begin = time.monotonic()
-    for number, steps in schedules(range(seed * 10, seed * 10 + 10), 12):
-        Schedule(tmp_path / str(number), number).run(steps)
+    for number in range(seed * 10, seed * 10 + 10):
+        Schedule(tmp_path / str(number), number).run(12)
         if time.monotonic() - begin > 20:
             break  # A busy machine: the other seeds go on.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from agentguard.errors import TamperedError
 from agentguard.seal import open_wrap_key, read_wrap_key
 from agentguard.store import CONVERSATION, USER, Store, Subject
 from agentguard.store import _keyring_file as layout
@@ -70,8 +71,8 @@ def opens_with(store: Store, keyring: bytes, wrap_files: Iterable[Path]) -> dict
         for ref, wrapped in layout.split_entries(keyring[layout.HEADER_BYTES :]):
             try:
                 entry = layout.open_entry(wrap, ref, wrapped)
-            except Exception:  # noqa: BLE001, S112 - another wrap key's
-                continue
+            except TamperedError:
+                continue  # It is wrapped under another one.
             if not entry.is_erased:
                 found[ref] = entry.key
     return found

@@ -10,7 +10,9 @@ import pytest
 
 from agentguard.errors import KeyUnavailableError, SegmentCorruptError
 from agentguard.seal import Keystore, RootKey
+from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import DamageReport
+from agentguard.store._keyring import Keyring
 from agentguard.store._layout import Kind, unpack_header
 from agentguard.store._rows import decode_spans, span_record
 from agentguard.store._segment import SegmentFile
@@ -40,6 +42,19 @@ class _Keys:
         return RootKey(self._root)
 
 
+class _SubjectKeys:
+    """A keyring with some keys."""
+
+    def __init__(self, keys: dict[bytes, bytes | None]) -> None:
+        self._keys = keys
+
+    def find(self, ref: bytes) -> RootKey | None:
+        if ref not in self._keys:
+            raise KeyUnavailableError("no such key")
+        key = self._keys[ref]
+        return None if key is None else RootKey(key)
+
+
 def test_all_kinds_of_failure_have_a_vector() -> None:
     """There are vectors for each verdict."""
     assert {generate.load(path)[0]["expect"] for path in VECTORS} == set(EXPECTED_KINDS)
@@ -60,13 +75,14 @@ def test_own_reader(path: Path, tmp_path: Path) -> None:
     file = tmp_path / (header.name if header else "0000000000000000-00000000.ags")
     file.write_bytes(data)
     damage = DamageReport()
+    content = ContentKeys(cast("Keyring", _SubjectKeys(generate.subject_keys(head))), keys.store_id)
     records: dict[int, Any] = {}
     segment = SegmentFile.open(file, cast("Keystore", keys), damage.add)
     if segment is not None:
         with segment:
             for frame in segment.frames({Kind.SPANS}):
                 try:
-                    rows = decode_spans(frame.plain)
+                    rows = decode_spans(frame.plain, content)
                     for sequence, row in enumerate(rows.rows, rows.first_sequence):
                         records.setdefault(sequence, span_record(row, rows.shapes))
                 except SegmentCorruptError as error:

@@ -13,15 +13,17 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentguard.seal import RootKey
 from agentguard.store import _codec
+from agentguard.store._content_keys import group_context, group_key
 from agentguard.store._derive import encode_features
 from agentguard.store._footer import Footer, Place, Places, tag_arrays, trace_tag
-from agentguard.store._grid import grid_of
+from agentguard.store._grid import grid_of, pack_grid, with_content
+from agentguard.store._keyring import SubjectKey
 from agentguard.store._layout import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
@@ -35,7 +37,8 @@ from agentguard.store._members import NO_MEMBERS, Member, Members
 from agentguard.store._msgpack import encode
 from agentguard.store._parts import Part, encode_parts
 from agentguard.store._rows import encode_outcomes, encode_spans
-from agentguard.values import OutcomeRecord, SpanRecord
+from agentguard.store._subjects import split_content
+from agentguard.values import OutcomeRecord, SpanRecord, is_personal
 from tests.support.spans import make_span
 from tests.vectors.segment import reader
 
@@ -55,13 +58,17 @@ class Vector(NamedTuple):
     """SHA-256 of the JSON of the spans that are to be released, failure or not."""
     data: bytes
     roots: str = "1"
+    keys: str = ""
+    """References and keys of persons and conversations; `erased` for one that was."""
 
     def text(self) -> str:
         """The file: header lines, an empty line, base64."""
         body = base64.encodebytes(self.data).decode()
         return (
             f"expect: {self.expect}\ncomment: {self.comment}\npayload: {self.payload}\n"
-            f"root: {ROOT.hex()}\nstore: {STORE_ID.hex()}\ngenerations: {self.roots}\n\n{body}"
+            f"root: {ROOT.hex()}\nstore: {STORE_ID.hex()}\ngenerations: {self.roots}\n"
+            + (f"keys: {self.keys}\n" if self.keys else "")
+            + f"\n{body}"
         )
 
 
@@ -309,13 +316,95 @@ def vectors() -> Iterator[tuple[str, Vector]]:
         bad = _live()
         bad.add(Kind.SPANS, body, codec=codec)
         yield name, vector("decode failure", f"an authentic frame: {name}", ALL, bad.data())
+    yield from _content_vectors()
+
+
+USER, TALK, OTHER = (
+    SubjectKey(bytes([number]) * 8, RootKey(bytes([number + 100]) * 32)) for number in (1, 2, 3)
+)
+
+
+def subject_keys(head: dict[str, str]) -> dict[bytes, bytes | None]:
+    """Keys of persons and conversations by reference; `None` for what was erased."""
+    pairs = [pair.split("=") for pair in head.get("keys", "").split()]
+    return {bytes.fromhex(ref): None if key == "erased" else bytes.fromhex(key) for ref, key in pairs}
+
+
+def _told(*keys: SubjectKey, erased: SubjectKey | None = None) -> str:
+    """Keys as a header line."""
+    named = [f"{key.ref.hex()}={key.key._key.hex()}" for key in keys]
+    return " ".join([*named, *([f"{erased.ref.hex()}=erased"] if erased else [])])
+
+
+def _content_spans() -> list[SpanRecord]:
+    """A user in a conversation, the conversation alone, and somebody of whom nothing is known."""
+    spans = [make_span(i) for i in range(4)]
+    for i, more in enumerate(({"user.id": "ann"}, {"user.id": "ann"}, {})):
+        content = {"gen_ai.conversation.id": "c", "gen_ai.input.messages": f"words {i}", "x.note": (1, 2)}
+        spans[i] = spans[i]._replace(attributes={**spans[i].attributes, **more, **content})
+    spans[1] = spans[1]._replace(status_description="ann was not there")
+    return spans
+
+
+def _content_vectors() -> Iterator[tuple[str, Vector]]:
+    """Content that is sealed for a user and a conversation: opened, erased, without a key, forged."""
+    spans = _content_spans()
+
+    def made(change: Callable[[bytes], bytes] = lambda blob: blob, count: int = 4) -> bytes:
+        maker = _Maker()
+        maker.add(Kind.RESOURCE, encode({"resource": {"service.name": "x"}, "created_unix_ns": 1}))
+        grid, groups = split_content(grid_of(spans[:count], 0))
+        chance, sealed = _Random(), []
+        for (user, _), group in groups.items():
+            of_user = USER if user else None
+            key = group_key(STORE_ID, of_user, TALK)
+            key._random_bytes = chance
+            refs = (of_user.ref if of_user else b"", TALK.ref)
+            blob = change(key.seal(group.packed()[0], group_context(STORE_ID, *refs)))
+            sealed.append([*refs, group.places, blob])
+        maker.add(Kind.SPANS, with_content(pack_grid(grid), sealed))
+        return maker.data()
+
+    def without(numbers: Iterable[int], why: str) -> str:
+        bare = []
+        for i, span in enumerate(spans):
+            if i in numbers:
+                kept = {k: v for k, v in span.attributes.items() if not is_personal(k)}
+                changed = {**kept, "agentguard.content.unreadable": why}
+                bare.append((i, span._replace(attributes=changed, status_description="")))
+            else:
+                bare.append((i, span))
+        return released(bare)
+
+    whole, all_keys = made(), _told(USER, TALK)
+    yield "content", Vector("success", "sealed for two groups", without((), ""), whole, keys=all_keys)
+    erased = _told(TALK, erased=USER)
+    yield (
+        "content-user-erased",
+        Vector("success", "the user was erased", without((0, 1), "erased"), whole, keys=erased),
+    )
+    erased = _told(USER, erased=TALK)
+    yield (
+        "content-conversation-erased",
+        Vector("success", "the conversation was erased", without((0, 1, 2), "erased"), whole, keys=erased),
+    )
+    yield (
+        "content-no-key",
+        Vector("success", "no key is known", without((0, 1, 2), "no_key"), whole, keys=_told(OTHER)),
+    )
+    forged = made(lambda blob: blob[:-1] + bytes([blob[-1] ^ 1]), count=1)
+    yield (
+        "content-forged",
+        Vector("decode failure", "a group that does not open", released([]), forged, keys=all_keys),
+    )
 
 
 def check(path: Path) -> None:
     """Let the second reader read one vector."""
     head, data = load(path)
     roots = {int(g): bytes.fromhex(head["root"]) for g in head["generations"].split(",")}
-    result = reader.read(data, store_id=bytes.fromhex(head["store"]), roots=roots)
+    store_id = bytes.fromhex(head["store"])
+    result = reader.read(data, store_id=store_id, roots=roots, keys=subject_keys(head))
     assert result.verdict == head["expect"], f"{path.name}: got {result.verdict}, expected {head['expect']}"
     assert payload_hash(result.spans) == head["payload"], f"{path.name}: other spans"
 

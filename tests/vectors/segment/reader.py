@@ -32,8 +32,14 @@ class Result(NamedTuple):
     spans: list[list[Any]]
 
 
-def read(data: bytes, *, store_id: bytes, roots: dict[int, bytes]) -> Result:
-    """Read one segment: a verdict, and the spans that could be read, as plain lists with sequence numbers first."""
+def read(
+    data: bytes, *, store_id: bytes, roots: dict[int, bytes], keys: dict[bytes, bytes | None] | None = None
+) -> Result:
+    """
+    Read one segment: a verdict, and the spans that could be read, as plain lists with sequence numbers first.
+
+    *keys* has the keys of persons and conversations by reference; None is one that was erased.
+    """
     if len(data) < 128:
         return Result("truncated", [])
     header = data[:128]
@@ -68,9 +74,9 @@ def read(data: bytes, *, store_id: bytes, roots: dict[int, bytes]) -> Result:
         if kind == 1:
             try:
                 for content in _parts(_content(codec, plain)) if state == 2 else [_content(codec, plain)]:
-                    for sequence, row in _rows(content):
+                    for sequence, row in _rows(content, store_id, keys or {}):
                         spans.setdefault(sequence, row)
-            except (ValueError, IndexError, TypeError, struct.error, zlib.error, zstd.ZstdError):
+            except (ValueError, IndexError, TypeError, struct.error, zlib.error, zstd.ZstdError, InvalidTag):
                 verdicts.append("decode failure")
     return Result(verdicts[0] if verdicts else "success", [[k, *spans[k]] for k in sorted(spans)])
 
@@ -133,7 +139,7 @@ def _parts(content: bytes) -> list[bytes]:
     return [part[4] for part in parts]
 
 
-def _rows(content: bytes) -> list[tuple[int, list[Any]]]:
+def _rows(content: bytes, store_id: bytes, keys: dict[bytes, bytes | None]) -> list[tuple[int, list[Any]]]:
     """Spans of a frame, as rows with their sequence numbers and a map of attributes."""
     fields, _ = unpack(content, 0)
     if len(fields) != 21 or fields[0] != 1:
@@ -155,7 +161,43 @@ def _rows(content: bytes) -> list[tuple[int, list[Any]]]:
         if type(number) is not int or not 0 <= number < len(rests):
             raise ValueError("group")
         found.append((first + i, [*[c[i] for c in ids], *[c[i] for c in columns[:7]], next(rests[number])]))
+    for group in fields[20] or []:
+        _add_content([row for _, row in found], group, store_id, keys)
     return found
+
+
+def _add_content(
+    rows: list[list[Any]], group: list[Any], store_id: bytes, keys: dict[bytes, bytes | None]
+) -> None:
+    """Put the content of a group into its rows, or say why not."""
+    user, conversation, places, blob = group
+    refs = [ref for ref in (user, conversation) if ref]
+    if not refs:
+        raise ValueError("a group of nobody")
+    why = ""
+    for ref in refs:
+        why = why or ("no_key" if ref not in keys else "erased" if keys[ref] is None else "")
+    shapes: list[Any] = []
+    moved: list[Any] = [None] * len(places)
+    if not why:
+        secrets = [keys[ref] or b"" for ref in refs]
+        secret = secrets[0] if len(secrets) == 1 else hmac.digest(secrets[0], secrets[1], hashlib.sha256)
+        context = store_id + bytes([len(user)]) + user + bytes([len(conversation)]) + conversation
+        key = expand(secret, b"agentguard/v1/subject", context, 64)[:32]
+        packed = AESGCM(key).decrypt(blob[:12], blob[12:], context)
+        (shapes, moved), _ = unpack(_content(packed[0], packed[1:]), 0)
+        if len(moved) != len(places):
+            raise ValueError("rows")
+    for place, content in zip(places, moved, strict=True):
+        if place == -1:
+            continue
+        row = rows[place]
+        if why:
+            row[-1]["agentguard.content.unreadable"] = why
+            continue
+        row[-1].update(zip(shapes[content[0]], content[1], strict=True))
+        if len(content) > 2 and content[4]:
+            row[9] = content[4]
 
 
 def _ids(field: Any, size: int, count: int) -> list[str]:
