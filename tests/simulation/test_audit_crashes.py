@@ -88,9 +88,10 @@ def test_kill_9(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(2400)
 def test_kill_9_often(tmp_path: Path) -> None:
-    """The same two hundred times."""
-    kill_many(tmp_path, 200, seed=2)
+    """The same a thousand times."""
+    kill_many(tmp_path, 1000, seed=2)
 
 
 def test_many_writers_at_once(tmp_path: Path) -> None:

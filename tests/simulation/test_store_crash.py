@@ -50,6 +50,7 @@ def test_kill_while_writing(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_kill_while_writing_often(tmp_path: Path) -> None:
-    """Two hundred kills."""
-    kill_store(tmp_path / "store", 200)
+    """A thousand kills."""
+    kill_store(tmp_path / "store", 1000)

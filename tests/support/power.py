@@ -1,7 +1,7 @@
 """
 Cutting the power under a file system, and looking at what the disk has.
 
-An ext4 file system in a file, mounted over a loop device. The kernel is told to
+A file system in a file, mounted over a loop device: ext4, XFS or Btrfs. The kernel is told to
 shut it down at once, without flushing its journal: what was not forced to disk is
 gone, as after a power cut. Needs root and Linux; `why_not` says what is missing.
 """
@@ -25,25 +25,33 @@ from pathlib import Path
 from tests.support.crash import Child
 
 _SHUTDOWN = 0x8004587D
-"""EXT4_IOC_SHUTDOWN, `_IOR('X', 125, __u32)`."""
+"""EXT4_IOC_SHUTDOWN, `_IOR('X', 125, __u32)`; XFS has the same call under the same number."""
 _NO_LOG_FLUSH = 2
 _WRITE_BACK = 2
 """SYNC_FILE_RANGE_WRITE: begins to write pages, and makes nothing durable."""
 
 
-def why_not() -> str:
+KINDS = {
+    "ext4": (64, ["-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"], "commit=300"),
+    "xfs": (320, ["-f"], "rw"),
+    "btrfs": (160, ["-f"], "commit=300"),
+}
+"""Of each kind the size in MiB, what it is made with, and mounted with: nothing is written by itself for long."""
+
+
+def why_not(kind: str = "ext4") -> str:
     """Say why the power cannot be cut here; empty where it can."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         return "cutting the power needs root on Linux"
-    if shutil.which("mkfs.ext4") is None or not Path("/dev/loop-control").exists():
-        return "cutting the power needs mkfs.ext4 and loop devices"
+    if shutil.which(f"mkfs.{kind}") is None or not Path("/dev/loop-control").exists():
+        return f"cutting the power needs mkfs.{kind} and loop devices"
     return ""
 
 
 @contextlib.contextmanager
-def _mounted(image: Path, place: Path) -> Iterator[None]:
+def _mounted(image: Path, place: Path, options: str) -> Iterator[None]:
     subprocess.run(
-        ["mount", "-o", "loop,commit=300", str(image), str(place)],
+        ["mount", "-o", f"loop,{options}", str(image), str(place)],
         check=True,
         capture_output=True,
         timeout=30,
@@ -64,22 +72,29 @@ def _mounted(image: Path, place: Path) -> Iterator[None]:
 class PowerRig:
     """A file system whose power can be cut."""
 
-    def __init__(self, folder: Path, *, size_mib: int = 64) -> None:
+    def __init__(self, folder: Path, kind: str = "ext4") -> None:
+        size_mib, options, self._options = KINDS[kind]
         self._image = folder / "disk.img"
+        self._copied = folder / "copied.img"
+        self._is_copied = kind == "btrfs"
+        """It cannot be shut down: what its device holds at the moment of the cut is copied instead."""
         self.place = folder / "disk"
         self.place.mkdir()
         with self._image.open("wb") as file:
             file.truncate(size_mib << 20)
         subprocess.run(
-            ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(self._image)],
+            [f"mkfs.{kind}", "-q", *options, str(self._image)],
             check=True, capture_output=True, timeout=60,
         )  # fmt: skip
 
     @contextlib.contextmanager
     def mounted(self) -> Iterator[Path]:
         """Give the folder while it is mounted."""
-        with _mounted(self._image, self.place):
+        with _mounted(self._image, self.place, self._options):
             yield self.place
+
+    def _copy(self) -> None:
+        subprocess.run(["cp", "--sparse=always", str(self._image), str(self._copied)], check=True, timeout=60)
 
     def cut(self, child: Child, *, seed: int, within_s: float = 0.15) -> list[str]:
         """
@@ -114,12 +129,18 @@ class PowerRig:
                 with contextlib.suppress(BlockingIOError):
                     while part := os.read(read_end, 65536):
                         data += part
-                _shut_down(place)
+                if self._is_copied:
+                    os.kill(pid, signal.SIGSTOP)
+                    self._copy()
+                else:
+                    _shut_down(place)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 os.close(read_end)
+        if self._is_copied:
+            self._copied.replace(self._image)
         return data.decode().split("\n")[:-1]
 
 

@@ -84,7 +84,8 @@ class SimDisk(Disk):
         self.steps.append(Step("sync", self._numbers[fd]))
 
     def sync_folder(self, folder: Path) -> None:
-        self.steps.append(Step("names", name=folder.name))
+        # All names are of one folder here.
+        self.steps.append(Step("names"))
 
     def rename(self, source: Path, target: Path) -> None:
         super().rename(source, target)
@@ -124,9 +125,13 @@ def crash_state(steps: list[Step], cut: int, chance: random.Random) -> tuple[dic
             file = files[step.number]
             file.durable, file.pending = _apply_all(file), []
         elif step.kind == "names":
+            kept = []
             for each in pending_names:
-                _name(durable_names, each)
-            pending_names = []
+                if _folder_of(each) == step.name:
+                    _name(durable_names, each)
+                else:
+                    kept.append(each)
+            pending_names = kept
         else:
             if step.kind == "create":
                 files[step.number] = _File()
@@ -135,6 +140,11 @@ def crash_state(steps: list[Step], cut: int, chance: random.Random) -> tuple[dic
     for each in pending_names[: chance.randint(0, len(pending_names))]:
         _name(durable_names, each)
     return {name: _torn(files[number], chance) for name, number in durable_names.items()}, acknowledged
+
+
+def _folder_of(step: Step) -> str:
+    """The folder that a change of names belongs to; empty for the root."""
+    return (step.other or step.name).rpartition("/")[0]
 
 
 def _name(names: dict[str, int], step: Step) -> None:
@@ -184,10 +194,13 @@ def _torn(file: _File, chance: random.Random) -> bytes:
 
 
 def write_state(folder: Path, files: dict[str, bytes]) -> None:
-    """Put the files of a state into a folder, and nothing else."""
-    for path in folder.iterdir():
-        path.unlink()
+    """Put the files of a state into a folder and the folders in it, and nothing else."""
+    for path in folder.rglob("*"):
+        if not path.is_dir():
+            path.unlink()
     for name, content in files.items():
+        if "/" in name:
+            (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         os.write(fd, content)
         os.close(fd)
