@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from agentguard.errors import StoreError
 from agentguard.forks import IMPORTS
 from agentguard.runtime.exporting import destinations
 from agentguard.runtime.log_care import LogCare
@@ -64,6 +65,8 @@ class Background:
                 removed = keeper.run_once()
                 if removed is not None and removed.segments:
                     self._say_removed(removed)
+                if removed is not None and removed.doubted_segments:
+                    self._services.health("store.clock", _clock_doubt(removed.doubted_segments))
             except Exception as error:
                 self._services.health("store.retention", error)
             try:
@@ -139,6 +142,13 @@ class Background:
                 },
             )
         self._care.stop(timeout_s / 4)
+
+
+def _clock_doubt(segments: int) -> StoreError:
+    """Say that retention waits."""
+    return StoreError(
+        f"retention: {segments} segments are old by the clock, which does not fit what was recorded: they stay"
+    ).hint("where the clock is right, and the store rested, they go once spans began on three days")
 
 
 def _decode_cursor(data: bytes | None) -> Mapping[str, tuple[int, int]]:

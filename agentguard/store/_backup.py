@@ -17,8 +17,8 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -37,7 +37,14 @@ from agentguard.seal import (
     write_new_file,
 )
 from agentguard.store._disk import try_lock
-from agentguard.store._layout import FRAME_HEAD_BYTES, HEADER_BYTES, State, unpack_frame_head, unpack_header
+from agentguard.store._layout import (
+    FRAME_HEAD_BYTES,
+    HEADER_BYTES,
+    PACK_SUFFIX,
+    State,
+    unpack_frame_head,
+    unpack_header,
+)
 from agentguard.values import KeyProvider
 
 LIST_FILE: Final = "BACKUP"
@@ -49,6 +56,7 @@ _FOLDERS: Final = ("seg", "dec", "log", "blobs", "quarantine")
 _LOCK_WAIT_S_MAX: Final = 30.0
 _LIST_BYTES_MAX: Final = 256 * 1024 * 1024
 _DEPTH_MAX: Final = 8
+_ROUNDS_MAX: Final = 16
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
 _LEFT_OUT = re.compile(r"lock|.*\.(?:lock|tmp|new)", re.ASCII)
 _PIECE_BYTES: Final = 1 << 20
@@ -88,7 +96,7 @@ def back_up(folder: Path, target: Path, *, keystore: Keystore, now_unix_ns: int)
         try:
             there = [name for name in _ROOT_FILES if (folder / name).exists()]
             found += [(name, *_copy(folder / name, place / name)) for name in there]
-            found += _copy_folder(folder, place, "seg")
+            found += _copy_segments(folder, place)
             with _ledger(folder):
                 # No checkpoint comes in between: what the ledger states is in the journals that follow it.
                 found += _copy_folder(folder, place, "log")
@@ -239,7 +247,21 @@ def _new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _copy_folder(folder: Path, place: Path, name: str) -> list[tuple[str, int, str]]:
+def _copy_segments(folder: Path, place: Path) -> list[tuple[str, int, str]]:
+    """Copy all segments; one that is gone went into a pack, perhaps, which comes with the next round."""
+    found: list[tuple[str, int, str]] = []
+    for _ in range(_ROUNDS_MAX):
+        gone: list[str] = []
+        copied = _copy_folder(folder, place, "seg", but={name for name, _, _ in found}, gone=gone)
+        found += copied
+        if not gone and not any(name.endswith(PACK_SUFFIX) for name, _, _ in copied):
+            break
+    return found
+
+
+def _copy_folder(
+    folder: Path, place: Path, name: str, *, but: Container[str] = (), gone: list[str] | None = None
+) -> list[tuple[str, int, str]]:
     """Copy the files of a folder; what is removed meanwhile was old, and what is a link is left out."""
     found: list[tuple[str, int, str]] = []
     if not (folder / name).is_dir():
@@ -250,10 +272,15 @@ def _copy_folder(folder: Path, place: Path, name: str) -> list[tuple[str, int, s
             if _LEFT_OUT.fullmatch(each) or not _PART.fullmatch(each):
                 continue
             source = Path(base) / each
+            if str(source.relative_to(folder)) in but:
+                continue
             target = place / source.relative_to(folder)
             target.parent.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):
+            try:
                 found.append((str(source.relative_to(folder)), *_copy(source, target)))
+            except FileNotFoundError:
+                if gone is not None:
+                    gone.append(each)
     return found
 
 

@@ -19,7 +19,7 @@ from agentguard.seal import Keystore
 from agentguard.store._cache import FooterCache
 from agentguard.store._damage import Damage
 from agentguard.store._footer import Footer
-from agentguard.store._layout import parse_pack_name, parse_segment_name
+from agentguard.store._layout import PACK_SUFFIX, parse_pack_name, parse_segment_name
 from agentguard.store._members import Member, Members
 from agentguard.store._segment import PACKED_KINDS, ReportDamage, SegmentFile
 
@@ -68,7 +68,7 @@ class SegmentFolder:
     def listing(self) -> Listing:
         """List the files, each segment in one of them."""
         names = self._names()
-        packs = [self.path / name for name in names if name.endswith(".agp") and parse_pack_name(name)]
+        packs = [self.path / name for name in names if parse_pack_name(name) is not None]
         state = (self.path, names, tuple(map(_identity, packs)))
         known = self._cache.listing
         if known is not None and known[0] == state and isinstance(known[1], Listing):
@@ -167,7 +167,7 @@ class SegmentFolder:
                 listed = os.listdir(self.path)  # noqa: PTH208 - ten thousand paths cost more than their names
             except FileNotFoundError:
                 return []
-            names = {name for name in listed if name.endswith((".ags", ".agp"))}
+            names = {name for name in listed if name.endswith((".ags", PACK_SUFFIX))}
             if attempt and before <= names:
                 break
             before = names

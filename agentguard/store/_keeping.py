@@ -68,6 +68,7 @@ class Housekeeper:
         self._decode_cursor = decode_cursor
         self._interval_s = interval_s
         self._pause = pause
+        self._began_ns = store.clock.monotonic_ns()
 
     def run_once(self) -> Removed | None:
         """
@@ -84,8 +85,9 @@ class Housekeeper:
                 return None
             # Removing comes first: a full disk has no room for sealing.
             removed = self._store.remove_old(
-                age_s_max=self._age_s_max, size_bytes_max=self._size_bytes_max, exported=self._exported()
-            )
+                age_s_max=self._age_s_max, size_bytes_max=self._size_bytes_max, exported=self._exported(),
+                witnessed_s=(self._store.clock.monotonic_ns() - self._began_ns) / 1e9,
+            )  # fmt: skip
             self._store.seal_segments()
             self._store.compact(self._pause)
             return removed

@@ -39,6 +39,7 @@ SEGMENT_FILE_BYTES_MAX = 1024 * 1024 * 1024
 """A reader looks no further than this into a file."""
 
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{8})\.ags", re.ASCII)
+PACK_SUFFIX = ".agp"
 _PACK_NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{16})\.agp", re.ASCII)
 
 

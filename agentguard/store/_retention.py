@@ -2,7 +2,8 @@
 Retention: removing the oldest segments, by age and by size.
 
 Whole segments only, oldest first, and never a live one. Removing needs no room,
-so it works on a full disk.
+so it works on a full disk. A clock that does not fit what the segments say makes
+nothing old.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from agentguard.store._disk import Disk
 from agentguard.store._members import Member
 from agentguard.store._query import Query
 from agentguard.store._reading import SegmentInfo
+from agentguard.store._timeline import believed_now
 
 
 class Removed(NamedTuple):
@@ -28,6 +30,8 @@ class Removed(NamedTuple):
     """Of these, spans that some export had not taken yet."""
     held_segments: int = 0
     """Segments that were due, and are kept by a legal hold."""
+    doubted_segments: int = 0
+    """Segments that are due by the clock, and stay because the clock does not fit what the segments say."""
 
 
 def remove_old(
@@ -40,6 +44,7 @@ def remove_old(
     exported: Mapping[str, tuple[int, int]] | None,
     disk: Disk,
     is_held: Callable[[SegmentInfo], bool] | None = None,
+    witnessed_s: float = 0.0,
 ) -> Removed:
     """
     Remove sealed segments that are too old, and the oldest ones beyond the size.
@@ -70,17 +75,25 @@ def remove_old(
         is_held:
             Whether a legal hold keeps a segment; what is held stays, also beyond the size.
 
+        witnessed_s:
+            For how long this process has seen time pass: see `believed_now`.
+
     Raises:
         StoreError: A file could not be removed.
     """
     segments = sorted(query.segments(), key=lambda segment: (segment.start_range_unix_ns[1], segment.name))
     total = sum(segment.size_bytes for segment in segments)
-    oldest_unix_ns = None if age_s_max is None else now_unix_ns - int(age_s_max * 1e9)
+    ranges = [segment.start_range_unix_ns for segment in segments if segment.spans]
+    believed = believed_now(ranges, now_unix_ns=now_unix_ns, witnessed_s=witnessed_s)
+    age_ns = None if age_s_max is None else int(age_s_max * 1e9)
     removed = Removed(0, 0, 0, 0)
     for segment in segments:
-        is_too_old = oldest_unix_ns is not None and segment.start_range_unix_ns[1] < oldest_unix_ns
+        latest = segment.start_range_unix_ns[1]
+        is_too_old = age_ns is not None and latest < believed - age_ns
         is_too_much = size_bytes_max is not None and total > size_bytes_max
         if not segment.is_sealed or not (is_too_old or is_too_much):
+            if segment.is_sealed and age_ns is not None and latest < now_unix_ns - age_ns:
+                removed = removed._replace(doubted_segments=removed.doubted_segments + len(segment.members))
             continue
         if is_held is not None and is_held(segment):
             removed = removed._replace(held_segments=removed.held_segments + len(segment.members))

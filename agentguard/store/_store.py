@@ -189,6 +189,7 @@ class Store:
         age_s_max: float | None = None,
         size_bytes_max: int | None = None,
         exported: Mapping[str, tuple[int, int]] | None = None,
+        witnessed_s: float = 0.0,
     ) -> Removed:
         """
         Remove sealed segments that are too old, and the oldest ones beyond a size.
@@ -203,6 +204,10 @@ class Store:
             exported:
                 An export's cursor; spans behind it are counted as not exported.
 
+            witnessed_s:
+                For how long this process has seen time pass. After a longer rest than that, and than a week,
+                age counts only once spans began on three days: the clock may have jumped.
+
         Raises:
             StoreError: A file could not be removed, or the legal holds cannot be read: then nothing is.
             TamperedError: The legal holds are not what was written; nothing is removed.
@@ -212,7 +217,7 @@ class Store:
             removed = remove_old(
                 self.query(), self.segments, now_unix_ns=self.clock.unix_ns(), age_s_max=age_s_max,
                 size_bytes_max=size_bytes_max, exported=exported, disk=self._disk,
-                is_held=lambda segment: holds.holder_of(segment, held) is not None,
+                is_held=lambda segment: holds.holder_of(segment, held) is not None, witnessed_s=witnessed_s,
             )  # fmt: skip
         if removed.segments:
             self._forget_keys()
