@@ -14,12 +14,14 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentguard.seal import AuditorPublicKey, RootKey, create_keystore, seal_box
+from agentguard.seal import AuditorPublicKey, RootKey, create_keystore, create_wrap_key, seal_box
+from agentguard.store import _keyring_file as layout
 from tests.support.stores import KnownKey
 from tests.vectors.seal import reader
 
 FOLDER = Path(__file__).parent
 ROOT = bytes(range(32))
+STORE_ID = bytes(range(100, 116))
 KEK = bytes([7]) * 32
 AUDITOR_SECRET = bytes([5]) * 32
 AUDITOR = AuditorPublicKey(bytes.fromhex("50a61409b1ddd0325e9b16b700e719e9772c07000b1bd7786e907c653d20495d"))
@@ -89,6 +91,34 @@ def vectors() -> Iterator[tuple[str, str, str, bytes]]:
     bundle = 32 + 3 * 156 + 2 * 64 + 8
     for part, place in (("signature", 0), ("sender", 64), ("box", 96 + 60)):
         yield f"auditor-{part}-forged", "auditor", "tampered", rechecked(bundle + place, audited)
+    yield from keyring_vectors()
+
+
+def keyring_vectors() -> Iterator[tuple[str, str, str, bytes]]:
+    """A wrap key with its keyring: whole, with an erased key, torn, damaged, with another wrap key, forged."""
+    with tempfile.TemporaryDirectory() as base:
+        files = {}
+        for number in (1, 2):
+            path = Path(base) / str(number)
+            wrap = create_wrap_key(
+                path, number, root=RootKey(ROOT), generation=1, store_id=STORE_ID, random_bytes=FixedRandom()
+            )
+            files[number] = path.read_bytes()
+    entries = [layout.KeyEntry(bytes([i]) * 8, bytes([i]) * 32, bytes([i]) * 16, 20_000 + i) for i in (1, 2)]
+    packed = [layout.pack_entry(wrap, entry) for entry in (entries[0], entries[1].erased())]
+    ring = layout.pack_header(2, STORE_ID) + b"".join(packed)
+    whole = files[2] + ring
+    yield "keyring", "keyring", "success", whole
+    yield "keyring-torn", "keyring", "success", whole[:-1]
+    yield "keyring-entry-damaged", "keyring", "success", whole[:-90] + bytes([whole[-90] ^ 1]) + whole[-89:]
+    yield "keyring-other-wrap-key", "keyring", "no key", files[1] + ring
+    yield (
+        "keyring-wrap-key-forged",
+        "keyring",
+        "tampered",
+        whole[:130] + bytes([whole[130] ^ 1]) + whole[131:],
+    )
+    yield "keyring-header-damaged", "keyring", "header failure", whole[:155] + b"x" + whole[156:]
 
 
 def load(path: Path) -> tuple[dict[str, str], bytes]:
@@ -101,6 +131,8 @@ def second_reading(head: dict[str, str], data: bytes) -> tuple[str, bytes]:
     """What the second reader says."""
     if head["format"] == "box":
         return reader.open_box(data, ROOT, PURPOSE.encode(), CONTEXT)
+    if head["format"] == "keyring":
+        return reader.open_keyring(data, ROOT, STORE_ID)
     if head["format"] == "auditor":
         return reader.open_auditor(data, AUDITOR_SECRET, b"")
     return reader.open_store(data, KEK)

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
 
 def expand(key: bytes, label: bytes, context: bytes, length: int) -> bytes:
@@ -77,6 +78,33 @@ def open_auditor(data: bytes, secret: bytes, pinned: bytes) -> tuple[str, bytes]
             return "tampered", b""
         return "success", plain[-164:][4:36]
     return "no key", b""
+
+
+def open_keyring(data: bytes, root: bytes, store_id: bytes) -> tuple[str, bytes]:
+    """Verdict, and reference, key and state of each entry, from the file of a wrap key and the keyring behind it."""
+    wrap, ring = data[:140], data[140:]
+    if wrap[:8] != bytes.fromhex("89414757 52500d0a") or wrap[8:10] != b"\1\0":
+        return "header failure", b""
+    box_key = expand(root, b"agentguard/v1/wrap", b"", 32)
+    verdict, key = open_box(wrap[20:], box_key, b"wrap-key", store_id + wrap[:20])
+    if verdict != "success":
+        return "tampered", b""
+    if ring[:8] != bytes.fromhex("8941474b 45590d0a") or ring[16:32] != store_id:
+        return "header failure", b""
+    if zlib.crc32(ring[:60]) != struct.unpack_from("<I", ring, 60)[0]:
+        return "header failure", b""
+    if ring[12:16] != wrap[16:20]:
+        return "no key", b""
+    found = b""
+    for at in range(64, len(ring) - 83, 84):
+        entry = ring[at : at + 84]
+        if zlib.crc32(entry[:80]) != struct.unpack("<I", entry[80:])[0]:
+            continue
+        inner = aes_key_unwrap(key, entry[8:80])
+        if inner[32:40] != entry[:8]:
+            return "tampered", b""
+        found += entry[:8] + inner[:32] + inner[60:61]
+    return "success", found
 
 
 def open_store(data: bytes, kek: bytes) -> tuple[str, bytes]:
