@@ -91,10 +91,11 @@ EVENTS: tuple[EventKind, ...] = (
         ("key_slot", "key_provider", "command", "by"),
     ),
     EventKind("content.read", "Captured content was shown to somebody.", ("command", "by", "filter")),
-    EventKind("export.otlp", "Spans are sent to an address from here on.", ("destination", "content")),
-    EventKind("export.stopped", "They no longer are.", ("destination", "sent")),
+    EventKind("export.otlp", "Spans are sent to an address from here on.", ("destination", "content", "keep")),
+    EventKind("export.stopped", "They no longer are.", ("destination", "sent", "lost", "left_out")),
     EventKind("export.features", "Numbers of spans were written to a file.", ("file", "kind", "agent")),
     EventKind("export.jsonl", "Spans were written in clear.", ("file", "content")),
+    EventKind("export.parquet", "Spans were written in clear, as a table.", ("file", "content")),
     EventKind(
         "log.anchored", "A checkpoint of all journals was given to somebody else to keep.", ("to", "seq")
     ),

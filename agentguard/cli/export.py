@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,11 +21,22 @@ from agentguard.cli.store import _report_damage, _since_option
 from agentguard.errors import ExportError
 
 if TYPE_CHECKING:
-    from agentguard.export import ExportCounters, OtlpExporter
+    from agentguard.export import ExportCounters, OtlpConfig, OtlpExporter
+    from agentguard.store import Query
+    from agentguard.values import SpanRecord
+
+_F = TypeVar("_F", bound=Callable[..., object])
 
 _FLUSH_S = 5.0
 _until_option = click.option(
     "--until", type=SINCE, help="Only what began before: 15m, 1h, 7d ago, or a date (UTC)."
+)
+
+
+_content_option = click.option(
+    "--content",
+    type=click.Choice(["none", "redacted", "full"]),
+    help="What of recorded content leaves: nothing, what the detectors leave of it, or all.",
 )
 
 
@@ -58,7 +71,16 @@ def export() -> None:
 @click.option(
     "--once/--follow", default=True, help="Send what is there and end (default), or go on until stopped."
 )
-@click.option("--content", "with_content", is_flag=True, help="Send recorded content too.")
+@_content_option
+@click.option(
+    "--keep",
+    multiple=True,
+    type=click.Choice(["error", "violation", "slow"]),
+    help="Send only such traces, whole.",
+)
+@click.option(
+    "--slow-s", type=click.FloatRange(min=0.001), help="From which duration on a call is slow, in seconds."
+)
 @click.option("--insecure", is_flag=True, help="Allow a way over the network without TLS.")
 @click.option("--again", is_flag=True, help="Send everything from the start, under the same ids.")
 @click.option(
@@ -77,40 +99,88 @@ def otlp(
     protocol: str | None,
     headers: tuple[str, ...],
     once: bool,
-    with_content: bool,
+    content: str | None,
+    keep: tuple[str, ...],
+    slow_s: float | None,
     insecure: bool,
     again: bool,
     timeout_s: float,
 ) -> int:
     """
-    Send spans to an OTLP backend, each at least once.
+    Send spans to OTLP backends, each at least once.
 
-    The next run goes on where this one stopped. Exit status 1 where the backend
-    did not take a span.
+    Without --endpoint to all that are configured. The next run goes on where this
+    one stopped. Exit status 1 where a backend did not take a span.
     """
-    from agentguard.export import OtlpExporter, otlp_config
+    from agentguard.export import OtlpExporter
     from agentguard.runtime import SystemClock
 
-    configured = place.config
-    config = otlp_config(
-        endpoint or (configured.export if "://" in configured.export else ""),
-        protocol=protocol or configured.export_protocol,
-        headers=[_header(text) for text in headers] or configured.export_headers,
-        with_content=with_content or configured.export_content,
-        is_plaintext_allowed=insecure,
-        environ=os.environ,
+    configs = _destinations(
+        place, endpoint, protocol, headers, content=content, keep=keep, slow_s=slow_s, insecure=insecure
     )
     store = place.open_store()
-    record_event(place, "export.otlp", {"destination": config.endpoint, "content": config.with_content})
-    exporter = OtlpExporter(store, config, clock=SystemClock(), on_internal_error=_Teller())
+    for config in configs:
+        record_event(
+            place,
+            "export.otlp",
+            {
+                "destination": config.endpoint,
+                "content": config.content,
+                "keep": ", ".join(config.keep) or "all",
+            },
+        )
+    exporters = [
+        OtlpExporter(store, config, clock=SystemClock(), on_internal_error=_Teller()) for config in configs
+    ]
     if once:
-        counters = exporter.run_once(timeout_s, from_start=again)
+        for exporter in exporters:
+            exporter.run_once(timeout_s, from_start=again)
     else:
         if again:
             raise click.UsageError("--again goes with --once")
-        counters = _follow(exporter)
-    click.echo(_summary(counters, config.endpoint))
-    return FINDINGS if counters.lost else FINE
+        _follow(exporters)
+    for exporter in exporters:
+        click.echo(_summary(exporter.counters, exporter.config.endpoint))
+    return FINDINGS if any(exporter.counters.lost for exporter in exporters) else FINE
+
+
+def _destinations(
+    place: Place,
+    endpoint: str,
+    protocol: str | None,
+    headers: tuple[str, ...],
+    *,
+    content: str | None,
+    keep: tuple[str, ...],
+    slow_s: float | None,
+    insecure: bool,
+) -> list[OtlpConfig]:
+    """Give the destinations: those that are configured, or the one of the command line."""
+    from agentguard.export import otlp_config
+    from agentguard.runtime import destinations
+
+    configured = place.config
+    said = [word for word in (endpoint, protocol, *headers) if word]
+    if not said and (configured.export != "none" or configured.export_others):
+        changes = {
+            name: value for name, value in (("content", content), ("keep", keep), ("slow_s", slow_s)) if value
+        }
+        return [replace(one, **changes) for one in destinations(configured, os.environ)]  # type: ignore[arg-type]
+    return [
+        otlp_config(
+            endpoint or (configured.export if "://" in configured.export else ""),
+            protocol=protocol or configured.export_protocol,
+            headers=[_header(text) for text in headers] or configured.export_headers,
+            content=content or configured.export_content,
+            keep=keep or configured.export_keep,
+            slow_s=slow_s or configured.export_slow_s,
+            ca_file=configured.export_ca_file,
+            client_certificate_file=configured.export_client_certificate_file,
+            client_key_file=configured.export_client_key_file,
+            is_plaintext_allowed=insecure,
+            environ=os.environ,
+        )
+    ]
 
 
 @export.command()
@@ -169,50 +239,80 @@ def features(
     return _report_damage(query.damage)
 
 
+def _in_clear(command: _F) -> _F:
+    """Add what both ways of writing spans in clear take."""
+    for option in reversed([
+        click.option("--plaintext", is_flag=True, help="Say that the spans shall leave the sealed store in clear."),
+        _content_option,
+        click.option("--kind", help="agent, model, tool …"),
+        click.option("--agent", help="Only calls of this agent."),
+        _since_option,
+        _until_option,
+        click.option("--limit", type=click.IntRange(min=0), default=0, show_default=True, help="Most spans; 0: all."),
+        click.option("--force", is_flag=True, help="Replace the file."),
+    ]):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @export.command()
-@click.option("--plaintext", is_flag=True, help="Say that the spans shall leave the sealed store in clear.")
 @click.option(
     "--out", "path", type=click.Path(path_type=Path, dir_okay=False), help="FILE; by default standard output."
 )
-@click.option("--content", "with_content", is_flag=True, help="Write recorded content too.")
-@click.option("--kind", help="agent, model, tool …")
-@click.option("--agent", help="Only calls of this agent.")
-@_since_option
-@_until_option
-@click.option("--limit", type=click.IntRange(min=0), default=0, show_default=True, help="Most spans; 0: all.")
-@click.option("--force", is_flag=True, help="Replace the file.")
+@_in_clear
 @click.pass_obj
-def jsonl(
+def jsonl(place: Place, /, *, path: Path | None, force: bool, content: str | None, **wanted: Any) -> int:
+    """Write spans as JSON, one object a line, in clear."""
+    from agentguard.export import private_file, write_jsonl
+
+    spans, query, details = _spans_in_clear(place, path, content, **wanted)
+    if path is None:
+        record_event(place, "export.jsonl", details)
+        write_jsonl(spans, sys.stdout.buffer, content=details["content"])
+    else:
+        with private_file(path, is_replaced=force) as file:
+            record_event(place, "export.jsonl", details)
+            count = write_jsonl(spans, file, content=details["content"])
+        note(f"wrote {count} spans to {escape.terminal(str(path))}")
+    return _report_damage(query.damage)
+
+
+@export.command()
+@click.option(
+    "--out", "path", type=click.Path(path_type=Path, dir_okay=False), required=True, help="FILE.parquet."
+)
+@_in_clear
+@click.pass_obj
+def parquet(place: Place, /, *, path: Path, force: bool, content: str | None, **wanted: Any) -> int:
+    """Write spans as a Parquet table, in clear; needs the extra agentguard[parquet]."""
+    from agentguard.export import private_file, write_spans_parquet
+
+    spans, query, details = _spans_in_clear(place, path, content, **wanted)
+    with private_file(path, is_replaced=force) as file:
+        record_event(place, "export.parquet", details)
+        count = write_spans_parquet(spans, file, content=details["content"])
+    note(f"wrote {count} spans to {escape.terminal(str(path))}")
+    return _report_damage(query.damage)
+
+
+def _spans_in_clear(
     place: Place,
+    path: Path | None,
+    content: str | None,
     *,
     plaintext: bool,
-    path: Path | None,
-    with_content: bool,
     kind: str | None,
     agent: str | None,
     since: int | None,
     until: int | None,
     limit: int,
-    force: bool,
-) -> int:
-    """Write spans as JSON, one object a line, in clear."""
-    from agentguard.export import private_file, write_jsonl
-
+) -> tuple[Iterator[SpanRecord], Query, dict[str, Any]]:
+    """Begin to read what is to leave in clear, if that is said."""
     if not plaintext:
         raise ExportError("export: this writes sealed spans in clear").hint("say so with --plaintext")
-    store = place.open_store()
-    query = store.query()
+    query = place.open_store().query()
     spans = query.spans(kind=kind, agent=agent, since_unix_ns=since, until_unix_ns=until, limit=limit)
-    details = {"file": str(path.absolute()) if path else "-", "content": with_content}
-    if path is None:
-        record_event(place, "export.jsonl", details)
-        write_jsonl(spans, sys.stdout.buffer, with_content=with_content)
-    else:
-        with private_file(path, is_replaced=force) as file:
-            record_event(place, "export.jsonl", details)
-            count = write_jsonl(spans, file, with_content=with_content)
-        note(f"wrote {count} spans to {escape.terminal(str(path))}")
-    return _report_damage(query.damage)
+    return spans, query, {"file": str(path.absolute()) if path else "-", "content": content or "none"}
 
 
 class _Teller:
@@ -235,23 +335,25 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _follow(exporter: OtlpExporter) -> ExportCounters:
+def _follow(exporters: Sequence[OtlpExporter]) -> None:
     """Export until a person or the system says stop."""
     stopped = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        exporter.start()
+        for exporter in exporters:
+            exporter.start()
         note("exporting; Ctrl-C ends it")
         stopped.wait()
-        if not exporter.flush(_FLUSH_S):
+        late = [exporter for exporter in exporters if not exporter.flush(_FLUSH_S)]
+        if late:
             note("not everything arrived; the rest stays in the store")
-        exporter.stop(_FLUSH_S)
+        for exporter in exporters:
+            exporter.stop(_FLUSH_S)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return exporter.counters
 
 
 def _summary(counters: ExportCounters, endpoint: str) -> str:
@@ -260,6 +362,8 @@ def _summary(counters: ExportCounters, endpoint: str) -> str:
         parts.append(f"{counters.rejected} rejected by it")
     if counters.refused:
         parts.append(f"{counters.refused} refused one by one")
+    if counters.left_out:
+        parts.append(f"{counters.left_out} left out by choice")
     if counters.too_large:
         parts.append(f"{counters.too_large} larger than it takes")
     return escape.terminal(", ".join(parts))

@@ -49,7 +49,7 @@ def checkpoint_sender(
         )  # fmt: skip
         transport = open_transport(config, clock=clock)
         try:
-            answer = transport.send([encode_item(span, resource, with_content=False)])
+            answer = transport.send([encode_item(span, resource, content="none")])
         finally:
             transport.close()
         if answer.ending is not Ending.SENT or answer.rejected:

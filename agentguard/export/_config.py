@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from agentguard.errors import ConfigurationError
+from agentguard.export._content import CONTENTS, Content
 
 Protocol: TypeAlias = Literal["http/protobuf", "grpc"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = ("http/protobuf", "grpc")
@@ -24,6 +25,9 @@ DEFAULT_ENDPOINTS: Final[Mapping[str, str]] = {
     "http/protobuf": "http://localhost:4318",
     "grpc": "http://localhost:4317",
 }
+
+KEEP: Final = ("error", "violation", "slow")
+SLOW_S: Final = 10.0
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN_HEADERS = frozenset(
@@ -45,8 +49,12 @@ class OtlpConfig:
     """Full URL of the trace endpoint for HTTP, `scheme://host:port` for gRPC."""
     protocol: Protocol = "http/protobuf"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    with_content: bool = False
-    """Whether recorded content leaves the machine with the spans."""
+    content: Content = "none"
+    """What becomes of recorded content: it stays, leaves redacted, or leaves as it is."""
+    keep: tuple[str, ...] = ()
+    """Reasons for which a trace is sent: error, violation, slow; empty: all traces are."""
+    slow_s: float = SLOW_S
+    """From which duration on a call is slow."""
     compression: Literal["gzip", "none"] = "gzip"
     ca_file: str = ""
     """PEM file of the authorities that may sign the server's certificate; empty: the system's."""
@@ -85,7 +93,12 @@ def otlp_config(
     *,
     protocol: str = "http/protobuf",
     headers: Iterable[tuple[str, str]] = (),
-    with_content: bool = False,
+    content: str = "none",
+    keep: Iterable[str] = (),
+    slow_s: float = SLOW_S,
+    ca_file: str = "",
+    client_certificate_file: str = "",
+    client_key_file: str = "",
     is_plaintext_allowed: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> OtlpConfig:
@@ -106,8 +119,23 @@ def otlp_config(
         headers:
             Sent with each request, such as an API key.
 
-        with_content:
-            Whether recorded content leaves the machine.
+        content:
+            What becomes of recorded content: `none`, `redacted` or `full` of it leaves the machine.
+
+        keep:
+            Reasons for which a trace is sent: error, violation, slow. None: all are sent.
+
+        slow_s:
+            From which duration on a call is slow, in seconds.
+
+        ca_file:
+            PEM file of the authorities that may sign the server's certificate.
+
+        client_certificate_file:
+            PEM file of our certificate, where the server wants one.
+
+        client_key_file:
+            Its key.
 
         is_plaintext_allowed:
             Whether spans may go over the network without TLS; to this machine
@@ -140,7 +168,18 @@ def otlp_config(
     compression = _variable(environ, "COMPRESSION") or "gzip"
     if compression not in ("gzip", "none"):
         problems.append(f"OTEL_EXPORTER_OTLP_COMPRESSION: got `{compression}`, expected gzip or none")
-    certificate, key = _variable(environ, "CLIENT_CERTIFICATE"), _variable(environ, "CLIENT_KEY")
+    certificate = client_certificate_file or _variable(environ, "CLIENT_CERTIFICATE")
+    key = client_key_file or _variable(environ, "CLIENT_KEY")
+    if content not in CONTENTS:
+        problems.append(f"export: content is `{content}`, expected one of {', '.join(CONTENTS)}")
+    reasons = tuple(dict.fromkeys(keep))
+    problems.extend(
+        f"export: keep has `{reason}`, expected some of {', '.join(KEEP)}"
+        for reason in reasons
+        if reason not in KEEP
+    )
+    if not 0 < slow_s <= 86_400:
+        problems.append(f"export: slow_s is {slow_s:g}, expected seconds from 0 to 86400")
     if bool(certificate) != bool(key):
         problems.append("export: a client certificate and its key go together, got one of them")
     checked = _headers(given, problems, is_lower=not is_http)
@@ -151,9 +190,11 @@ def otlp_config(
         endpoint=url,
         protocol="http/protobuf" if is_http else "grpc",
         headers=checked,
-        with_content=with_content,
+        content=content if content in CONTENTS else "none",
+        keep=reasons,
+        slow_s=slow_s,
         compression="none" if compression == "none" else "gzip",
-        ca_file=_variable(environ, "CERTIFICATE"),
+        ca_file=ca_file or _variable(environ, "CERTIFICATE"),
         client_certificate_file=certificate,
         client_key_file=key,
         timeout_s=timeout_s,

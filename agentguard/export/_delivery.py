@@ -38,6 +38,8 @@ class ExportCounters:
     """Spans that are larger than the destination takes, each alone. They stay in the store."""
     refused: int = 0
     """Spans that the destination called bad, each alone, while it took others. They stay in the store."""
+    left_out: int = 0
+    """Spans of traces that nothing gave a reason to send (`keep`). They stay in the store."""
     requests: int = 0
     failures: int = 0
     """Requests that were tried again."""

@@ -17,7 +17,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, Instr
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from agentguard.export._content import without_content
+from agentguard.export._content import Content, outgoing
 from agentguard.values import SpanRecord
 
 _KINDS = {
@@ -42,7 +42,7 @@ class Item(NamedTuple):
     scope: tuple[str, str]
 
 
-def encode_item(record: SpanRecord, resource: Mapping[str, str], *, with_content: bool) -> Item:
+def encode_item(record: SpanRecord, resource: Mapping[str, str], *, content: Content) -> Item:
     """
     Encode one span.
 
@@ -54,11 +54,10 @@ def encode_item(record: SpanRecord, resource: Mapping[str, str], *, with_content
         resource:
             Attributes of the process that made it.
 
-        with_content:
-            Whether recorded content goes with it.
+        content:
+            What becomes of recorded content.
     """
-    if not with_content:
-        record = without_content(record)
+    record = outgoing(record, content)
     span = Span(
         trace_id=_id(record.trace_id, 16),
         span_id=_id(record.span_id, 8),

@@ -9,12 +9,13 @@ that the day's spans take.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agentguard.errors import AgentGuardError, ExportError
@@ -22,13 +23,14 @@ from agentguard.export._config import OtlpConfig
 from agentguard.export._delivery import Delivery, ExportCounters
 from agentguard.export._lease import Lease
 from agentguard.export._protocols import open_transport
-from agentguard.export._source import Cursor, Source, decode_cursor, encode_cursor
+from agentguard.export._source import Source, Window, decode_cursor, decode_window, encode_cursor
 from agentguard.export._transport import Transport
 from agentguard.forks import IMPORTS
 from agentguard.values import Clock, InternalErrorHook
 
 if TYPE_CHECKING:
     from agentguard.export._encode import Item
+    from agentguard.export._tail import Chosen, Tail
 
 LEASE_INTERVAL_S = 5.0
 """Between two tries to take over from a process that may have died."""
@@ -87,6 +89,8 @@ class OtlpExporter:
         self._flushes_done = 0
         self._is_standby = False
         self._cursor: dict[str, tuple[int, int]] | None = None
+        self._tail: Tail | None = None
+        self._left_out = 0
         self._thread: threading.Thread | None = None
 
     @property
@@ -216,6 +220,7 @@ class OtlpExporter:
             self._is_standby = False
             return True
         self._cursor = None
+        self._tail = None
         self._is_standby = True
         self._flushed(self._flushes_wanted)
         self._pause(LEASE_INTERVAL_S, may_be_cut=True)
@@ -259,22 +264,35 @@ class OtlpExporter:
             from agentguard.export._encode import encode_item
 
         cursor = self._read_cursor()
+        begin = self._read_window(cursor)
+        tail = self._tail
         batch: list[Item] = []
         n_bytes = 0
-        for (writer, n, sequence), record, resource in self._store.query().positions(dict(cursor)):
+        for place, record, resource in self._store.query().positions(begin):
             if self._is_stopping:
                 return False
-            item = encode_item(record, resource, with_content=self.config.with_content)
-            if batch and (
-                len(batch) >= self.config.batch_spans_max or n_bytes + item.bytes > delivery.batch_bytes_max
-            ):
-                if not self._forward(delivery, batch, cursor):
-                    return False
-                batch, n_bytes = [], 0
-            batch.append(item)
-            n_bytes += item.bytes
-            cursor[writer] = (n, sequence)
-        return not batch or self._forward(delivery, batch, cursor)
+            writer, n, sequence = place
+            is_new = (n, sequence) > cursor.get(writer, (-1, -1))
+            item = encode_item(record, resource, content=self.config.content)
+            chosen = [(place, item)] if tail is None else tail.choose(place, record, item, is_new=is_new)
+            for number, (_, one) in enumerate(chosen):
+                if batch and (
+                    len(batch) >= self.config.batch_spans_max
+                    or n_bytes + one.bytes > delivery.batch_bytes_max
+                ):
+                    if not self._forward(delivery, batch, cursor, chosen[number:]):
+                        return False
+                    batch, n_bytes = [], 0
+                batch.append(one)
+                n_bytes += one.bytes
+            if is_new:
+                cursor[writer] = (n, sequence)
+        if batch:
+            return self._forward(delivery, batch, cursor)
+        if cursor != self._cursor:
+            # All that is new was left out: it was answered for.
+            self._move(cursor)
+        return True
 
     def _read_cursor(self) -> dict[str, tuple[int, int]]:
         """
@@ -292,16 +310,45 @@ class OtlpExporter:
                 self._cursor = {}
         return dict(self._cursor)
 
-    def _forward(self, delivery: Delivery, batch: list[Item], cursor: Cursor) -> bool:
+    def _read_window(self, cursor: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """Say from where to read: behind the cursor, or from where spans still wait for a reason to be sent."""
+        if not self.config.keep or self._tail is not None:
+            return cursor
+        from agentguard.export._tail import Tail
+
+        window = Window()
+        if cursor:
+            with contextlib.suppress(AgentGuardError):  # Told of when the cursor was read.
+                window = decode_window(self._blob.read())
+        self._tail = Tail(self.config.keep, self.config.slow_s, kept=window.kept, left_out=self._left_out)
+        return dict(window.begins) or cursor
+
+    def _forward(
+        self,
+        delivery: Delivery,
+        batch: list[Item],
+        cursor: dict[str, tuple[int, int]],
+        pending: Sequence[Chosen] = (),
+    ) -> bool:
         """Send one batch, and only then move the cursor."""
         if not delivery.deliver(batch):
+            # What waited was taken out of the window: the next try reads it again.
+            self._tail = None
             return False
-        self._cursor = dict(cursor)
-        self._blob.write(encode_cursor(cursor))
+        self._move(cursor, pending)
         if self._deadline_s is not None:
             # The time of a single run is time without progress.
             self._deadline_s = time.monotonic() + self._timeout_s
         return True
+
+    def _move(self, cursor: dict[str, tuple[int, int]], pending: Sequence[Chosen] = ()) -> None:
+        """Remember how far the spans have been answered for."""
+        self._cursor = dict(cursor)
+        window = None
+        if self._tail is not None:
+            window = self._tail.window(cursor, pending)
+            self._left_out = self.counters.left_out = self._tail.left_out
+        self._blob.write(encode_cursor(cursor, window))
 
     def after_fork_in_child(self) -> None:
         """Forget the thread, its locks and the lease of the parent, which goes on exporting."""

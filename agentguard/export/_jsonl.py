@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
-from agentguard.export._content import without_content
+from agentguard.export._content import Content, outgoing
 from agentguard.values import SpanRecord
 
 
@@ -20,7 +20,7 @@ def span_object(record: SpanRecord) -> dict[str, Any]:
     return plain
 
 
-def write_jsonl(records: Iterable[SpanRecord], file: BinaryIO, *, with_content: bool) -> int:
+def write_jsonl(records: Iterable[SpanRecord], file: BinaryIO, *, content: Content) -> int:
     """
     Write one object a line; returns how many.
 
@@ -29,14 +29,17 @@ def write_jsonl(records: Iterable[SpanRecord], file: BinaryIO, *, with_content: 
     """
     count = 0
     for record in records:
-        plain = span_object(record if with_content else without_content(record))
-        try:
-            line = json.dumps(plain, ensure_ascii=True, allow_nan=False, default=str)
-        except ValueError:
-            line = json.dumps(_finite(plain), ensure_ascii=True, allow_nan=False, default=str)
-        file.write(line.encode("ascii") + b"\n")
+        file.write(plain_json(span_object(outgoing(record, content))).encode("ascii") + b"\n")
         count += 1
     return count
+
+
+def plain_json(value: Any) -> str:
+    """Write JSON in ASCII; NaN and infinity as text."""
+    try:
+        return json.dumps(value, ensure_ascii=True, allow_nan=False, default=str)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=True, allow_nan=False, default=str)
 
 
 def _finite(value: Any) -> Any:

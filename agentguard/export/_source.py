@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from agentguard.values import SpanRecord
 
@@ -55,16 +55,35 @@ class Source(Protocol):
         ...
 
 
-def encode_cursor(cursor: Cursor) -> bytes:
+class Window(NamedTuple):
+    """What a choice of traces must have again after a restart."""
+
+    begins: Mapping[str, tuple[int, int]] = {}
+    """For each writer the place before its first span that still waits for a reason to be sent."""
+    kept: tuple[str, ...] = ()
+    """Traces that are being sent, those with the latest spans last."""
+
+
+def encode_cursor(cursor: Cursor, window: Window | None = None) -> bytes:
     """
     Write a cursor as JSON.
+
+    Args:
+        cursor:
+            How far the spans have been answered for.
+        window:
+            Of a choice of traces.
 
     Example:
         >>> encode_cursor({"a1": (3, 700)})
         b'{"version": 1, "writers": {"a1": [3, 700]}}'
     """
     writers = {writer: list(place) for writer, place in cursor.items()}
-    return json.dumps({"version": _CURSOR_VERSION, "writers": writers}).encode()
+    document: dict[str, object] = {"version": _CURSOR_VERSION, "writers": writers}
+    if window is not None:
+        document["window"] = {writer: list(place) for writer, place in window.begins.items()}
+        document["kept"] = list(window.kept)
+    return json.dumps(document).encode()
 
 
 def decode_cursor(data: bytes | None) -> dict[str, tuple[int, int]]:
@@ -82,8 +101,19 @@ def decode_cursor(data: bytes | None) -> dict[str, tuple[int, int]]:
     """
     try:
         document = json.loads(data or b"{}")
-        if document.get("version") != _CURSOR_VERSION:
-            return {}
-        return {str(writer): (int(n), int(sequence)) for writer, (n, sequence) in document["writers"].items()}
+        return _places(document["writers"]) if document.get("version") == _CURSOR_VERSION else {}
     except (ValueError, TypeError, AttributeError, KeyError):
         return {}
+
+
+def decode_window(data: bytes | None) -> Window:
+    """Read what a choice of traces had; empty as `decode_cursor`."""
+    try:
+        document = json.loads(data or b"{}")
+        return Window(_places(document["window"]), tuple(map(str, document["kept"])))
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return Window()
+
+
+def _places(written: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    return {str(writer): (int(n), int(sequence)) for writer, (n, sequence) in written.items()}

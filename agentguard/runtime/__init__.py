@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentguard.runtime.config import Config, find_file, load_config
     from agentguard.runtime.declaration import Declaration
     from agentguard.runtime.declared import DecoratedTool, decorated_tools
+    from agentguard.runtime.exporting import destinations
     from agentguard.runtime.in_force import KeyVerifier
     from agentguard.runtime.opening import open_journal, safeguards_of
     from agentguard.runtime.registering import registered_specs, stand_ins
@@ -41,6 +42,7 @@ __all__ = [
     "current_run",
     "declare_request",
     "decorated_tools",
+    "destinations",
     "find_file",
     "flush",
     "guard",
@@ -77,6 +79,7 @@ _LATER = {
     "open_journal": "opening",
     "safeguards_of": "opening",
     "registered_specs": "registering",
+    "destinations": "exporting",
     "stand_ins": "registering",
     "RequestCall": "requests",
     "declare_request": "requests",

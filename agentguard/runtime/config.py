@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agentguard.errors import ConfigurationError
 from agentguard.runtime.settings import BY_NAME, SECRET_VARIABLES, SETTINGS, Setting
@@ -46,7 +47,13 @@ class Config:
     export: str
     export_protocol: str
     export_headers: tuple[tuple[str, str], ...] = field(repr=False)
-    export_content: bool
+    export_content: str
+    export_keep: tuple[str, ...]
+    export_slow_s: float
+    export_ca_file: str
+    export_client_certificate_file: str
+    export_client_key_file: str = field(repr=False)
+    export_others: tuple[Mapping[str, Any], ...] = field(repr=False)
     drift_interval_s: float
     flush_timeout_s: float
     queue_bytes_max: int
@@ -207,12 +214,37 @@ def _file_settings(folder: Path, problems: list[str]) -> tuple[Mapping[str, obje
         problems.append(f"{file}: expected a table of settings")
         return {}, file
     flat: dict[str, object] = {}
-    for name, value in _opened(table):
+    for name, value in _opened(_with_first_export(table, file.parent)):
         if name in BY_NAME:
             flat[name] = value
         else:
             problems.append(f"{file}: unknown setting `{name}`{_did_you_mean(name, BY_NAME)}")
     return flat, file
+
+
+_FILES = ("ca_file", "client_certificate_file", "client_key_file")
+
+
+def _with_first_export(table: Mapping[str, object], base: Path) -> Mapping[str, object]:
+    """Write `[export]`, or the first of `[[export]]`, as settings; the others stay tables, with whole paths."""
+    written = table.get("export")
+    exports: list[dict[str, object]] = [
+        one for one in (written if isinstance(written, list) else [written]) if isinstance(one, dict)
+    ]
+    if not exports or (isinstance(written, list) and len(exports) < len(written)):
+        return table
+    first, *others = exports
+    flat = {("export" if name == "to" else f"export_{name}"): value for name, value in first.items()}
+    rest = {name: value for name, value in table.items() if name != "export"}
+    if others:
+        flat["export_others"] = [
+            {
+                name: _path(value, base) if name in _FILES and isinstance(value, str) else value
+                for name, value in one.items()
+            }
+            for one in others
+        ]
+    return {**rest, **flat}
 
 
 def _opened(table: Mapping[str, object]) -> Iterator[tuple[str, object]]:

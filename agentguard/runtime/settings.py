@@ -114,6 +114,40 @@ def anchors(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parts))
 
 
+def reasons(value: object) -> tuple[str, ...]:
+    """Read a list of reasons for which a trace is sent."""
+    parts = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(
+        part in ("error", "violation", "slow") for part in parts
+    ):
+        raise ValueError("a list of error, violation, slow")
+    return tuple(dict.fromkeys(parts))
+
+
+def tables(value: object) -> tuple[dict[str, object], ...]:
+    """Read destinations: tables with `to` and the settings of an export, without their common beginning."""
+    expected = "tables [[export]] in agentguard.toml"
+    if not isinstance(value, (list, tuple)) or not all(isinstance(part, dict) for part in value):
+        raise ValueError(expected)
+    found: list[dict[str, object]] = []
+    for table in value:
+        if not isinstance(table.get("to"), str):
+            raise ValueError(f"{expected}, each with `to`")  # noqa: TRY004 - one kind of error for all parsers
+        read: dict[str, object] = {"to": table["to"]}
+        for name, written in table.items():
+            if name == "to":
+                continue
+            setting = BY_NAME.get(f"export_{name}")
+            if setting is None or name == "others":
+                raise ValueError(f"{expected}; there is no `{name}` in one")
+            try:
+                read[name] = setting.parse(written)
+            except ValueError as error:
+                raise ValueError(f"for `{name}` {error}") from None
+        found.append(read)
+    return tuple(found)
+
+
 def one_of(*allowed: str) -> Callable[[object], object]:
     """Read one word of a few."""
 
@@ -246,7 +280,45 @@ SETTINGS: tuple[Setting, ...] = (
         "Headers of the OTLP export, `name=value,name=value`.",
         otel="OTEL_EXPORTER_OTLP_HEADERS",
     ),
-    Setting("export_content", boolean, False, "Whether recorded content leaves the machine with the spans."),
+    Setting(
+        "export_content",
+        one_of("none", "redacted", "full"),
+        "none",
+        "What of recorded content leaves the machine with the spans: nothing, what the detectors leave of it, or all.",
+    ),
+    Setting(
+        "export_keep",
+        reasons,
+        (),
+        "Reasons for which a trace is sent, `error`, `violation`, `slow`; none: all traces are. The others stay in the store.",
+    ),
+    Setting(
+        "export_slow_s",
+        number(least=0.001, most=86_400),
+        10.0,
+        "From which duration on a call is slow, in seconds.",
+    ),
+    Setting(
+        "export_ca_file",
+        text,
+        "",
+        "PEM file of the authorities that may sign the backend's certificate; otherwise those of the system.",
+        is_path=True,
+    ),
+    Setting(
+        "export_client_certificate_file",
+        text,
+        "",
+        "PEM file of our certificate, where the backend wants one.",
+        is_path=True,
+    ),
+    Setting("export_client_key_file", text, "", "PEM file of its key.", is_path=True),
+    Setting(
+        "export_others",
+        tables,
+        (),
+        "Further destinations, in the file only: the tables `[[export]]` after the first, each with `to` and what stands here after `export_`.",
+    ),
     Setting(
         "drift_interval_s",
         number(least=0, most=86_400),

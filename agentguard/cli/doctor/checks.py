@@ -278,28 +278,25 @@ def _provider(place: Place) -> Iterator[Finding]:
 
 
 def _export(place: Place) -> Iterator[Finding]:
-    config = place.config
-    if config.export == "none":
+    from agentguard.runtime import destinations
+
+    if place.config.export == "none" and not place.config.export_others:
         yield Finding("export", Level.OK, "off: spans stay on this machine")
         return
-    endpoint = (
-        config.export
-        if "://" in config.export
-        else os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        or ("http://127.0.0.1:4317" if config.export_protocol == "grpc" else "http://127.0.0.1:4318")
-    )
-    parts = urlsplit(endpoint)
-    port = parts.port or (443 if parts.scheme == "https" else 4318)
-    try:
-        with socket.create_connection((parts.hostname or "", port), timeout=CONNECT_TIMEOUT_S):
-            yield Finding("export", Level.OK, f"{parts.hostname}:{port} accepts connections")
-    except OSError as error:
-        yield Finding(
-            "export",
-            Level.WARN,
-            f"{parts.hostname}:{port} cannot be reached ({error.strerror or type(error).__name__})",
-            "spans wait in the store; nothing is lost while retention lasts",
-        )
+    for one in destinations(place.config, os.environ):
+        parts = urlsplit(one.endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        what = f"content: {one.content}" + (f", only {', '.join(one.keep)}" if one.keep else "")
+        try:
+            with socket.create_connection((parts.hostname or "", port), timeout=CONNECT_TIMEOUT_S):
+                yield Finding("export", Level.OK, f"{parts.hostname}:{port} accepts connections ({what})")
+        except OSError as error:
+            yield Finding(
+                "export",
+                Level.WARN,
+                f"{parts.hostname}:{port} cannot be reached ({error.strerror or type(error).__name__}; {what})",
+                "spans wait in the store; nothing is lost while retention lasts",
+            )
 
 
 def _clock(place: Place) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,13 +72,13 @@ def test_otlp_sends_once_and_goes_on(place: Path, run: Run) -> None:
         assert receiver.requests[0][0]["x-key"] == "1"
         assert b"NEEDLE" not in receiver.requests[0][1].SerializeToString()
         assert "sent 0 spans" in run("otlp", "--endpoint", receiver.endpoint).stdout
-        again = run("otlp", "--endpoint", receiver.endpoint, "--again", "--content")
+        again = run("otlp", "--endpoint", receiver.endpoint, "--again", "--content", "full")
         assert "sent 31 spans" in again.stdout
         assert b"NEEDLE" in receiver.requests[-1][1].SerializeToString()
     assert [(kind, details["content"]) for kind, details in events(place)] == [
-        ("export.otlp", False),
-        ("export.otlp", False),
-        ("export.otlp", True),
+        ("export.otlp", "none"),
+        ("export.otlp", "none"),
+        ("export.otlp", "full"),
     ]
 
 
@@ -155,10 +156,28 @@ def test_jsonl_needs_the_word(place: Path, run: Run) -> None:
     assert len(lines) == 31
     assert json.loads(lines[0])["name"] == "execute_tool t0"
     assert not any("NEEDLE" in line for line in lines)
-    assert run("jsonl", "--plaintext", "--content", "--kind", "model", "--out", "s.jsonl").return_value == 0
+    assert (
+        run("jsonl", "--plaintext", "--content", "full", "--kind", "model", "--out", "s.jsonl").return_value
+        == 0
+    )
     assert "NEEDLE" in (place / "s.jsonl").read_text()
     assert (place / "s.jsonl").stat().st_mode & 0o777 == 0o600
-    assert [details["content"] for _, details in events(place)] == [False, True]
+    assert [details["content"] for _, details in events(place)] == ["none", "full"]
+
+
+def test_spans_as_a_table_need_the_word_too(place: Path, run: Run) -> None:
+    """Refused without it; with it private, on record, and with the content that was said."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert "in clear" in str(run("parquet", "--out", "s.parquet").exception)
+    assert run("parquet", "--plaintext", "--content", "full", "--out", "s.parquet").return_value == 0
+    file = place / "s.parquet"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    table = parquet.read_table(file).to_pydict()
+    assert len(table["span_id"]) == 31
+    assert "NEEDLE" in "".join(table["attributes"])
+    assert [kind for kind, _ in events(place)] == ["export.parquet"]
+    assert run("parquet", "--plaintext", "--force", "--out", "s.parquet").return_value == 0
+    assert "NEEDLE" not in "".join(parquet.read_table(file).to_pydict()["attributes"])
 
 
 def test_until_bounds_the_rows(place: Path, run: Run) -> None:

@@ -21,7 +21,7 @@ MISCONFIGURED = Answer(Ending.MISCONFIGURED, "HTTP 401")
 
 
 def items(count: int) -> list[Item]:
-    return [encode_item(make_span(n), {}, with_content=False) for n in range(count)]
+    return [encode_item(make_span(n), {}, content="none") for n in range(count)]
 
 
 class Destination:

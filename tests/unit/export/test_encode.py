@@ -7,6 +7,7 @@ import math
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from agentguard.export import outgoing
 from agentguard.export._encode import encode_item, encode_request
 from agentguard.values import SpanEvent, SpanLink
 from tests.support.otlp import RESOURCE, make_span
@@ -30,7 +31,7 @@ def test_a_span_keeps_all_it_has() -> None:
         scope="shop",
         scope_version="2",
     )
-    request = encode_request([encode_item(record, RESOURCE, with_content=False)])
+    request = encode_request([encode_item(record, RESOURCE, content="none")])
     (resource_spans,) = request.resource_spans
     (scope_spans,) = resource_spans.scope_spans
     (span,) = scope_spans.spans
@@ -54,7 +55,7 @@ def test_a_span_keeps_all_it_has() -> None:
 
 def test_roots_have_no_parent() -> None:
     """The parent of a root is empty, not zeros."""
-    assert encode_item(make_span(0), {}, with_content=False).span.parent_span_id == b""
+    assert encode_item(make_span(0), {}, content="none").span.parent_span_id == b""
 
 
 def test_what_protobuf_refuses_is_made_to_fit() -> None:
@@ -65,16 +66,14 @@ def test_what_protobuf_refuses_is_made_to_fit() -> None:
         span_id="xyz",
         attributes={"big": 2**70, "nan": math.nan, "odd": b"x", "s\udfff": "\ud800"},
     )
-    span = encode_item(record, {"r": "\ud800"}, with_content=True).span
+    span = encode_item(record, {"r": "\ud800"}, content="full").span
     found = _values(span.attributes)
     assert span.name == "a\\ud800b"
     assert span.span_id == bytes(8)
     assert found["big"].string_value == str(2**70)
     assert math.isnan(found["nan"].double_value)
     assert found["odd"].string_value == "b'x'"
-    assert (
-        len(encode_request([encode_item(record, {"r": "\ud800"}, with_content=True)]).SerializeToString()) > 0
-    )
+    assert len(encode_request([encode_item(record, {"r": "\ud800"}, content="full")]).SerializeToString()) > 0
 
 
 def test_content_leaves_only_where_that_is_said() -> None:
@@ -91,19 +90,49 @@ def test_content_leaves_only_where_that_is_said() -> None:
         events=(SpanEvent("exception", 1, {"exception.type": "ValueError", "exception.message": "SECRET"}),),
         links=(SpanLink("0" * 32, "0" * 16, {"input.value": "SECRET"}),),
     )
-    without = encode_request([encode_item(record, RESOURCE, with_content=False)]).SerializeToString()
+    without = encode_request([encode_item(record, RESOURCE, content="none")]).SerializeToString()
     assert b"SECRET" not in without
     assert b"gen_ai.usage.input_tokens" in without
     assert b"agentguard.input.hash" in without
     assert b"ValueError" in without
-    full = encode_request([encode_item(record, RESOURCE, with_content=True)]).SerializeToString()
+    full = encode_request([encode_item(record, RESOURCE, content="full")]).SerializeToString()
     assert full.count(b"SECRET") == 5
+
+
+def test_content_is_redacted_on_the_way_out() -> None:
+    """Texts and JSON lose what the detectors find, keys that say secret included; the store's span is not touched."""
+    record = make_span(
+        1,
+        attributes={
+            "gen_ai.input.messages": '[{"role": "user", "content": "I am ann@example.org", "n": 1}]',
+            "gen_ai.tool.call.arguments": '{"password": "hunter", "note": "card 4111 1111 1111 1111"}',
+            "agentguard.output.content": "see ann@example.org {",
+            "agentguard.input.content": "nothing here",
+            "agentguard.label.mail": "ann@example.org",
+        },
+        events=(SpanEvent("exception", 1, {"exception.message": "no card 4111 1111 1111 1111"}),),
+    )
+    before = repr(record)
+    sent = outgoing(record, "redacted")
+    assert (
+        sent.attributes["gen_ai.input.messages"]
+        == '[{"role": "user", "content": "I am [REDACTED:email]", "n": 1}]'
+    )
+    assert sent.attributes["gen_ai.tool.call.arguments"] == (
+        '{"password": "[REDACTED:secret]", "note": "card [REDACTED:card]"}'
+    )
+    assert sent.attributes["agentguard.output.content"] == "see [REDACTED:email] {"
+    # Labels are the application's own words, and no content.
+    assert sent.attributes["agentguard.label.mail"] == "ann@example.org"
+    assert sent.events[0].attributes["exception.message"] == "no card [REDACTED:card]"
+    assert repr(record) == before
+    assert outgoing(record, "full") is record
 
 
 def test_spans_are_grouped_by_resource_and_scope() -> None:
     """One resource and one scope are written once."""
     items = [
-        encode_item(make_span(n, scope="a" if n % 2 else "b"), RESOURCE if n < 4 else {}, with_content=False)
+        encode_item(make_span(n, scope="a" if n % 2 else "b"), RESOURCE if n < 4 else {}, content="none")
         for n in range(8)
     ]
     request = encode_request(items)
@@ -112,6 +141,6 @@ def test_spans_are_grouped_by_resource_and_scope() -> None:
 
 def test_sizes_are_those_of_the_message() -> None:
     """The sum of the items is within a little of the request."""
-    items = [encode_item(make_span(n), RESOURCE, with_content=False) for n in range(100)]
+    items = [encode_item(make_span(n), RESOURCE, content="none") for n in range(100)]
     size = len(encode_request(items).SerializeToString())
     assert 0.9 * size < sum(item.bytes for item in items) < size

@@ -24,7 +24,7 @@ from agentguard.export._grpc import GrpcTransport
 from agentguard.export._transport import Answer, Ending
 from tests.support.otlp import RESOURCE, make_span
 
-ITEMS = [encode_item(make_span(n), RESOURCE, with_content=False) for n in range(4)]
+ITEMS = [encode_item(make_span(n), RESOURCE, content="none") for n in range(4)]
 
 
 class Service(TraceServiceServicer):
@@ -120,7 +120,7 @@ def test_retry_info_is_read(service: tuple[Service, str]) -> None:
 def test_a_message_that_is_too_large_is_to_be_split(service: tuple[Service, str]) -> None:
     """The one status with two meanings is told apart."""
     _, endpoint = service
-    big = [encode_item(make_span(1, attributes={"pad": "x" * 100_000}), RESOURCE, with_content=False)]
+    big = [encode_item(make_span(1, attributes={"pad": "x" * 100_000}), RESOURCE, content="none")]
     assert ask(endpoint, big, environ={"OTEL_EXPORTER_OTLP_COMPRESSION": "none"}).ending is Ending.TOO_LARGE
 
 

@@ -19,7 +19,7 @@ from agentguard.export._transport import Answer, Ending
 from tests.support.clock import FrozenClock
 from tests.support.otlp import OK, RESOURCE, Receiver, Reply, make_span, rejecting
 
-ITEMS = [encode_item(make_span(n), RESOURCE, with_content=False) for n in range(4)]
+ITEMS = [encode_item(make_span(n), RESOURCE, content="none") for n in range(4)]
 
 
 def ask(receiver: Receiver, **options: object) -> Answer:

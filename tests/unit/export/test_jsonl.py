@@ -6,14 +6,14 @@ import io
 import json
 import math
 
-from agentguard.export import span_object, write_jsonl
+from agentguard.export import Content, span_object, write_jsonl
 from agentguard.values import SpanEvent, SpanLink
 from tests.support.otlp import make_span
 
 
-def _lines(*records: object, with_content: bool = False) -> list[dict[str, object]]:
+def _lines(*records: object, content: Content = "none") -> list[dict[str, object]]:
     file = io.BytesIO()
-    assert write_jsonl(records, file, with_content=with_content) == len(records)  # type: ignore[arg-type]
+    assert write_jsonl(records, file, content=content) == len(records)  # type: ignore[arg-type]
     return [json.loads(line) for line in file.getvalue().splitlines()]
 
 
@@ -41,4 +41,4 @@ def test_content_needs_to_be_asked_for() -> None:
     """Without it the attribute is not there at all."""
     record = make_span(1, attributes={"gen_ai.input.messages": "SECRET", "k": 1})
     assert _lines(record)[0]["attributes"] == {"k": 1}
-    assert _lines(record, with_content=True)[0]["attributes"] == {"gen_ai.input.messages": "SECRET", "k": 1}
+    assert _lines(record, content="full")[0]["attributes"] == {"gen_ai.input.messages": "SECRET", "k": 1}
