@@ -23,7 +23,7 @@ from typing import Self
 from agentguard.audit.committer import FOLDER, Committer
 from agentguard.audit.disk import Disk, Safeguards
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ticket import Event, JournalLimits, Ticket, not_durable, weight_of
+from agentguard.audit.ticket import Event, JournalLimits, Ticket, not_durable, too_slow, weight_of
 from agentguard.audit.waiting import WaitingRecords, encode_all
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
@@ -230,7 +230,7 @@ class DecisionJournal:
             try:
                 await asyncio.wait_for(future, self._limits.commit_wait_s_max)
             except TimeoutError:
-                raise self._too_slow() from None
+                raise too_slow(self._limits.commit_wait_s_max) from None
             if ticket.error is not None:
                 raise ticket.error
         except AuditError as error:
@@ -365,7 +365,7 @@ class DecisionJournal:
             while not ticket.wait(deadline - time.monotonic()):
                 with self._mutex:
                     if not ticket.must_lead and not ticket.is_done:
-                        ticket.finish(self._too_slow())
+                        ticket.finish(too_slow(self._limits.commit_wait_s_max))
                         break
             leads = ticket.must_lead
         if leads:
@@ -376,7 +376,7 @@ class DecisionJournal:
     def _lead(self, ticket: Ticket) -> None:
         """Commit for all that wait, then hand over to the next who waits."""
         try:
-            self._gather()
+            self._records.gather(self._group_size)
             with self._committer.lock:
                 while not ticket.is_done:
                     self._commit_queued(must_sync=True)
@@ -396,20 +396,6 @@ class DecisionJournal:
             if self._is_idle:
                 # The checkpoint is the thread's to write.
                 self._call_thread()
-
-    def _gather(self) -> None:
-        """
-        Wait a moment for the threads of the last group, which are about to come again.
-
-        A lone caller never waits: its group was one.
-        """
-        expected = self._group_size
-        if expected <= 1:
-            return
-        for _ in range(20):
-            if len(self._queue) >= expected:
-                return
-            time.sleep(0.00005)
 
     def _commit_queued(self, *, must_sync: bool) -> bool:
         """Write a batch of the queue; True where a batch was written. The commit lock is held."""
@@ -489,11 +475,6 @@ class DecisionJournal:
             except Exception as error:  # The thread must live; the records are counted where they failed.
                 self._on_internal_error("audit.thread", error)
                 self._hurry.wait(self._limits.checkpoint_interval_s)
-
-    def _too_slow(self) -> AuditError:
-        return AuditError(
-            f"decision log: a record is not on disk after {self._limits.commit_wait_s_max:g} s"
-        ).hint("the disk hangs, or another process holds the ledger")
 
     def _begin_in_child(self) -> None:
         """Drop what belongs to the parent: its file, its queue, its locks in whatever state."""

@@ -148,3 +148,10 @@ def not_durable(error: BaseException) -> AuditError:
     return AuditError(f"decision log: a record could not be brought to disk ({why})").hint(
         "`agentguard doctor` looks at the store's disk and permissions"
     )
+
+
+def too_slow(wait_s_max: float) -> AuditError:
+    """Say that a record is not on disk after a wait."""
+    return AuditError(f"decision log: a record is not on disk after {wait_s_max:g} s").hint(
+        "the disk hangs, or another process holds the ledger"
+    )

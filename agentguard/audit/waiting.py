@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -51,6 +52,19 @@ class WaitingRecords:
             self.items.append(Weighed(item, weight))
         else:
             self.items.append(item)
+
+    def gather(self, expected: int) -> None:
+        """
+        Wait a moment for the threads of the last group, which are about to come again.
+
+        A lone caller never waits: its group was one.
+        """
+        if expected <= 1:
+            return
+        for _ in range(20):
+            if len(self.items) >= expected:
+                return
+            time.sleep(0.00005)
 
     def take(self, records_max: int) -> list[Item]:
         """Take out the oldest, at most so many."""

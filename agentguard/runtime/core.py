@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from agentguard.audit import DecisionJournal
 from agentguard.capture import (
     CAPTURE_MODES,
     CaptureEnvironment,
@@ -34,7 +35,7 @@ from agentguard.capture import (
     parse_prices,
     span_context,
 )
-from agentguard.errors import ConfigurationError, PolicyError
+from agentguard.errors import ConfigurationError
 from agentguard.redaction import KINDS
 from agentguard.runtime.background import Background
 from agentguard.runtime.calls import GuardedCall, begin
@@ -48,7 +49,7 @@ from agentguard.runtime.health import Health
 from agentguard.runtime.in_force import accept_serials, approvers_of, load_policies
 from agentguard.runtime.judging import judgement
 from agentguard.runtime.mirror import Mirror
-from agentguard.runtime.opening import chain_refusal, open_journal, open_store
+from agentguard.runtime.opening import open_journal, open_store, refusals_chained
 from agentguard.runtime.registering import registered_functions
 from agentguard.runtime.reload import Reloader, fingerprint
 from agentguard.runtime.services import Services
@@ -89,11 +90,8 @@ class Runtime(Services):
         self.ids = RandomIds()
         self.health = Health(self.clock, is_strict=config.strict)
         seen = fingerprint(config.policies)
-        try:
+        with refusals_chained(config, self.clock):
             bundle = load_policies(config)
-        except (ConfigurationError, PolicyError) as error:
-            chain_refusal(config, self.clock, error)
-            raise
         self.reload_failed = False
         self.is_closed = False
         self.registered_facts = registered_functions(self)
@@ -101,24 +99,15 @@ class Runtime(Services):
         self.verdict = NO_VERDICT
         self.store = open_store(config, self.clock)
         if bundle is not None:
-            try:
+            with refusals_chained(config, self.clock):
                 accept_serials(self.store, bundle)
-            except PolicyError as error:
-                chain_refusal(config, self.clock, error)
-                raise
         self._hold(bundle)
         self.sink = self.store.writer(
             resource=_resource(config),
             on_internal_error=self.health,
             config=WriterConfig(queue_bytes_max=config.queue_bytes_max),
         )
-        self.journal = open_journal(
-            config,
-            self.store.keystore,
-            self.clock,
-            on_internal_error=self.health,
-            details={"service": config.service, "version": __version__},
-        )
+        self.journal = self._open_log()
         self.state = MachineState.open(
             self.store.folder, self.store.keystore, self.clock, on_internal_error=self.health
         )
@@ -156,10 +145,6 @@ class Runtime(Services):
         self.mirror = Mirror(
             self.environment, mode=config.otel, resource=_resource(config), on_usage=self._count_native
         )
-        # Once a process; what a forked child writes says the same in its opening record.
-        self.journal.append_event(
-            "key.used", {"command": "init", "by": config.service, **self.store.keystore.opened_with}
-        )
         self._lock = threading.Lock()
         self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
         self.background = Background(self)
@@ -170,6 +155,14 @@ class Runtime(Services):
             if bundle is not None and config.reload_interval_s > 0
             else None
         )
+
+    def _open_log(self) -> DecisionJournal:
+        """Open the decision log, and say with which key: once, a forked child says so in its opening record."""
+        config, keystore = self.config, self.store.keystore
+        details = {"service": config.service, "version": __version__}
+        journal = open_journal(config, keystore, self.clock, on_internal_error=self.health, details=details)
+        journal.append_event("key.used", {"command": "init", "by": config.service, **keystore.opened_with})
+        return journal
 
     def _hold(self, bundle: Bundle | None) -> None:
         """Take documents as those in force; the engine last, since a call asks it for all that belongs to it."""

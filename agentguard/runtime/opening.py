@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agentguard import escape
 from agentguard.audit import DecisionJournal, Safeguards
-from agentguard.errors import AgentGuardError, ConfigurationError, KeyUnavailableError, StoreError
+from agentguard.errors import (
+    AgentGuardError,
+    ConfigurationError,
+    KeyUnavailableError,
+    PolicyError,
+    StoreError,
+)
 from agentguard.runtime.config import Config
 from agentguard.seal import (
     STORE_FILE,
@@ -116,13 +123,22 @@ def open_journal(
     )
 
 
-def chain_refusal(config: Config, clock: Clock, error: Exception) -> None:
+@contextlib.contextmanager
+def refusals_chained(config: Config, clock: Clock) -> Iterator[None]:
     """
     Say in the decision log that policies were refused, where there is a store already.
 
     A process that does not come up for them is otherwise seen nowhere but in its own output.
-    What goes wrong here is only logged: the caller raises the refusal itself.
+    The refusal itself goes on to the caller; what goes wrong with its record is only logged.
     """
+    try:
+        yield
+    except (ConfigurationError, PolicyError) as error:
+        _chain_refusal(config, clock, error)
+        raise
+
+
+def _chain_refusal(config: Config, clock: Clock, error: Exception) -> None:
     if not (config.store / STORE_FILE).exists():
         return
     try:
