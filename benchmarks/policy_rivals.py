@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agentguard.version import __version__
 
-Ask = Callable[[Mapping[str, Any]], bool]
-"""Whether a call with these facts may run; it may raise, which denies."""
+Ask = Callable[[Mapping[str, Any]], Callable[[], bool]]
+"""Takes the facts of a call and prepares what can be prepared; what it gives says whether the call may run.
+Both may raise, which denies."""
 
 NOBODY: dict[str, Any] = {
     "tool": "lookup", "effect": "read", "env": "dev", "usd_today": 3, "drift": "stable", "repeats": 0,
@@ -147,21 +149,21 @@ tools:
   send_email: { type: Tool, id: send_email }
   shell: { type: Tool, id: shell }
 """
-ACS = (
-    MANIFEST
-    + "--- rego\n"
-    + REGO.replace("default allow := false", 'default verdict := {"decision": "deny"}')
-    .replace("allow if count", 'verdict := {"decision": "allow"} if count')
-    .replace("input.tool ", "input.snapshot.tool_call.name ")
-    .replace("input.amount", "input.policy_target.value.amount")
-    .replace("input.to_domain", "input.policy_target.value.to_domain")
-    .replace("input.usd_today", "input.snapshot.facts.usd_today")
-    .replace("input.env", "input.snapshot.facts.env")
-    .replace("input.effect", "input.snapshot.facts.effect")
-    .replace("input.drift", "input.snapshot.facts.drift")
-    .replace("input.repeats", "input.snapshot.facts.repeats")
-    .replace("input.roles", "input.snapshot.facts.roles")
-)
+
+
+def of_acs(rego: str) -> str:
+    """The manifest, and a module of Rego that answers with a verdict and finds its facts in a context."""
+    module = rego.replace("default allow := false", 'default verdict := {"decision": "deny"}')
+    module = module.replace("allow if count", 'verdict := {"decision": "allow"} if count')
+    module = re.sub(r"input\.tool\b", "input.snapshot.tool_call.name", module)
+    module = re.sub(r"input\.(amount|to_domain)\b", r"input.policy_target.value.\1", module)
+    module = re.sub(
+        r"input\.(usd_today|env|effect|drift|repeats|roles)\b", r"input.snapshot.facts.\1", module
+    )
+    return f"{MANIFEST}--- rego\n{module}"
+
+
+ACS = of_acs(REGO)
 
 CEDAR = """\
 permit(principal, action, resource);
@@ -213,7 +215,12 @@ def agentguard(text: str) -> Ask:
     from agentguard.policy import Engine, load_texts
 
     engine = Engine(load_texts({"policy.yaml": text}))
-    return lambda facts: engine.decide("tool.before", ours_facts(facts)).is_allowed
+
+    def prepare(facts: Mapping[str, Any]) -> Callable[[], bool]:
+        given = ours_facts(facts)
+        return lambda: engine.decide("tool.before", given).is_allowed
+
+    return prepare
 
 
 def regorus(text: str) -> Ask:
@@ -226,11 +233,16 @@ def regorus(text: str) -> Ask:
     engine.set_input_json("{}")
     engine.eval_query("data.guard.allow")
 
-    def ask(facts: Mapping[str, Any]) -> bool:
-        engine.set_input_json(json.dumps(facts))
-        return engine.eval_rule("data.guard.allow") is True
+    def prepare(facts: Mapping[str, Any]) -> Callable[[], bool]:
+        given = json.dumps(facts)
 
-    return ask
+        def ask() -> bool:
+            engine.set_input_json(given)
+            return engine.eval_rule("data.guard.allow") is True
+
+        return ask
+
+    return prepare
 
 
 def acs(text: str) -> Ask:
@@ -242,13 +254,13 @@ def acs(text: str) -> Ask:
     policy = ActivatedPolicy.from_memory(manifest, {"guard": {"modules": {"guard.rego": rego}}})
     builder = AgentContextBuilder(agent_id="clerk", framework="none", session_id="s")
 
-    def ask(facts: Mapping[str, Any]) -> bool:
+    def prepare(facts: Mapping[str, Any]) -> Callable[[], bool]:
         args = {name: facts[name] for name in ("amount", "to_domain") if name in facts}
         context: Any = builder.pre_tool_call(call_id="1", name=facts["tool"], args=args)
         context["facts"] = {name: value for name, value in facts.items() if name not in args}
-        return str(policy.evaluate("pre_tool_call", context).to_wire()["decision"]) == "allow"
+        return lambda: str(policy.evaluate("pre_tool_call", context).to_wire()["decision"]) == "allow"
 
-    return ask
+    return prepare
 
 
 def _cedar(text: str, schema: str | None) -> Ask:
@@ -262,15 +274,15 @@ def _cedar(text: str, schema: str | None) -> Ask:
     entities = cedarpy.Entities.from_json_str("[]")
     typed = None if schema is None else cedarpy.Schema.from_str(schema)
 
-    def ask(facts: Mapping[str, Any]) -> bool:
+    def prepare(facts: Mapping[str, Any]) -> Callable[[], bool]:
         context = {name: value for name, value in facts.items() if name != "tool"}
         request = {
             "principal": 'Agent::"clerk"', "action": f'Action::"{facts["tool"]}"', "resource": 'Tool::"t"',
             "context": context,
         }  # fmt: skip
-        return bool(cedarpy.is_authorized(request, policies, entities, schema=typed).allowed)
+        return lambda: bool(cedarpy.is_authorized(request, policies, entities, schema=typed).allowed)
 
-    return ask
+    return prepare
 
 
 def cedar(text: str) -> Ask:
@@ -290,11 +302,11 @@ def cel_python(text: str) -> Ask:
     environment = celpy.Environment()
     programs = [environment.program(environment.compile(line)) for line in _lines(text)]
 
-    def ask(facts: Mapping[str, Any]) -> bool:
+    def prepare(facts: Mapping[str, Any]) -> Callable[[], bool]:
         activation = {name: celpy.json_to_cel(value) for name, value in facts.items()}
-        return not any(bool(program.evaluate(activation)) for program in programs)
+        return lambda: not any(bool(program.evaluate(activation)) for program in programs)
 
-    return ask
+    return prepare
 
 
 def cel_expr(text: str) -> Ask:
@@ -309,11 +321,11 @@ def cel_expr(text: str) -> Ask:
     environment = cel.NewEnv(variables=variables)
     programs = [environment.compile(line) for line in _lines(text)]
 
-    def ask(facts: Mapping[str, Any]) -> bool:
+    def prepare(facts: Mapping[str, Any]) -> Callable[[], bool]:
         activation = environment.Activation(dict(facts))
-        return all(program.eval(activation).value() is False for program in programs)
+        return lambda: all(program.eval(activation).value() is False for program in programs)
 
-    return ask
+    return prepare
 
 
 def _lines(text: str) -> list[str]:
@@ -322,6 +334,40 @@ def _lines(text: str) -> list[str]:
     if not lines:
         raise ValueError("no prohibition")
     return lines
+
+
+def many(prohibitions: Sequence[tuple[str, str, int]]) -> dict[str, str]:
+    """
+    Write other prohibitions in every language.
+
+    Args:
+        prohibitions:
+            Each a tool or an empty text for any, the name of a fact, and the number that it must not exceed.
+
+    Returns:
+        Text by distribution.
+    """
+    ours, rego, cedars, cels = (
+        [AGENTGUARD.partition("  - id")[0]],
+        [REGO.partition("deny contains")[0]],
+        [],
+        [],
+    )
+    cedars.append(CEDAR.partition("\n")[0] + "\n")
+    for number, (tool, fact, limit) in enumerate(prohibitions):
+        name = {"usd_today": "cost.usd_today", "repeats": "run.repeats", "amount": "args.amount"}[fact]
+        when = f"tool.name == '{tool}' && {name} > {limit}" if tool else f"{name} > {limit}"
+        ours.append(f'  - {{ id: R{number}, title: limit, at: tool.before, when: "{when}", then: deny }}\n')
+        first = f'input.tool == "{tool}"; ' if tool else ""
+        rego.append(f'deny contains "R{number}" if {{ {first}input.{fact} > {limit} }}\n')
+        action = f'action == Action::"{tool}"' if tool else "action"
+        cedars.append(f"forbid(principal, {action}, resource) when {{ context.{fact} > {limit} }};\n")
+        cels.append(f'tool == "{tool}" && {fact} > {limit}\n' if tool else f"{fact} > {limit}\n")
+    module = "".join(rego)
+    return {
+        "agentguard": "".join(ours), "gordon-to-regorus": module, "agent-control-spec": of_acs(module),
+        "cedarpy": "".join(cedars), "cel-python": "".join(cels), "cel-expr-python": "".join(cels),
+    }  # fmt: skip
 
 
 class Rival(NamedTuple):

@@ -28,7 +28,7 @@ def test_no_mistake_opens_anything(corpus: ModuleType) -> None:
     (ours,) = [rival for rival in corpus.RIVALS if rival.distribution == "agentguard"]
     ask = ours.load(ours.text)
     for facts, may in corpus.CALLS.values():
-        assert ask({**corpus.NOBODY, **facts}) is may
+        assert ask({**corpus.NOBODY, **facts})() is may
     tried = 0
     for make in corpus.MISTAKES.values():
         for text in dict.fromkeys(make(ours)):
