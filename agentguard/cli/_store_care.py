@@ -71,18 +71,27 @@ def backup(place: Place, folder: Path) -> int:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--keys-from",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where keyring.agk and its wrap key are as they were last, such as the damaged store.",
+)
 @click.pass_obj
-def restore(place: Place, folder: Path) -> int:
+def restore(place: Place, folder: Path, keys_from: Path | None) -> int:
     """
     Make the store of this place from the backup in FOLDER; there must be no store yet.
 
-    Each file must be the one that was backed up: links, other names and altered bytes are refused.
+    Each file must be the one that was backed up: links, other names and altered bytes are refused. A backup
+    has no wrap key, so that it brings nothing back that was erased: content of persons is readable with --keys-from.
     """
     # Imported late: help of other commands needs no cryptography.
     from agentguard.store import restore as restore_store
 
     target = place.config.store
-    made = restore_store(folder.absolute(), target, provider=place.provider)
+    made = restore_store(
+        folder.absolute(), target, provider=place.provider, keys_from=keys_from and keys_from.absolute()
+    )
     click.echo(f"{escape.terminal(str(target))}: {made.files} files, {made.size_bytes} bytes restored")
     details = {"source": str(folder.absolute()), **made._asdict(), "by": user_name()}
     record_event(place, "store.restored", {k: value for k, value in details.items() if k != "store_id"})

@@ -1,9 +1,9 @@
 """
 Backup and restore: the files of a store as they are, with an authentic list of them.
 
-Everything in a backup is sealed already. Session keys' wrap keys, locks and the
-state of the machine (rates, approvals) stay behind: what was erased must not come
-back with an old backup. A backup is taken while others write; a live segment is
+Everything in a backup is sealed already. Wrap keys, locks and the state of the
+machine (rates, approvals) stay behind: what was erased must not come back with an
+old backup. A backup is taken while others write; a live segment is
 taken up to its last whole frame.
 """
 
@@ -37,6 +37,8 @@ from agentguard.seal import (
     write_new_file,
 )
 from agentguard.store._disk import try_lock
+from agentguard.store._keyring_file import KEYRING_BYTES_MAX, KEYRING_FILE, wrap_file
+from agentguard.store._keyring_file import unpack_header as unpack_keyring_header
 from agentguard.store._layout import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
@@ -50,7 +52,7 @@ from agentguard.values import KeyProvider
 LIST_FILE: Final = "BACKUP"
 LIST_VERSION: Final = 1
 _LABEL: Final = b"agentguard/v1/backup"
-_ROOT_FILES: Final = (STORE_FILE, "keyring.agk")
+_ROOT_FILES: Final = (STORE_FILE, KEYRING_FILE)
 _FOLDERS: Final = ("seg", "dec", "log", "blobs", "quarantine")
 """Copied in this order, `dec` and `log` under the ledger's lock."""
 _LOCK_WAIT_S_MAX: Final = 30.0
@@ -118,7 +120,7 @@ def back_up(folder: Path, target: Path, *, keystore: Keystore, now_unix_ns: int)
     return Backup(len(found), sum(size for _, size, _ in found), now_unix_ns, keystore.store_id.hex())
 
 
-def restore(source: Path, target: Path, *, provider: KeyProvider) -> Backup:
+def restore(source: Path, target: Path, *, provider: KeyProvider, keys_from: Path | None = None) -> Backup:
     """
     Make a store of a backup: every file is what the list says, and nothing else is taken.
 
@@ -132,9 +134,14 @@ def restore(source: Path, target: Path, *, provider: KeyProvider) -> Backup:
         provider:
             A key that opens the store.
 
+        keys_from:
+            A folder with the keyring and the wrap key as they are now, such as the store
+            that was damaged. Without it content that is sealed for persons cannot be read,
+            and with it only what was not erased since the backup.
+
     Raises:
         StoreError: The target is in use; the backup holds a link or a name that no backup has;
-            a file cannot be read or written.
+            a file cannot be read or written; *keys_from* has no keyring of this store.
         TamperedError: The list or a file was altered, or a file is missing.
         KeyUnavailableError: The provider gives no key, or another one.
     """
@@ -159,8 +166,31 @@ def restore(source: Path, target: Path, *, provider: KeyProvider) -> Backup:
                 raise TamperedError(f"backup: `{name}` is not the file that the list names")
         for name in ("seg", "blobs"):
             (place / name).mkdir(mode=PRIVATE_FOLDER_MODE, exist_ok=True)
+        if keys_from is not None:
+            _take_keys(keys_from, place, keystore.store_id)
     sizes = sum(size for _, size, _ in document["files"])
     return Backup(len(document["files"]), sizes, document["created_unix_ns"], document["store_id"])
+
+
+def _take_keys(source: Path, place: Path, store_id: bytes) -> None:
+    """
+    Take the keyring and its wrap key from where they are now.
+
+    Raises:
+        StoreError: They are not there, are another store's, or cannot be copied.
+    """
+    try:
+        head = read_file(source / KEYRING_FILE, bytes_max=KEYRING_BYTES_MAX)
+        number = unpack_keyring_header(head, store_id)
+        if number is None:
+            raise StoreError(
+                f"{source}: got a keyring of another store, or a damaged one, expected this store's"
+            )
+        (place / KEYRING_FILE).unlink(missing_ok=True)
+        for name in (KEYRING_FILE, wrap_file(number)):
+            _copy(source / name, place / name, is_single=True)
+    except (OSError, SealError) as error:
+        raise StoreError(f"{source}: got no keyring with its wrap key, expected both: {error}") from error
 
 
 def _read_list(source: Path, keystore: Keystore) -> dict[str, Any]:

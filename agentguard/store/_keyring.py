@@ -172,7 +172,7 @@ class Keyring:
             return None
 
     def _wrap_path(self, number: int) -> Path:
-        return self._folder / f"wrap-{number:08x}.agw"
+        return self._folder / layout.wrap_file(number)
 
     def subject_id(self, subject: Subject) -> bytes:
         """Hash a subject under a key of the store: what stands in the keyring, and in the decision log."""

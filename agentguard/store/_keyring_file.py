@@ -31,6 +31,11 @@ _INNER = struct.Struct(f"<{KEY_BYTES}s{REF_BYTES}s{SUBJECT_BYTES}sIB3s")
 _ERASED = 1
 
 
+def wrap_file(number: int) -> str:
+    """Name the file of a wrap key."""
+    return f"wrap-{number:08x}.agw"
+
+
 class KeyEntry(NamedTuple):
     """One key of a subject, or what is left of one."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -300,13 +299,24 @@ def test_a_backup_does_not_bring_it_back(tmp_path: Path) -> None:
     erase(store, user("user-1"))
     restore(tmp_path / "backup", tmp_path / "r", provider=KnownKey())
     assert all(span.attributes[UNREADABLE] == "no_key" for span in read(tmp_path / "r").values())
-    for path in (tmp_path / "s" / layout.KEYRING_FILE, *(tmp_path / "s").glob("wrap-*")):
-        shutil.copy(path, tmp_path / "r")
-    found = read(tmp_path / "r")
+    restore(tmp_path / "backup", tmp_path / "r2", provider=KnownKey(), keys_from=tmp_path / "s")
+    found = read(tmp_path / "r2")
     assert sum(map(is_erased, found.values())) == 50
     assert {i: s for i, s in found.items() if not is_erased(s)} == {
         i: s for i, s in by_id(SPANS).items() if s.attributes[names.USER_ID] != "user-1"
     }
+
+
+def test_keys_of_another_store_are_refused(tmp_path: Path) -> None:
+    """Restoring takes the keys of this store only, and both files."""
+    store, other = new_store(tmp_path / "s"), new_store(tmp_path / "other")
+    fill(store, SPANS[:3], is_sealed=True)
+    fill(other, SPANS[:3], is_sealed=True)
+    store.back_up(tmp_path / "backup")
+    for folder, message in (("other", "another store"), ("backup", "got no keyring with its wrap key")):
+        with pytest.raises(StoreError, match=message):
+            restore(tmp_path / "backup", tmp_path / "r", provider=KnownKey(), keys_from=tmp_path / folder)
+        assert not (tmp_path / "r").exists()
 
 
 def test_a_restored_store_goes_on(tmp_path: Path) -> None:
@@ -400,7 +410,7 @@ def test_keys_of_what_retention_removed_are_forgotten(tmp_path: Path) -> None:
     new = [content_span(i, of_conversation="new", start_unix_ns=clock.unix_ns()) for i in range(200, 210)]
     fill(store, new, is_sealed=True)
     size = (folder / layout.KEYRING_FILE).stat().st_size
-    assert store.remove_old(age_s_max=5 * 86_400).segments == 1
+    assert store.remove_old(age_s_max=5 * 86_400, witnessed_s=1e9).segments == 1
     assert (folder / layout.KEYRING_FILE).stat().st_size == size - 100 * layout.ENTRY_BYTES
     assert by_id(open_store(folder).query().spans()) == by_id(new)
 
