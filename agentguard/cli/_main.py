@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("agentguard.cli.doctor", "Say what is set up, what is not, and how to mend it."),
     "spans": ("agentguard.cli.store", "List recorded calls."),
     "trace": ("agentguard.cli.store", "Show one trace as a tree."),
-    "stats": ("agentguard.cli.store", "Calls, errors, latency, tokens and cost by agent, tool and model."),
+    "stats": ("agentguard.cli.stats", "Calls, errors, latency, tokens and cost; throughput against load."),
     "sql": ("agentguard.cli.store", "Ask the store in SQL."),
     "store": ("agentguard.cli.store", "Look after the encrypted store."),
     "policy": ("agentguard.cli.policy", "Check, test and evaluate policy documents."),

@@ -1,4 +1,4 @@
-"""Commands that read the encrypted store: spans, trace, stats, sql, store."""
+"""Commands that read the encrypted store: spans, trace, sql, store."""
 
 from __future__ import annotations
 
@@ -243,37 +243,6 @@ def _tree_line(span: SpanRecord, begin_unix_ns: int) -> str:
     ]
     line = "  ".join(escape.terminal(part) for part in parts if part)
     return click.style(line, fg="red") if span.status == "error" else line
-
-
-@click.command()
-@listing_options(default_limit=0)
-@_since_option
-@click.option("--agent", help="Only calls of this agent.")
-@click.pass_obj
-def stats(place: Place, limit: int, output_format: str, since: int | None, agent: str | None) -> int:
-    """
-    Calls, errors, latency, tokens and cost by agent, tool and model.
-
-    \b
-    agentguard stats --since 1d
-    """  # noqa: D301 - \b is for click: it keeps the lines
-    from agentguard.store import stats_of
-
-    query = place.open_store().query()
-    rows = [found._asdict() for found in stats_of(query, since_unix_ns=since, agent=agent)]
-    emit(
-        rows,
-        columns=("kind", "name", "calls", "errors", "retries", "p50_ms", "p95_ms", "p99_ms",
-                 "input_tokens", "output_tokens", "cost_usd"),
-        output_format=output_format,
-        limit=limit,
-        styles={"errors": lambda value: "red" if value else ""},
-        empty="no calls recorded yet, or none that fit",
-    )  # fmt: skip
-    lost = sum(gap.count for gap in query.gaps())
-    if lost:
-        note(f"{lost} spans were dropped and counted, and are not in these figures")
-    return _report_damage(query.damage)
 
 
 @click.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from opentelemetry import context as otel_context
 from opentelemetry.propagate import extract, inject
 
+from agentguard.capture import queued
 from agentguard.runtime import current_run, run
 
 P = ParamSpec("P")
@@ -54,8 +56,8 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
     """A `ThreadPoolExecutor` whose work runs in the context of who submitted it; `map` too."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Submit work as in the base class."""
-        return super().submit(contextvars.copy_context().run, functools.partial(fn, *args, **kwargs))
+        """Submit work as in the base class; how long it waits is on the first guarded call in it."""
+        return super().submit(_in_queue(functools.partial(fn, *args, **kwargs)))
 
 
 def submit(executor: Executor, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -79,7 +81,12 @@ def submit(executor: Executor, function: Callable[P, T], /, *args: P.args, **kwa
     """
     if isinstance(executor, ProcessPoolExecutor):
         return executor.submit(carry().call, function, *args, **kwargs)
-    return executor.submit(contextvars.copy_context().run, functools.partial(function, *args, **kwargs))
+    return executor.submit(_in_queue(functools.partial(function, *args, **kwargs)))
+
+
+def _in_queue(work: Callable[[], T]) -> Callable[[], T]:
+    """Bind work to this context, and note how long it waits for a thread: its first guarded call says so."""
+    return functools.partial(contextvars.copy_context().run, queued(work, time.monotonic_ns))
 
 
 class Carried:

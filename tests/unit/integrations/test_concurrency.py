@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import threading
+import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,6 +71,30 @@ def test_executor_that_carries(governed: Governed) -> None:
     with agentguard.run(conversation_id="c1"), ContextThreadPoolExecutor(4) as pool:
         assert boss(pool) == [n * n for n in range(10)] * 2
     check(governed, 20)
+
+
+def test_time_in_the_queue_is_on_the_span(governed: Governed) -> None:
+    """The first call of submitted work says how long it waited for a thread of the pool."""
+    governed.start()
+    begun, gate = threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        gate.wait(10)
+
+    with ContextThreadPoolExecutor(1) as carrying, ThreadPoolExecutor(1) as plain:
+        for pool in (carrying, plain):
+            begun.clear()
+            gate.clear()
+            submit(pool, block)
+            assert begun.wait(10)
+            waiting = pool.submit(work, 1) if pool is carrying else submit(pool, work, 1)
+            time.sleep(0.05)
+            gate.set()
+            waiting.result()
+    waits = [span.attributes[names.LOAD_WAITED_S] for span in governed.spans()]
+    assert len(waits) == 2
+    assert all(0.04 < waited < 5 for waited in waits)
 
 
 def test_threads(governed: Governed) -> None:
