@@ -25,12 +25,13 @@ from tests.support.power import PowerRig, why_not
 # Newer interpreters warn of a fork beside threads: that is what is tested here.
 pytestmark = [pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"), pytest.mark.timeout(400)]
 
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
 
 @pytest.fixture
 def memory() -> Iterator[Path]:
     """A folder in memory, where there is one."""
-    base = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=base if base.is_dir() else None))
+    folder = Path(tempfile.mkdtemp(dir=MEMORY))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -71,18 +72,18 @@ def test_power_cuts_of_the_control_arm(memory: Path, kind: str) -> None:
 
 
 def _spans(seed: int) -> None:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         test_store_crash_states.explore(Path(folder), 10_000, seed)
 
 
 def _decisions(seed: int) -> None:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, pytest.MonkeyPatch.context() as patch:
         disk = test_audit_crash_states.record(Path(folder), patch)
         test_audit_crash_states.explore(Path(folder), disk, 10_000, seed, verify_each=100)
 
 
 def _whole(seed: int) -> None:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, pytest.MonkeyPatch.context() as patch:
         disk = test_whole_store_crash_states.record(Path(folder), patch)
         test_whole_store_crash_states.explore(Path(folder), disk, 10_000, seed)
 
