@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentguard.runtime.registering import registered_specs, stand_ins
     from agentguard.runtime.requests import RequestCall, declare_request, send_request, send_request_async
     from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
+    from agentguard.runtime.webhook import read_secret
 
 __all__ = [
     "SECRET_VARIABLES",
@@ -50,6 +51,7 @@ __all__ = [
     "load_config",
     "model",
     "open_journal",
+    "read_secret",
     "record_outcome",
     "record_retry",
     "record_usage",
@@ -88,6 +90,7 @@ _LATER = {
     "SECRET_VARIABLES": "settings",
     "SETTINGS": "settings",
     "Setting": "settings",
+    "read_secret": "webhook",
 }
 
 

@@ -58,6 +58,10 @@ class Config:
     flush_timeout_s: float
     queue_bytes_max: int
     approval_wait_s: float
+    approval_webhook: str
+    approval_webhook_key: str
+    """Path, or empty."""
+    approval_webhook_content: bool
     unpriced_usd_per_million: float
     retention_days: float
     store_bytes_max: int

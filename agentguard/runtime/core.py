@@ -53,6 +53,7 @@ from agentguard.runtime.opening import open_journal, open_store, refusals_chaine
 from agentguard.runtime.registering import registered_functions
 from agentguard.runtime.reload import Reloader, fingerprint
 from agentguard.runtime.services import Services
+from agentguard.runtime.webhook import ApprovalWebhook
 from agentguard.state import MachineState
 from agentguard.store import Store, WriterConfig
 from agentguard.values import NO_VERDICT, FlushResult, OutcomeRecord, SpanSource, Usage
@@ -111,6 +112,7 @@ class Runtime(Services):
         self.state = MachineState.open(
             self.store.folder, self.store.keystore, self.clock, on_internal_error=self.health
         )
+        self.webhook = ApprovalWebhook.of(config, self.state, self.clock, self.health)
         self.capture = narrower(
             config.capture,  # type: ignore[arg-type] # checked by the settings
             otel_upper_bound(os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT")),
@@ -288,6 +290,8 @@ class Runtime(Services):
         def left_s() -> float:
             return max((deadline_ns - self.clock.monotonic_ns()) / 1e9, 0.05)
 
+        if self.webhook is not None:
+            self.webhook.close(left_s() / 4)
         self.mirror.close()
         result = self.sink.flush(left_s() / 2)
         if self._reloader is not None:

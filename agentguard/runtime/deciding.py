@@ -255,6 +255,8 @@ def ask_people(
             decision_id=record.decision_id,
             run_id=record.run_id,
         )
+        if call.services.webhook is not None:
+            call.services.webhook.tell(token)
         wait_s = record.decision.wait_s or call.services.config.approval_wait_s
         if wait_s:
             call.arguments = dict(action.args)

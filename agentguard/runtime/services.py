@@ -11,6 +11,7 @@ from agentguard.runtime.config import Config
 from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.health import Health
 from agentguard.runtime.mirror import Mirror
+from agentguard.runtime.webhook import ApprovalWebhook
 from agentguard.state import Approvers, MachineState
 from agentguard.store import Store
 from agentguard.values import Clock, SpanSink, Verdict
@@ -57,6 +58,8 @@ class Services:
     vulnerable_dependencies: int
     """As `doctor --deps` last found."""
     dependency_age_days_max: int
+    webhook: ApprovalWebhook | None
+    """Tells people of requests for approval; None where no address is configured."""
     unpriced: set[str]
     """Models that were charged the ceiling, for want of a price."""
 

@@ -345,6 +345,25 @@ SETTINGS: tuple[Setting, ...] = (
         "0: it raises `ApprovalPending` at once.",
     ),
     Setting(
+        "approval_webhook",
+        text,
+        "",
+        "Address that is told by POST of each request for approval: `https:`, or `http:` to this machine; empty: none.",
+    ),
+    Setting(
+        "approval_webhook_key",
+        text,
+        "",
+        "File with the secret, 16 to 256 bytes, mode 0600, that signs what `approval_webhook` is told.",
+        is_path=True,
+    ),
+    Setting(
+        "approval_webhook_content",
+        boolean,
+        False,
+        "Whether `approval_webhook` is told the arguments too.",
+    ),
+    Setting(
         "unpriced_usd_per_million",
         number(least=0, most=1_000_000),
         100.0,

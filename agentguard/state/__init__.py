@@ -10,12 +10,12 @@ asks must then deny.
 from agentguard.state._state import MachineState, MemoryState, State
 from agentguard.state.action import Action, freeze_action
 from agentguard.state.approval_request import ApprovalRequest, RequestState
-from agentguard.state.approvals import ScopedGrant
 from agentguard.state.approver_key import create_approver_key, load_approver_key
 from agentguard.state.canonical import canonical_json
 from agentguard.state.gates import Answer, Ticket, Used, answer_gates, give_back, settle_tickets
 from agentguard.state.kill import KillOrder
 from agentguard.state.reviewing import Oversight, Reviewing, oversight
+from agentguard.state.scoped_approvals import ScopedGrant
 from agentguard.state.scopes import Scope, check_scope, scope_in_words
 from agentguard.state.votes import (
     APPROVE,

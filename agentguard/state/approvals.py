@@ -8,69 +8,34 @@ database that somebody edited grants nothing.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
-
 from agentguard.errors import PolicyError, StoreError
 from agentguard.state.action import Action
-from agentguard.state.approval_request import ApprovalRequest, RequestState, request_of, whole
-from agentguard.state.cells import Cells, Document
-from agentguard.state.scopes import Scope, check_scope, target_of
+from agentguard.state.approval_cells import INVITE, KEEP_S, REQUEST
+from agentguard.state.approval_request import ApprovalRequest, RequestState
+from agentguard.state.scoped_approvals import ScopedApprovals
+from agentguard.state.scopes import check_scope
 from agentguard.state.votes import (
     APPROVE,
     CLOCK_SKEW_S_MAX,
     DENY,
     Approvers,
-    Counted,
     Vote,
     check_vote,
-    counted_at,
     vote_document,
 )
-from agentguard.values import ApprovalTerms, Clock
+from agentguard.values import ApprovalTerms
 
 REQUESTS_MAX = 1000
 """Requests kept at one time, the lapsed and used ones of the last week included."""
 VOTES_MAX = 64
 EXPIRES_S_MAX = 366 * 86_400
-KEEP_S = 7 * 86_400
 TOKEN_BYTES = 8
+NONCE_BYTES = 16
 REASON_CHARACTERS_MAX = 4000
 
-_KIND = "approval"
-_GRANT = "grant"
-"""How often a grant with a scope was used."""
 
-Covers: TypeAlias = Callable[[str, Mapping[str, object]], bool]
-"""Whether arguments fulfil the condition of a scope."""
-
-
-class ScopedGrant(NamedTuple):
-    """A grant for more than one call, and what is left of it."""
-
-    request: ApprovalRequest
-    scope: Scope
-    used: int
-    last_unix_s: int
-    """When it was used last; 0: never."""
-
-
-class Approvals:
+class Approvals(ScopedApprovals):
     """Makes requests, takes votes, gives each grant out once."""
-
-    def __init__(
-        self,
-        cells: Cells,
-        clock: Clock,
-        store_id: bytes,
-        *,
-        random_bytes: Callable[[int], bytes] = os.urandom,
-    ) -> None:
-        self._cells = cells
-        self._clock = clock
-        self.store_id = store_id
-        self._random_bytes = random_bytes
 
     def request(
         self,
@@ -119,7 +84,7 @@ class Approvals:
             )
         now = self._now()
         with self._cells.transaction():
-            for cell in self._cells.linked(_KIND, action.digest):
+            for cell in self._cells.linked(REQUEST, action.digest):
                 known = self._decode(cell.document)
                 is_open = known.state is RequestState.PENDING or (
                     # A grant with a scope that does not hold for this call does not answer it.
@@ -128,7 +93,7 @@ class Approvals:
                 if is_open and known.terms == terms:
                     return known.token
             self._cells.remove_expired(now)
-            if self._cells.count(_KIND) >= REQUESTS_MAX:
+            if self._cells.count(REQUEST) >= REQUESTS_MAX:
                 raise StoreError(f"approvals: {REQUESTS_MAX} requests are kept already").hint(
                     "answer or deny some: `agentguard approvals list`"
                 )
@@ -185,11 +150,11 @@ class Approvals:
             StoreError: The state cannot be read or written.
         """
         # Most calls have no grant: look before the lock.
-        if not self._cells.linked(_KIND, action_digest):
+        if not self._cells.linked(REQUEST, action_digest):
             return None
         now = self._now()
         with self._cells.transaction():
-            for cell in self._cells.linked(_KIND, action_digest):
+            for cell in self._cells.linked(REQUEST, action_digest):
                 request = self._decode(cell.document)
                 if request.digest != action_digest or request.requester != requester:
                     continue
@@ -203,93 +168,6 @@ class Approvals:
                 self._put({**cell.document, "state": RequestState.USED.value, "used_unix_s": now})
                 return request.token
         return None
-
-    def use_scoped(
-        self, action: Action, terms: ApprovalTerms, approvers: Approvers, *, policy: str, rule_id: str,
-        run_id: str, covers: Covers,
-    ) -> str | None:  # fmt: skip
-        """
-        Use a grant with a scope once, if there is one for an action.
-
-        Args:
-            action:
-                Exactly what is about to run.
-            terms:
-                What the rule asks for now; a rule that became stricter counts.
-            approvers:
-                Who is listed now.
-            policy:
-                The document of the rule that asks.
-            rule_id:
-                The rule.
-            run_id:
-                The run of the call.
-            covers:
-                Says whether arguments fulfil a condition; what it cannot say is no.
-
-        Returns:
-            The token of the request, which is the approval's id; None where no grant is for this call, or all
-            are used up. It is counted then, whether or not the call succeeds.
-
-        Raises:
-            StoreError: The state cannot be read or written.
-        """
-        target = target_of(action, policy=policy, rule_id=rule_id)
-        if terms.scopes is None or not self._cells.linked(_GRANT, target):
-            return None
-        now = self._now()
-        with self._cells.transaction():
-            for cell in self._cells.linked(_GRANT, target):
-                known = self._cells.get(_KIND, cell.key)
-                if known is None:
-                    continue
-                request = self._decode(known)
-                scope = self._usable(request, terms, approvers, now)
-                used = whole(cell.document["used"])
-                if scope is None or used >= scope.uses or (scope.run and scope.run != run_id):
-                    continue
-                is_for = covers(scope.when, action.args) if scope.when else request.digest == action.digest
-                if not is_for:
-                    continue
-                self._put_grant(request.token, target, used + 1, now, request.expires_unix_s)
-                if used + 1 >= scope.uses:
-                    self._put({**known, "state": RequestState.USED.value, "used_unix_s": now})
-                return request.token
-        return None
-
-    def _usable(
-        self, request: ApprovalRequest, terms: ApprovalTerms, approvers: Approvers, now: int
-    ) -> Scope | None:
-        """Give the scope of a grant that counts now, by what the rule says now."""
-        if request.state is not RequestState.GRANTED:
-            return None
-        counted = self._counted(request, terms, approvers)
-        if counted is None or counted.scope is None or now >= counted.time_unix_s + counted.scope.lasts_s:
-            return None
-        try:
-            check_scope(counted.scope, terms, run_id=request.run_id)
-        except PolicyError:
-            return None
-        return counted.scope
-
-    def scoped(self) -> tuple[ScopedGrant, ...]:
-        """
-        List the grants with a scope that are in force by the machine's clock, the newest first.
-
-        Raises:
-            StoreError: The state cannot be read.
-        """
-        found = []
-        for cell in self._cells.changed(_GRANT):
-            document = self._cells.get(_KIND, cell.key)
-            request = self._decode(document) if document is not None else None
-            if request is None or request.state is not RequestState.GRANTED or request.scope is None:
-                continue
-            used, last = whole(cell.document["used"]), whole(cell.document["last_unix_s"])
-            found.append(ScopedGrant(request, request.scope, used, last))
-        return tuple(
-            sorted(found, key=lambda one: (one.request.created_unix_s, one.request.token), reverse=True)
-        )
 
     def revoke(self, token: str, *, by: str) -> ApprovalRequest:
         """
@@ -329,50 +207,112 @@ class Approvals:
             PolicyError: The vote does not count, or the request is past voting; nothing changed.
             StoreError: The state cannot be read or written.
         """
-        now = self._now()
         with self._cells.transaction():
-            request, document = self._find(token)
-            if request.state is not RequestState.PENDING:
-                raise PolicyError(
-                    f"approval: request {request.token} is {request.state.value}, nobody can vote on it"
-                )
-            check_vote(
-                vote,
-                store_id=self.store_id,
-                token=request.token,
-                digest=request.digest,
-                requester=request.requester,
-                terms=request.terms,
-                approvers=approvers,
-                created_unix_s=request.created_unix_s,
+            return self._grant(token, vote, approvers)
+
+    def _grant(self, token: str, vote: Vote, approvers: Approvers) -> ApprovalRequest:
+        """Do it inside a transaction."""
+        now = self._now()
+        request, document = self._find(token)
+        if request.state is not RequestState.PENDING:
+            raise PolicyError(
+                f"approval: request {request.token} is {request.state.value}, nobody can vote on it"
             )
-            if vote.time_unix_s > now + CLOCK_SKEW_S_MAX:
-                raise PolicyError("approval: signed in the future; check the approver's clock")
-            if any(known.approver == vote.approver for known in request.votes):
-                raise PolicyError(f"approval: `{vote.approver}` has voted on request {request.token}")
-            if vote.verdict == APPROVE:
-                if vote.scope is not None:
-                    check_scope(vote.scope, request.terms, run_id=request.run_id)
-                if any(known.verdict == APPROVE for known in request.votes) and vote.scope != request.scope:
-                    raise PolicyError(
-                        "approval: others have signed another scope; all must sign the same"
-                    ).hint(f"`agentguard approvals show {request.token}` says which")
-            if len(request.votes) >= VOTES_MAX:
-                raise PolicyError(f"approval: request {request.token} has {VOTES_MAX} votes")
-            votes = [*request.votes, vote]
-            changed = dict(document)
-            changed["votes"] = [vote_document(item) for item in votes]
-            if vote.verdict == DENY:
-                changed["state"], changed["denied_by"] = RequestState.DENIED.value, vote.approver
-            elif (counted := self._counted(self._decode(changed), request.terms, approvers)) is not None:
-                changed["state"] = RequestState.GRANTED.value
-                lasts_s = request.terms.expires_s if counted.scope is None else counted.scope.lasts_s
-                changed["expires_unix_s"] = expires = now + max(int(lasts_s), 1)
-                if counted.scope is not None:
-                    target = self._target(request)
-                    self._put_grant(request.token, target, 0, 0, expires)
-            self._put(changed)
-            return self._decode(changed)
+        check_vote(
+            vote,
+            store_id=self.store_id,
+            token=request.token,
+            digest=request.digest,
+            requester=request.requester,
+            terms=request.terms,
+            approvers=approvers,
+            created_unix_s=request.created_unix_s,
+        )
+        if vote.time_unix_s > now + CLOCK_SKEW_S_MAX:
+            raise PolicyError("approval: signed in the future; check the approver's clock")
+        if any(known.approver == vote.approver for known in request.votes):
+            raise PolicyError(f"approval: `{vote.approver}` has voted on request {request.token}")
+        if vote.verdict == APPROVE:
+            if vote.scope is not None:
+                check_scope(vote.scope, request.terms, run_id=request.run_id)
+            if any(known.verdict == APPROVE for known in request.votes) and vote.scope != request.scope:
+                raise PolicyError("approval: others have signed another scope; all must sign the same").hint(
+                    f"`agentguard approvals show {request.token}` says which"
+                )
+        if len(request.votes) >= VOTES_MAX:
+            raise PolicyError(f"approval: request {request.token} has {VOTES_MAX} votes")
+        votes = [*request.votes, vote]
+        changed = dict(document)
+        changed["votes"] = [vote_document(item) for item in votes]
+        if vote.verdict == DENY:
+            changed["state"], changed["denied_by"] = RequestState.DENIED.value, vote.approver
+        elif (counted := self._counted(self._decode(changed), request.terms, approvers)) is not None:
+            changed["state"] = RequestState.GRANTED.value
+            lasts_s = request.terms.expires_s if counted.scope is None else counted.scope.lasts_s
+            changed["expires_unix_s"] = expires = now + max(int(lasts_s), 1)
+            if counted.scope is not None:
+                target = self._target(request)
+                self._put_grant(request.token, target, 0, 0, expires)
+        self._put(changed)
+        return self._decode(changed)
+
+    def invite(self, token: str) -> tuple[str, ...]:
+        """
+        Draw what answers from outside must show, once for each request.
+
+        Args:
+            token:
+                The request.
+
+        Returns:
+            One nonce for each approval that is needed, each good for one answer; none where they were drawn before.
+
+        Raises:
+            PolicyError: There is no such request.
+            StoreError: The state cannot be read or written.
+        """
+        with self._cells.transaction():
+            request, _ = self._find(token)
+            if request.state is not RequestState.PENDING or self._cells.get(INVITE, request.token):
+                return ()
+            nonces = tuple(self._random_bytes(NONCE_BYTES).hex() for _ in range(request.terms.approvals))
+            self._put_nonces(request, list(nonces))
+            return nonces
+
+    def answer(self, token: str, nonce: str, vote: Vote, approvers: Approvers) -> ApprovalRequest:
+        """
+        Take a signed vote from outside; as `grant`, and its nonce is used up with it.
+
+        Args:
+            token:
+                The whole token of the request.
+            nonce:
+                One of those that `invite` drew.
+            vote:
+                As `sign_vote` made it.
+            approvers:
+                The listed approvers.
+
+        Returns:
+            The request after the vote.
+
+        Raises:
+            PolicyError: The nonce is none, or used, or the vote does not count; nothing changed.
+            StoreError: The state cannot be read or written.
+        """
+        with self._cells.transaction():
+            invited = self._cells.get(INVITE, token)
+            nonces = list(invited["nonces"]) if invited is not None else []  # type: ignore[call-overload]
+            if nonce not in nonces:
+                raise PolicyError("approval: the nonce is used, or of another request")
+            request = self._grant(token, vote, approvers)
+            self._put_nonces(request, [known for known in nonces if known != nonce])
+            return request
+
+    def _put_nonces(self, request: ApprovalRequest, nonces: list[str]) -> None:
+        self._cells.put(
+            INVITE, request.token, {"nonces": nonces}, expires_unix_s=request.expires_unix_s + KEEP_S
+        )
 
     def deny(self, token: str, *, by: str) -> ApprovalRequest:
         """
@@ -409,7 +349,7 @@ class Approvals:
         Raises:
             StoreError: The state cannot be read.
         """
-        requests = [self._decode(cell.document) for cell in self._cells.changed(_KIND)]
+        requests = [self._decode(cell.document) for cell in self._cells.changed(REQUEST)]
         return tuple(
             sorted(requests, key=lambda request: (request.created_unix_s, request.token), reverse=True)
         )
@@ -442,71 +382,6 @@ class Approvals:
             found = [request for request in self.list() if request.requester == principal]
             for request in found:
                 # What has expired is removed, and written over, by the line behind this loop.
-                self._cells.put(_KIND, request.token, {}, expires_unix_s=1)
+                self._cells.put(REQUEST, request.token, {}, expires_unix_s=1)
             self._cells.remove_expired(self._now())
         return len(found)
-
-    # -- inside --------------------------------------------------------------------------------
-
-    @staticmethod
-    def _target(request: ApprovalRequest) -> str:
-        fields = {
-            name: str(request.action[name]) for name in ("point", "tool", "model", "agent", "principal")
-        }
-        action = Action(**fields, args={}, canonical=b"", digest="")
-        return target_of(action, policy=request.policy, rule_id=request.rule_id)
-
-    def _put_grant(self, token: str, target: str, used: int, last_unix_s: int, expires_unix_s: int) -> None:
-        self._cells.put(
-            _GRANT,
-            token,
-            {"used": used, "last_unix_s": last_unix_s},
-            link=target,
-            expires_unix_s=expires_unix_s + KEEP_S,
-        )
-
-    def _counted(
-        self, request: ApprovalRequest, terms: ApprovalTerms, approvers: Approvers
-    ) -> Counted | None:
-        return counted_at(
-            request.votes,
-            store_id=self.store_id,
-            token=request.token,
-            digest=request.digest,
-            requester=request.requester,
-            terms=terms,
-            approvers=approvers,
-            created_unix_s=request.created_unix_s,
-        )
-
-    def _find(self, token: str) -> tuple[ApprovalRequest, Document]:
-        document = self._cells.get(_KIND, token)
-        if document is None:
-            matching = [
-                cell.document for cell in self._cells.changed(_KIND) if token and cell.key.startswith(token)
-            ]
-            if len(matching) > 1:
-                raise PolicyError(f"approval: {len(matching)} requests begin with `{token}`, expected one")
-            if not matching:
-                raise PolicyError(f"approval: no request `{token}`").hint(
-                    "`agentguard approvals list` shows all"
-                )
-            document = matching[0]
-        return self._decode(document), document
-
-    def _put(self, document: Document) -> None:
-        expires = document["expires_unix_s"]
-        assert isinstance(expires, int)
-        self._cells.put(
-            _KIND,
-            str(document["token"]),
-            document,
-            link=str(document["digest"]),
-            expires_unix_s=expires + KEEP_S,
-        )
-
-    def _decode(self, document: Document) -> ApprovalRequest:
-        return request_of(document, now_unix_s=self._now())
-
-    def _now(self) -> int:
-        return self._clock.unix_ns() // 1_000_000_000

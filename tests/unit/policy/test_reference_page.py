@@ -21,7 +21,7 @@ def test_the_examples_load_and_pass() -> None:
     """All of them together."""
     loaded = load_texts({f"{n}.yaml": block.replace("BASE64", KEY) for n, block in enumerate(BLOCKS)})
     assert run_tests(loaded).is_passed
-    assert (len(loaded.policies), len(loaded.approvers), len(loaded.tool_schemas)) == (3, 2, 1)
+    assert (len(loaded.policies), len(loaded.approvers), len(loaded.tool_schemas)) == (4, 2, 1)
 
 
 def test_the_error_is_true() -> None:
