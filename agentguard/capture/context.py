@@ -69,7 +69,7 @@ def context_with(
 def current_span(context: Context | None = None) -> Span | None:
     """Give the innermost span of ours, or None."""
     span = (otel_context.get_current() if context is None else context).get(_KEY)
-    return span if isinstance(span, Span) else None
+    return span if type(span) is Span else None
 
 
 def find_parent(context: Context | None = None, *, only_ours: bool = False) -> Parent:
@@ -96,7 +96,7 @@ def find_parent(context: Context | None = None, *, only_ours: bool = False) -> P
     if type(current) is Span:
         return Parent(current, current)
     owner = current_span(context)
-    if not isinstance(current, trace.Span):
+    if current is None or not isinstance(current, trace.Span):
         return Parent(owner, owner)
     identity = current.get_span_context()
     if not identity.is_valid:

@@ -83,7 +83,7 @@ class Span(RetryingSpan):
     ) -> None:
         self.kind = kind
         self.otel_kind = otel_kind
-        if owner is None and isinstance(parent, Span):
+        if owner is None and type(parent) is Span:
             owner = parent
         self._owner = owner
         self._owner_id = 0 if owner is None else owner._span_id

@@ -51,8 +51,12 @@ def begin_call(
         ApprovalPending: A person must decide first.
         ConfigurationError: Policies are configured, and cannot be put in force.
     """
-    runtime = governing()
-    return None if runtime is None else runtime.begin(declaration, args, kwargs)
+    runtime = ACTIVE.runtime
+    if runtime is None:
+        runtime = governing()
+        if runtime is None:
+            return None
+    return runtime.begin(declaration, args, kwargs)
 
 
 def governing() -> Runtime | None:

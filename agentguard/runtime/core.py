@@ -11,10 +11,10 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from agentguard.audit import DecisionJournal
 from agentguard.capture import (
@@ -38,11 +38,10 @@ from agentguard.capture import (
 from agentguard.errors import ConfigurationError
 from agentguard.redaction import KINDS
 from agentguard.runtime.background import Background
-from agentguard.runtime.calls import GuardedCall, begin
+from agentguard.runtime.calls import begin
 from agentguard.runtime.chained import utc_day, what_is_in_force
 from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
-from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.exits import ChildExits
 from agentguard.runtime.health import Health
@@ -220,11 +219,7 @@ class Runtime(Services):
 
     # One call
 
-    def begin(
-        self, declaration: Declaration, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> GuardedCall | None:
-        """Begin one call; see `runtime.calls.begin`."""
-        return begin(self, declaration, args, kwargs)
+    begin = begin
 
     def record_outcome(self, outcome: OutcomeRecord, *, trace_id: str = "") -> bool:
         """

@@ -9,6 +9,7 @@ bare (`@tool`) or called (`@tool(effect="read")`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from agentguard.runtime.active import begin_call
@@ -25,12 +26,7 @@ Decorator = Callable[[F], F]
 
 
 def _guard(function: F, options: Mapping[str, Any]) -> F:
-    declaration = Declaration(function, options)
-
-    def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
-        return begin_call(declaration, args, kwargs)
-
-    return wrap(function, begin)
+    return wrap(function, partial(begin_call, Declaration(function, options)))
 
 
 def _decorate(function: F | None, options: Mapping[str, Any]) -> Any:
