@@ -20,7 +20,9 @@ from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import FOLDER, Ledger, claimed_heads
 from agentguard.audit.ledger_reader import read_ledger
 from agentguard.audit.lone_check import check_alone, load_dead, turn
-from agentguard.audit.reader import journal_paths, reaches_back
+from agentguard.audit.reader import FOLDER as DECISIONS
+from agentguard.audit.reader import limit_of
+from agentguard.audit.writer import SUFFIX
 from agentguard.errors import AuditError
 from agentguard.seal import Keystore
 from agentguard.values import Clock
@@ -78,17 +80,18 @@ def adopt_abandoned(
         open_names = {name for name, head in claimed_heads(folder).items() if head.state == OPEN}
         if not is_mine or not open_names:
             return ()
-        paths = journal_paths(folder)
         abandoned = []
-        for path in paths:
-            if path.stem in open_names:
-                try:
-                    is_dead = load_dead(path, keys, bytes_max=layout.HEADER.size) is not None
-                except AuditError as error:
-                    on_failure(error)
-                    continue
-                if is_dead:
-                    abandoned.append(path)
+        for name in sorted(open_names):
+            path = folder / DECISIONS / f"{name}{SUFFIX}"
+            if not path.exists():
+                continue  # Verification names it as missing.
+            try:
+                is_dead = load_dead(path, keys, bytes_max=layout.HEADER.size) is not None
+            except AuditError as error:
+                on_failure(error)
+                continue
+            if is_dead:
+                abandoned.append(path)
         if not abandoned:
             return ()
         ledger = Ledger.guarded(folder, keys, clock, safeguards or Safeguards())
@@ -96,7 +99,6 @@ def adopt_abandoned(
         reading = read_ledger(folder, keys)
         if reading.problems:
             raise AuditError(f"nothing is adopted: {reading.problems[0][3]}")
-        limits = reaches_back(paths, keys)
         adopted = []
         for path in abandoned:
             name = path.stem
@@ -107,7 +109,7 @@ def adopt_abandoned(
                 journal = load_dead(path, keys)
                 if journal is None:
                     continue
-                check = check_alone(journal, keys, reading, limit=limits.get(name))
+                check = check_alone(journal, keys, reading, limit=limit_of(path, keys))
             except AuditError as error:
                 on_failure(error)
                 continue

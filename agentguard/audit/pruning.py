@@ -20,7 +20,8 @@ from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import FOLDER, Ledger, claimed_heads
 from agentguard.audit.ledger_reader import Stated, read_ledger
 from agentguard.audit.lone_check import begun_unix_ns, check_alone, load_dead, turn
-from agentguard.audit.reader import OPENING_BYTES_MAX, journal_paths, reaches_back
+from agentguard.audit.reader import OPENING_BYTES_MAX, journal_paths, limit_of
+from agentguard.audit.writer import SUFFIX
 from agentguard.errors import AuditError
 from agentguard.seal import Keystore, sync_folder
 from agentguard.values import Clock
@@ -40,6 +41,7 @@ class PrunedJournals(NamedTuple):
 
 class _Due(NamedTuple):
     path: Path
+    begun_unix_ns: int
     reason: str
     """`age` or `size`; empty where it is stated as removed already, and a crash came before it was."""
 
@@ -106,20 +108,21 @@ def prune_journals(
         reading = read_ledger(folder, keys)
         if reading.problems:
             raise AuditError(f"nothing is removed: {reading.problems[0][3]}")
-        paths = journal_paths(folder)
-        limits = reaches_back(paths, keys)
-        there = {path.stem for path in paths}
         found = PrunedJournals()
         for one in due:
             name = one.path.stem
             stated = reading.stated.get(name)
-            if stated is None or not stated.is_final or _has_earlier(name, there):
+            if stated is None or not stated.is_final or _has_earlier(one.path):
+                continue
+            # Where the opening alone is held, the rest need not be read.
+            if is_held(one.begun_unix_ns, one.begun_unix_ns):
+                found = found._replace(held_journals=found.held_journals + 1)
                 continue
             try:
                 journal = load_dead(one.path, keys)
                 if journal is None:
                     continue
-                check = check_alone(journal, keys, reading, limit=limits.get(name))
+                check = check_alone(journal, keys, reading, limit=limit_of(one.path, keys))
                 _check_end(check, stated.last)
             except AuditError as error:
                 on_failure(error)
@@ -133,7 +136,6 @@ def prune_journals(
             _state(one, check, stated, ledger, record, now)
             one.path.unlink()
             sync_folder(one.path.parent)
-            there.discard(name)
             found = found._replace(
                 journals=found.journals + 1,
                 records=found.records + check.expected,
@@ -151,32 +153,37 @@ def _due(
 ) -> list[_Due]:
     """List what may have to go, the oldest first, from the opening records alone."""
     heads = claimed_heads(folder)
-    ended: list[tuple[int, Path, int, bool]] = []
-    total = 0
-    for path in journal_paths(folder):
+    # In the order in which they were begun: behind the first one that is young enough all are.
+    paths = journal_paths(folder)
+    sizes = {path: _size(path) for path in paths}
+    total = sum(sizes.values())
+    due = []
+    for path in paths:
         head = heads.get(path.stem)
+        if head is None or head.state == OPEN:
+            continue
+        is_too_much = size_bytes_max is not None and total > size_bytes_max
         try:
-            size = path.lstat().st_size
-            total += size
-            if head is None or head.state == OPEN:
-                continue
             journal = load_dead(path, keys, bytes_max=OPENING_BYTES_MAX)
         except AuditError as error:
             on_failure(error)
             continue
-        except FileNotFoundError:
-            continue
         begun = begun_unix_ns(journal) if journal is not None else None
-        if begun is not None:
-            ended.append((begun, path, size, head.state == PRUNED))
-    due = []
-    for begun, path, size, is_pruned in sorted(ended):
+        if begun is None:
+            continue
         is_too_old = before_unix_ns is not None and begun < before_unix_ns
-        is_too_much = size_bytes_max is not None and total > size_bytes_max
-        if is_too_old or is_too_much or is_pruned:
-            due.append(_Due(path, "" if is_pruned else "size" if is_too_much else "age"))
-            total -= size
+        if not (is_too_old or is_too_much or head.state == PRUNED):
+            break
+        due.append(_Due(path, begun, "" if head.state == PRUNED else "size" if is_too_much else "age"))
+        total -= sizes[path]
     return due
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _check_end(check: JournalCheck, last: Checkpoint) -> None:
@@ -185,10 +192,10 @@ def _check_end(check: JournalCheck, last: Checkpoint) -> None:
         raise AuditError(f"journal {check.name}: it does not end where checkpoint {last.sequence} states")
 
 
-def _has_earlier(name: str, there: set[str]) -> bool:
-    """Whether an earlier journal of the same writer is still there: a later one may say how it ended."""
-    writer, _, n = name.partition("-")
-    return any(f"{writer}-{earlier}" in there for earlier in range(int(n)))
+def _has_earlier(path: Path) -> bool:
+    """Whether the journal before this one of the same writer is still there: this one may say how it ended."""
+    writer, _, n = path.stem.rpartition("-")
+    return int(n) > 0 and path.with_name(f"{writer}-{int(n) - 1}{SUFFIX}").exists()
 
 
 def _state(

@@ -156,7 +156,7 @@ def read_entries(
     keys = AuditKeys(keystore)
     tell = on_damage or _ignore
     paths = journal_paths(folder)
-    limits = reaches_back(paths, keys)
+    limits = limits_of(paths, keys)
     for path in paths:
         try:
             journal = load_journal(path, keys)
@@ -246,7 +246,7 @@ def _entries(
         expected = part.number + part.records
 
 
-def reaches_back(paths: list[Path], keys: AuditKeys) -> dict[str, int]:
+def limits_of(paths: list[Path], keys: AuditKeys) -> dict[str, int]:
     """Find journals that were left because of the disk, and how many of their records count."""
     limits: dict[str, int] = {}
     for path in paths:
@@ -261,6 +261,13 @@ def reaches_back(paths: list[Path], keys: AuditKeys) -> dict[str, int]:
                 if continued is not None:
                     limits[continued[0]] = continued[1]
     return limits
+
+
+def limit_of(path: Path, keys: AuditKeys) -> int | None:
+    """Say how many records of a journal count, where its writer left it because of the disk; else None."""
+    writer, _, n = path.stem.rpartition("-")
+    following = path.with_name(f"{writer}-{int(n) + 1}{SUFFIX}")
+    return limits_of([following], keys).get(path.stem) if following.exists() else None
 
 
 def _begun(path: Path) -> int:
