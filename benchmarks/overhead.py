@@ -7,14 +7,17 @@ other, in an order that changes from round to round; a figure is the median of t
 ratios within the rounds, so that a busy machine slows both sides of each ratio.
 
     plain       the functions, undecorated
+    off         decorated, with AGENTGUARD_ENABLED=0
+    sketch      the least that keeps an encrypted trace: dict, ids, JSON, zstd-1, AES-256-GCM in the background
     otel        OpenTelemetry SDK, BatchSpanProcessor, OTLP over HTTP to a sink on this machine
     record      agentguard: sealed store, no policies, nothing exported
-    governed    the same with policies: 2 decisions a call, chained and sealed
+    governed    the same with a hundred rules, five of which could apply; admission and outcome chained and sealed
     exported    the same, and every span to the same sink
+    beside      governed, in an application that has the provider of `otel`: what is above `otel` is ours
 
 `hot` is the CPU time of the calling thread, `process` that of the whole process until
 everything is on disk or at the sink. Run: `make bench`, or `python benchmarks/overhead.py
-[--rounds 7] [--turns 2000]`.
+[--rounds 7] [--turns 2000] [--arms record,governed]`.
 """
 
 from __future__ import annotations
@@ -30,43 +33,54 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-ARMS = ("plain", "otel", "record", "governed", "exported")
+ARMS = ("plain", "off", "sketch", "otel", "record", "governed", "exported", "beside")
 CALLS_A_TURN = 4
 WARM_UP_TURNS = 200
 QUEUE_SPANS = 1 << 18
 """Room for every span of a run: the SDK's processor drops what does not fit, which would make it look cheap."""
 
-POLICY = """\
+RULES = 100
+RELEVANT = 5
+
+
+def policy() -> str:
+    """A bundle of a hundred rules, of which five could apply to a call of the benchmark; none has a budget."""
+    relevant = [
+        ("tool.before", "tool.name == 'refund' && args.amount_usd > 100.0"),
+        ("tool.before", "tool.effect != 'read' && run.tool_calls > 1000000000"),
+        ("tool.before", "tool.calls_5m > 100000000"),
+        ("model.before", "!(model.name in ['gpt-5', 'gpt-5-mini'])"),
+        ("model.before", "run.model_calls > 1000000000"),
+    ]
+    others = [
+        ("tool.before", f"tool.name == 'other_{number}' && args.amount_usd > {number}.5")
+        for number in range(RULES - RELEVANT)
+    ]
+    rules = "".join(
+        f"""\
+  - id: BEN-{number:03}
+    title: Rule {number}
+    at: {point}
+    when: "{condition}"
+    then: deny
+"""
+        for number, (point, condition) in enumerate((*relevant, *others), 1)
+    )
+    return f"""\
 apiVersion: agentguard/v1
 kind: Policy
-metadata: { name: bench, version: 1.0.0, title: Three rules that are read at each call }
-defaults: { unmatched: allow, mode: enforce, timezone: UTC }
+metadata: {{ name: bench, version: 1.0.0, title: A hundred rules }}
+defaults: {{ unmatched: allow, mode: enforce, timezone: UTC }}
 rules:
-  - id: BEN-001
-    title: Refunds over the limit
-    at: tool.before
-    when: "tool.name == 'refund' && args.amount_usd > 100.0"
-    then: deny
-    message: { agent: "Ask a person." }
-  - id: BEN-002
-    title: Runaway loops
-    at: tool.before
-    when: "tool.calls_5m > 100000000"
-    then: deny
-    message: { agent: "Stop." }
-  - id: BEN-003
-    title: Only known models
-    at: model.before
-    when: "!(model.name in ['gpt-5', 'gpt-5-mini'])"
-    then: deny
-    message: { agent: "Use a known model." }
-"""
+{rules}"""
+
 
 ANSWER = {
     "id": "chatcmpl-1",
@@ -107,17 +121,24 @@ def turn_of(model: Callable[..., Any], tool: Callable[..., Any]) -> Callable[[in
     return turn
 
 
-def otel_arm(options: argparse.Namespace) -> tuple[Callable[[int], object], Callable[[], object]]:
-    """What an instrumentation of the conventions does, by hand and without detours."""
+def provider_of(options: argparse.Namespace) -> Any:
+    """The SDK's provider, with the batch processor and the exporter that everybody sets."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.trace import SpanKind
 
     provider = TracerProvider(resource=Resource.create({"service.name": "bench"}), shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint=f"{options.sink}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=QUEUE_SPANS))
+    return provider
+
+
+def otel_arm(options: argparse.Namespace) -> tuple[Callable[[int], object], Callable[[], object]]:
+    """What an instrumentation of the conventions does, by hand and without detours."""
+    from opentelemetry.trace import SpanKind
+
+    provider = provider_of(options)
     tracer = provider.get_tracer("bench", "1")
 
     def model(question: str) -> dict[str, Any]:
@@ -160,13 +181,98 @@ def otel_arm(options: argparse.Namespace) -> tuple[Callable[[int], object], Call
     return turn, provider.shutdown
 
 
+def sketch_arm(options: argparse.Namespace) -> tuple[Callable[[int], object], Callable[[], object]]:
+    """The floor of any encrypted trace: no policy, no conventions beyond names, no features, no proof."""
+    import msgspec
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    from agentguard.store._codec import zstd
+
+    encode = msgspec.json.encode  # In C, as orjson is; and installed with agentguard.
+    finished: deque[dict[str, Any]] = deque()
+    bits, current = random.Random().getrandbits, [(0, 0)]
+    key, is_ended = AESGCM(os.urandom(32)), threading.Event()
+
+    def spanned(name: str, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            above = current[0]
+            own = (above[0] or bits(128), bits(64))
+            current[0] = own
+            start = time.time_ns()
+            try:
+                answer = function(*args, **kwargs)
+            finally:
+                current[0] = above
+            span = {
+                "trace": f"{own[0]:032x}", "id": f"{own[1]:016x}", "parent": f"{above[1]:016x}", "name": name,
+                "start": start, "duration": time.time_ns() - start, "gen_ai.operation.name": kind,
+                "gen_ai.agent.name": "support",
+            }  # fmt: skip
+            if kind == "chat":
+                usage = answer["usage"]
+                span["gen_ai.response.id"] = answer["id"]
+                span["gen_ai.response.model"] = answer["model"]
+                span["gen_ai.usage.input_tokens"] = usage["prompt_tokens"]
+                span["gen_ai.usage.output_tokens"] = usage["completion_tokens"]
+            finished.append(span)
+            return answer
+
+        return call
+
+    def write() -> None:
+        with (Path(options.folder) / "sketch").open("ab") as file:
+            while not (is_ended.wait(0.2) and not finished):
+                while finished:
+                    batch = [finished.popleft() for _ in range(min(100, len(finished)))]
+                    nonce = os.urandom(12)
+                    sealed = key.encrypt(nonce, zstd.compress(encode(batch), 1), None)
+                    file.write(len(sealed).to_bytes(4, "little") + nonce + sealed)
+                file.flush()
+                os.fdatasync(file.fileno())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+
+    def finish() -> None:
+        is_ended.set()
+        writer.join()
+
+    turn = turn_of(spanned("chat gpt-5", "chat", ask), spanned("execute_tool refund", "execute_tool", refund))
+    return spanned("invoke_agent support", "invoke_agent", turn), finish
+
+
+def off_arm(options: argparse.Namespace) -> tuple[Callable[[int], object], Callable[[], object]]:
+    os.environ["AGENTGUARD_ENABLED"] = "0"
+    import agentguard
+
+    agentguard.init(store=Path(options.folder) / "store")
+    inner = turn_of(
+        agentguard.model(provider="openai", model="gpt-5")(ask), agentguard.tool(effect="write")(refund)
+    )
+    return agentguard.agent(name="support")(inner), lambda: None
+
+
+def beside_arm(options: argparse.Namespace) -> tuple[Callable[[int], object], Callable[[], object]]:
+    from opentelemetry import trace
+
+    provider = provider_of(options)
+    trace.set_tracer_provider(provider)
+    turn, finish = agentguard_arm(options)
+
+    def finish_both() -> None:
+        finish()
+        provider.shutdown()
+
+    return turn, finish_both
+
+
 def agentguard_arm(options: argparse.Namespace) -> tuple[Callable[[int], object], Callable[[], object]]:
     import agentguard
 
     folder = Path(options.folder)
     is_governed = options.arm != "record"
     if is_governed:
-        (folder / "bench.yaml").write_text(POLICY, encoding="utf-8")
+        (folder / "bench.yaml").write_text(policy(), encoding="utf-8")
     agentguard.init(
         service="bench",
         store=folder / "store",
@@ -190,7 +296,9 @@ def make_key(folder: Path) -> Path:
     return folder / "key"
 
 
-BUILDERS = {"plain": plain_arm, "otel": otel_arm}
+BUILDERS = {
+    "plain": plain_arm, "off": off_arm, "sketch": sketch_arm, "otel": otel_arm, "beside": beside_arm,
+}  # fmt: skip
 
 
 def run_arm(options: argparse.Namespace) -> dict[str, float]:
@@ -313,15 +421,26 @@ def main(options: argparse.Namespace) -> None:
     expected = (options.turns + WARM_UP_TURNS) * CALLS_A_TURN
     with sink_process() as sink:
         for number in range(options.rounds):
-            order = list(ARMS)
+            order = list(options.arms)
             random.Random(number).shuffle(order)
             rounds.append({arm: measure(arm, options.turns, sink) for arm in order})
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+    for name in ("hot", "process"):
+        share = (
+            statistics.median(
+                (r["beside"][f"{name}_us"] - r["otel"][f"{name}_us"]) / r["otel"][f"{name}_us"]
+                for r in rounds
+            )
+            if "beside" in options.arms
+            else None
+        )
+        if share is not None:
+            print(f"above the application's own SDK, {name}: {share:.2f} of what it costs")
     print(
         f"{options.rounds} rounds of {options.turns} turns, {CALLS_A_TURN} calls a turn; µs of CPU a call, medians"
     )
     print(f"{'arm':<10}{'hot':>9}{'process':>10}{'hot / otel':>13}{'process / otel':>17}{'at the sink':>14}")
-    for arm in ARMS:
+    for arm in options.arms:
         hot, process = (
             statistics.median(r[arm][f"{name}_us"] for r in rounds) for name in ("hot", "process")
         )
@@ -329,7 +448,7 @@ def main(options: argparse.Namespace) -> None:
         arrived = min(r[arm]["at_sink"] for r in rounds)
         print(
             f"{arm:<10}{hot:>9.2f}{process:>10.2f}{hot_ratio:>13}{process_ratio:>17}"
-            f"{f'{arrived:.0f} / {expected}' if arm in ('otel', 'exported') else '':>14}"
+            f"{f'{arrived:.0f} / {expected}' if arm in ('otel', 'exported', 'beside') else '':>14}"
         )
 
 
@@ -344,6 +463,16 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--turns", type=int, default=2000)
+    parser.add_argument(
+        "--arms",
+        type=lambda text: [
+            "plain",
+            "otel",
+            *(arm for arm in ARMS if arm in text.split(",") and arm not in ("plain", "otel")),
+        ],
+        default=list(ARMS),
+        help=f"some of {','.join(ARMS)}; plain and otel are always there",
+    )
     for internal in ("arm", "sink", "folder"):
         parser.add_argument(f"--{internal}", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
