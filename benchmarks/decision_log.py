@@ -27,19 +27,19 @@ def main() -> None:
     """Measure, and print one line a figure."""
     parent = sys.argv[1] if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory(dir=parent) as folder:
-        _cpu(*_store(Path(folder) / "a"))
-        _group_commit(*_store(Path(folder) / "b"))
-        _event_loop(*_store(Path(folder) / "c"))
+        _cpu(*new_store(Path(folder) / "a"))
+        _group_commit(*new_store(Path(folder) / "b"))
+        _event_loop(*new_store(Path(folder) / "c"))
 
 
-def _store(folder: Path) -> tuple[Path, Keystore]:
+def new_store(folder: Path) -> tuple[Path, Keystore]:
     folder.mkdir(mode=0o700)
     store = folder / "store"
     store.mkdir(mode=0o700)
     return store, create_keystore(store, create_key_file(folder / "key"))
 
 
-def _open(store: Path, keystore: Keystore) -> DecisionJournal:
+def open_journal(store: Path, keystore: Keystore) -> DecisionJournal:
     return DecisionJournal.open(
         store,
         keystore=keystore,
@@ -48,7 +48,7 @@ def _open(store: Path, keystore: Keystore) -> DecisionJournal:
     )
 
 
-def _record(number: int, mode: RecordMode) -> DecisionRecord:
+def make_record(number: int, mode: RecordMode) -> DecisionRecord:
     return DecisionRecord(
         decision_id=f"{number:016x}",
         time_unix_ns=1_767_225_600_000_000_000 + number,
@@ -75,8 +75,8 @@ _DECISIONS = {
 
 def _cpu(store: Path, keystore: Keystore) -> None:
     """Append, encode, chain, seal, checkpoint: all CPU of the process, by the record."""
-    records = [_record(number, RecordMode.ASYNC) for number in range(RECORDS)]
-    journal = _open(store, keystore)
+    records = [make_record(number, RecordMode.ASYNC) for number in range(RECORDS)]
+    journal = open_journal(store, keystore)
     journal.append(records[0])
     journal.flush(30)
     gc.collect()
@@ -105,15 +105,15 @@ def _cpu(store: Path, keystore: Keystore) -> None:
 
 def _group_commit(store: Path, keystore: Keystore) -> None:
     """Thirty-two threads of required records."""
-    journal = _open(store, keystore)
-    journal.append(_record(0, RecordMode.REQUIRED))
+    journal = open_journal(store, keystore)
+    journal.append(make_record(0, RecordMode.REQUIRED))
     stored, syncs = journal.stored, journal.syncs
     waits: list[float] = []
 
     def work(thread: int) -> None:
         for number in range(EACH):
             before = time.perf_counter()
-            journal.append(_record(thread * EACH + number, RecordMode.REQUIRED))
+            journal.append(make_record(thread * EACH + number, RecordMode.REQUIRED))
             waits.append(time.perf_counter() - before)
 
     threads = [threading.Thread(target=work, args=(thread,)) for thread in range(THREADS)]
@@ -134,8 +134,8 @@ def _group_commit(store: Path, keystore: Keystore) -> None:
 
 def _event_loop(store: Path, keystore: Keystore) -> None:
     """Required records of two hundred tasks; how long the loop is held."""
-    journal = _open(store, keystore)
-    journal.append(_record(0, RecordMode.REQUIRED))
+    journal = open_journal(store, keystore)
+    journal.append(make_record(0, RecordMode.REQUIRED))
     worst = 0.0
 
     async def watch() -> None:
@@ -150,7 +150,7 @@ def _event_loop(store: Path, keystore: Keystore) -> None:
         start = time.perf_counter()
         for _ in range(5):
             await asyncio.gather(
-                *(journal.append_async(_record(number, RecordMode.REQUIRED)) for number in range(200))
+                *(journal.append_async(make_record(number, RecordMode.REQUIRED)) for number in range(200))
             )
         watching.cancel()
         return time.perf_counter() - start

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from agentguard.store._codec import RAW
 from agentguard.store._derive import encode_features
 from agentguard.store._grid import grid_of
 from agentguard.store._layout import Kind
@@ -138,4 +139,5 @@ class Batcher:
         if size > self._record_bytes_max:
             self._drops.count("too_long", now_unix_ns)
             return []
-        return [body, make_body(Kind.FEATURES, features)]
+        # As narrow as they are, features would hardly become shorter.
+        return [body, Body(Kind.FEATURES, RAW, features)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from collections import deque
 from typing import TYPE_CHECKING
 
 from agentguard.errors import SegmentCorruptError
@@ -27,16 +28,38 @@ _SMALL_BYTES = 96
 
 LIVE_LEVEL = 1
 SEALED_LEVEL = 3
+_IDLE_MAX = 4
+_idle: dict[int, deque[zstd.ZstdCompressor]] = {}
+"""By level, compressors that nobody uses just now: what they need is not reserved for each frame anew."""
 
 
 def compress(plain: bytes, level: int = LIVE_LEVEL) -> tuple[int, bytes]:
     """Compress where that helps; returns the codec byte and the bytes."""
     if len(plain) < _SMALL_BYTES:
         return RAW, plain
-    packed = zstd.compress(plain, level)
+    packed = _packed(plain, level)
     if len(packed) + 4 >= len(plain):
         return RAW, plain
     return ZSTD, len(plain).to_bytes(4, "little") + packed
+
+
+def _packed(plain: bytes, level: int) -> bytes:
+    """
+    Compress with a compressor that is at hand.
+
+    While it is in use it is in no list, so that a thread, a signal handler or the child of
+    a fork that comes in between takes another one.
+    """
+    idle = _idle.get(level)
+    if idle is None:
+        idle = _idle[level] = deque(maxlen=_IDLE_MAX)
+    try:
+        compressor = idle.pop()
+    except IndexError:
+        compressor = zstd.ZstdCompressor(level)
+    packed = compressor.compress(plain, zstd.ZstdCompressor.FLUSH_FRAME)
+    idle.append(compressor)  # Where it failed it is thrown away.
+    return packed
 
 
 def decompress(codec: int, data: bytes) -> bytes:

@@ -8,6 +8,7 @@ one value, and one whose values are of the usual type costs a few nanoseconds a 
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -90,10 +91,10 @@ def _counts(column: Column, missing: int) -> array[int]:
 def _costs(grid: Grid) -> array[float]:
     """Take costs in US dollars."""
     costs, amounts = grid.attribute(names.COST_USD), grid.attribute(names.COST_AMOUNT)
-    if set(map(type, costs)) == {float}:
-        return array("d", costs)
     if costs[0] is amounts[0] is None and len(costs) == len(amounts) == 1:
         return array("d", (NAN,))
+    with contextlib.suppress(TypeError, OverflowError):
+        return array("d", costs)  # Some have none, or what is no number: told apart below.
     return array("d", _each(grid, cost_of, costs, amounts, grid.attribute(names.COST_CURRENCY, "USD")))
 
 
@@ -143,9 +144,12 @@ def _texts(column: Column) -> Texts:
 def _fingerprints(group: Group) -> Texts:
     """Take the fingerprints of names and types, which are mostly the same."""
     keys = tuple(group.names)
-    kinds: list[set[type]] = [set(map(type, column)) for column in group.columns]
-    if all(len(kind) == 1 for kind in kinds):
-        return (fingerprint(keys, [kind for (kind,) in kinds]),)
+    kinds = [type(column[0]) for column in group.columns]
+    if all(
+        len(column) == 1 or list(map(type, column)).count(kind) == len(column)
+        for kind, column in zip(kinds, group.columns, strict=True)
+    ):
+        return (fingerprint(keys, kinds),)
     count = max(map(len, group.columns))
     rows = zip(*[c if len(c) == count else list(c) * count for c in group.columns], strict=True)
     return [fingerprint(keys, list(map(type, row))) for row in rows]

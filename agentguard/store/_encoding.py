@@ -124,15 +124,16 @@ class Encoding:
         """Take from the queue until one of the two limits."""
         sources: list[SpanSource] = []
         outcomes: list[OutcomeRecord] = []
-        size, left = 0, min(spans_max, len(self.queue))
-        while left and size < bytes_max:
-            left -= 1
-            item = self.queue.popleft()
+        size, take = 0, self.queue.popleft
+        for _ in range(min(spans_max, len(self.queue))):
+            item = take()
             size += item.bytes_estimate
-            if isinstance(item, QueuedOutcome):
+            if type(item) is QueuedOutcome:
                 outcomes.append(item.outcome)
             else:
-                sources.append(item)
+                sources.append(item)  # type: ignore[arg-type]
+            if size >= bytes_max:
+                break
         return sources, outcomes, size
 
     def hand_out(self) -> list[Body]:

@@ -2,18 +2,18 @@
 The feature block: the numbers of some spans, as columns.
 
 It stands beside the rows of every chunk, so that stats and drift read numbers
-without opening content. It describes itself: name, type, unit and version of
-each column are in it. No numpy here: columns are handed out as buffers.
+without opening content. Name, type, unit and version of each column are described in
+the block, or once in the file. No numpy here: columns are handed out as buffers.
 
 Layout (little-endian): version (2), number of columns (2), rows (4), first
 sequence (8), bytes of the description (4), reserved (4); the description, zero
 padded to 8; a form for each column (1), zero padded to 8; the columns, each zero
-padded to 8; the dictionaries. The description has for each column: length of the
-name (1), name, type (1: 1 int64, 2 float64, 3 index into a dictionary), length of
-the unit (1), unit, version that brought the column (2). The form says how many
-bytes a value has; 0 is one value for all rows. Integers of 1, 2 and 4 bytes stand
-after a base of 8 bytes that is added to each. A dictionary has its length (4), and
-for each entry length (4) and UTF-8 text.
+padded to 8; the dictionaries. The description, where the block has its own, has for
+each column: length of the name (1), name, type (1: 1 int64, 2 float64, 3 index into a
+dictionary), length of the unit (1), unit, version that brought the column (2). The
+form says how many bytes a value has; 0 is one value for all rows. Integers of 1, 2 and
+4 bytes stand after a base of 8 bytes that is added to each. A dictionary has its
+length (4), and for each entry length (4) and UTF-8 text.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def _describe() -> bytes:
     return _padded(b"".join(parts))
 
 
-_DESCRIPTION = _describe()
+DESCRIPTION: Final = _describe()
+"""The columns of this version. It stands once in a file, beside the resource; a block may have its own."""
 
 
 class _Fingerprints:
@@ -246,8 +247,8 @@ def pack_features(
             parts.append(_bytes_of(array(code, map(distinct.__getitem__, entries))))
         dictionaries.append(_pack_dictionary(distinct))
     return b"".join((
-        _HEAD.pack(FEATURE_BLOCK_VERSION, len(FEATURES), rows, first_sequence, len(_DESCRIPTION), 0),
-        _DESCRIPTION, _padded(bytes(forms)), *parts, *dictionaries,
+        _HEAD.pack(FEATURE_BLOCK_VERSION, len(FEATURES), rows, first_sequence, 0, 0),
+        _padded(bytes(forms)), *parts, *dictionaries,
     ))  # fmt: skip
 
 
@@ -257,17 +258,18 @@ def _pack_numbers(column: array[Any]) -> tuple[int, bytes]:
         return 0, _bytes_of(column)
     if column.typecode == "d":
         return 8, _bytes_of(column)
-    least, greatest = min(column), max(column)
+    values = column.tolist()  # A list is looked through in half the time.
+    least, greatest = min(values), max(values)
     if least == greatest:
         return 0, _bytes_of(column[:1])
     base = 0
     if greatest - least < 2**31 <= greatest:
         base = least
-        column = array("q", [value - base for value in column])
+        values = [value - base for value in values]
         least, greatest = 0, greatest - base
     for width, limit in _RANGES:
         if -limit <= least and greatest < limit:
-            return width, _I64.pack(base) + _bytes_of(array(_NARROW[width], column))
+            return width, _I64.pack(base) + _bytes_of(array(_NARROW[width], values))
     return 8, _bytes_of(column)
 
 
@@ -358,7 +360,7 @@ def decode_features(plain: bytes, wanted: frozenset[str] | None = None) -> Featu
                 f"features: got version {version}, expected at most {FEATURE_BLOCK_VERSION}"
             )
         offset = _HEAD.size + description_bytes
-        places = _columns_of(plain[_HEAD.size : offset])
+        places = _columns_of(plain[_HEAD.size : offset] or DESCRIPTION)
         forms = plain[offset : offset + n_columns]
         if len(places) != n_columns or len(forms) != n_columns:
             raise SegmentCorruptError(f"features: got {len(places)} columns, expected {n_columns}")

@@ -27,8 +27,8 @@ Ids: TypeAlias = bytes | Sequence[str]
 
 ELSEWHERE: Final = -1
 """The row of a piece of content that is in another frame: a group was cut where a chunk ends."""
-_CONSTANT: Final = frozenset({str, type(None)})
-_CONSTANT_OF_ONE_TYPE: Final = frozenset({int, bool, float})
+_TEXT_OR_NONE: Final = frozenset({str, type(None)})
+_COMPARED: Final = _TEXT_OR_NONE | {int, bool, float, tuple}
 _CACHE_ENTRIES_MAX: Final = 4096
 _INT64: Final = range(-(2**63), 2**63)
 
@@ -135,9 +135,10 @@ def grid_of(records: Sequence[SpanRecord], first_sequence: int) -> Grid:
 
 def _groups(attributes: Sequence[Mapping[str, Any]]) -> tuple[Sequence[int], list[Group]]:
     """Sort attributes by their names."""
+    count, first = len(attributes), tuple(attributes[0])
+    if list(chain.from_iterable(attributes)) == list(first) * count:
+        return (0,), [_group(first, attributes)]
     keys = list(map(tuple, attributes))
-    if keys.count(keys[0]) == len(keys):
-        return (0,), [_group(keys[0], attributes)]
     numbers: dict[tuple[str, ...], int] = {}
     shape = [numbers.setdefault(key, len(numbers)) for key in keys]
     members: list[list[Mapping[str, Any]]] = [[] for _ in numbers]
@@ -147,25 +148,25 @@ def _groups(attributes: Sequence[Mapping[str, Any]]) -> tuple[Sequence[int], lis
 
 
 def _group(keys: tuple[str, ...], members: Sequence[Mapping[str, Any]]) -> Group:
-    columns = zip(*[each.values() for each in members], strict=True)
-    return Group(keys, list(map(_short, columns)))
+    values = tuple(chain.from_iterable([each.values() for each in members]))
+    width = len(keys)
+    return Group(keys, [_short(values[place::width]) for place in range(width)])
 
 
 def _short(column: tuple[Any, ...]) -> Column:
     """Reduce a column to one value where all are the same, in their type and bits too."""
     first, count = column[0], len(column)
     kind = type(first)
-    if type(column[-1]) is not kind or column[-1] != first:
+    if kind not in _COMPARED or type(column[-1]) is not kind or column[-1] != first:
         return column
-    if kind in _CONSTANT:
-        return column[:1] if column.count(first) == count else column
-    if kind in _CONSTANT_OF_ONE_TYPE:
-        # 0.0 equals -0.0, and 1 equals True.
-        is_same = column.count(first) == count and (kind is not float or first != 0)
-        return column[:1] if is_same and len(set(map(type, column))) == 1 else column
-    if kind is tuple and set(map(type, column)) == {tuple} and column.count(first) == count:
-        return column[:1] if set(map(type, chain.from_iterable(column))) <= {str} else column
-    return column
+    try:
+        is_same = column.count(first) == count
+        if is_same and kind not in _TEXT_OR_NONE:
+            # 0.0 equals -0.0, and 1 equals True: only what is written the same is the same.
+            is_same = encode(column).endswith(encode(first) * count)
+    except Exception:  # How a value of another kind compares is not ours, nor is what cannot be written.
+        return column
+    return column[:1] if is_same else column
 
 
 def _whole(column: Sequence[Any]) -> Sequence[int]:
@@ -177,18 +178,19 @@ def _whole(column: Sequence[Any]) -> Sequence[int]:
 
 def _packed_ids(texts: Sequence[str], length: int) -> Ids:
     """Pack a column of ids; where one is none, and would not come back the same, all stay text."""
-    joined = "".join(texts)
-    if len(joined) != 2 * length * len(texts) or "" in texts:
-        joined = "".join([text or "0" * (2 * length) for text in texts])
-    if set(map(len, texts)) <= {2 * length, 0}:
-        try:
-            packed = bytes.fromhex(joined)
-        except ValueError:
-            return texts
-        # Capital letters and spaces are read too, and would be lost. So would an id of zeros.
-        if packed.hex() == joined and "0" * (2 * length) not in texts:
-            return packed
-    return texts
+    nothing = "0" * (2 * length)
+    if nothing in texts:
+        return texts
+    whole = [text or nothing for text in texts] if "" in texts else texts
+    if list(map(len, whole)).count(2 * length) != len(whole):
+        return texts
+    joined = "".join(whole)
+    try:
+        packed = bytes.fromhex(joined)
+    except ValueError:
+        return texts
+    # Capital letters and spaces are read too, and would be lost.
+    return packed if packed.hex() == joined else texts
 
 
 def _event_rows(events: Sequence[SpanEvent]) -> list[tuple[object, ...]]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from agentguard.seal import SALT_BYTES, Keystore
 from agentguard.store import _codec
 from agentguard.store._disk import Disk
+from agentguard.store._features import DESCRIPTION
 from agentguard.store._layout import HEADER_BYTES, Header, Kind, State, pack_frame, segment_key
 from agentguard.store._msgpack import encode
 
@@ -79,7 +80,9 @@ class LiveSegment:
         try:
             # The lock tells other processes that this one still writes.
             disk.lock(self._fd)
-            about = {"resource": dict(resource), "created_unix_ns": created_unix_ns}
+            about = {
+                "resource": dict(resource), "created_unix_ns": created_unix_ns, "features": DESCRIPTION,
+            }  # fmt: skip
             body = make_body(Kind.RESOURCE, encode(about))
             self._write(header.pack() + self._seal(body), frames=1)
             disk.rename(new, self.path)

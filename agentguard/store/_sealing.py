@@ -199,7 +199,7 @@ class _Chunks:
     def _encode(self, grid: Grid) -> None:
         """Make a chunk of spans and write it."""
         spans = make_body(Kind.SPANS, pack_grid(grid), level=_codec.SEALED_LEVEL)
-        self._write(grid, spans, make_body(Kind.FEATURES, encode_features(grid), level=_codec.SEALED_LEVEL))
+        self._write(grid, spans, Body(Kind.FEATURES, _codec.RAW, encode_features(grid)))
 
     def _write(self, grid: Grid, spans: Body, features: Body) -> None:
         """Write one chunk, and keep its features for the end of the file."""

@@ -92,7 +92,7 @@ def split_content(grid: Grid) -> tuple[Grid, ContentGroups]:
         _has_content(events) or _has_content(links)
         for events, links in zip(grid.expanded(grid.event), grid.expanded(grid.link), strict=True)
     ] if any(grid.event) or any(grid.link) else []  # fmt: skip
-    if not any(plan.is_content for plan in plans) and not any(has_items):
+    if not any((plan.users or plan.conversations) and (plan.is_content or any(has_items)) for plan in plans):
         return grid, {}
     places: list[list[int]] = [[] for _ in plans]
     for place, number in enumerate(grid.expanded(grid.shape)):
