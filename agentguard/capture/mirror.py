@@ -42,8 +42,9 @@ def finish_mirror(
     """
     try:
         if mirror.is_recording():
-            mirror.update_name(name)
-            mirror.set_attributes(attributes)
+            if getattr(mirror, "name", None) != name:
+                mirror.update_name(name)
+            mirror.set_attributes(_not_there(mirror, attributes))
             for event in events:
                 mirror.add_event(event.name, event.attributes, event.time_unix_ns)
             if status == "error":
@@ -52,3 +53,12 @@ def finish_mirror(
                 mirror.set_status(Status(StatusCode.OK))
     finally:
         mirror.end(end_time)
+
+
+def _not_there(mirror: trace.Span, attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
+    """Leave out what the span has had since it began, where it can say so: setting costs a provider most."""
+    there = getattr(mirror, "attributes", None)
+    if not isinstance(there, Mapping):
+        return attributes
+    there = dict(there)
+    return {key: value for key, value in attributes.items() if there.get(key) != value}
