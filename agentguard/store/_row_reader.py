@@ -115,8 +115,12 @@ class RowReader:
             yield from segment.frames({Kind.SPANS}, index.resume_after(after_sequence))
         else:
             tag = id_tag(wanted.trace_id) if wanted.has_whole_trace_id and wanted.trace_id else None
-            yield from segment.frames_at(self._places(list(index.places(tag)), wanted, -1))
-            yield from segment.frames({Kind.SPANS}, index.resume)
+            # The index is shared with other readers and grows meanwhile: where to go on comes before the
+            # places, and before the first frame is given. What is then met twice is left out by its number.
+            resume = index.resume
+            places = self._places(list(index.places(tag)), wanted, -1)
+            yield from segment.frames_at(places)
+            yield from segment.frames({Kind.SPANS}, resume)
 
     def _places(self, places: list[Place], wanted: RowFilter | None, after_sequence: int) -> list[Place]:
         """Leave out chunks that hold nothing wanted."""
