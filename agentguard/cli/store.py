@@ -250,11 +250,11 @@ def _tree_line(span: SpanRecord, begin_unix_ns: int) -> str:
 @format_option()
 @_since_option
 @click.option(
-    "--spans", "spans_max", type=click.IntRange(min=1), default=200_000, show_default=True,
-    help="Most spans to load, the latest ones.",
+    "--spans", "spans_max", type=click.IntRange(min=1), default=None,
+    help="Most spans to load, the latest ones. Default: 200,000, or 2,000,000 where no id, status or content is read.",
 )  # fmt: skip
 @click.pass_obj
-def sql(place: Place, query: str, output_format: str, since: int | None, spans_max: int) -> int:
+def sql(place: Place, query: str, output_format: str, since: int | None, spans_max: int | None) -> int:
     """
     Ask the store in SQL. Tables: spans, outcomes, gaps; view: calls.
 

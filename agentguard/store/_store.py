@@ -134,7 +134,9 @@ class Store:
         """Begin to read."""
         return Query(self.segments, self.keystore, self._cache, self._content)
 
-    def sql(self, query: str, *, since_unix_ns: int | None = None, spans_max: int = 200_000) -> SqlResult:
+    def sql(
+        self, query: str, *, since_unix_ns: int | None = None, spans_max: int | None = None
+    ) -> SqlResult:
         """
         Run one SQL query over the newest spans, in memory.
 
@@ -146,7 +148,9 @@ class Store:
                 Only spans that start then or later are loaded.
 
             spans_max:
-                How many spans are loaded at most, the newest ones.
+                How many spans are loaded at most, the newest ones. `None`: 200,000 where the query
+                reads ids, names of spans or content; 2,000,000 where it reads only what feature
+                blocks hold (start, duration, tokens, cost, agent, tool, model …).
 
         Raises:
             StoreError: The query is no plain SELECT, is wrong, or runs too long.

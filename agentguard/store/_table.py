@@ -56,15 +56,34 @@ class Wanted(TypedDict, total=False):
     newest_first: bool
 
 
-def span_row(span: SpanRecord) -> tuple[object, ...]:
-    """Make one row of the table."""
-    return (
-        span.trace_id, span.span_id, span.parent_span_id, span.name, span.kind, span.otel_kind,
-        span.start_unix_ns, span.duration_ns, span.status, span.status_description, span.scope,
-        as_json(span.attributes), as_json([event._asdict() for event in span.events]),
-        *(None if value == MISSING or value != value else value for value in numbers_of(span)[2:]),  # noqa: PLR0124 - NaN
-        *texts_of(span)[1:],
-    )  # fmt: skip
+_WHOLE = frozenset(SpanRecord._fields) - {"attributes", "events"}
+
+
+def row_maker(columns: Iterable[str]) -> tuple[list[str], Callable[[SpanRecord], tuple[object, ...]]]:
+    """
+    Say how a row with some columns is made of a span.
+
+    Returns:
+        The names of the columns, in the order of the table, and what makes the values.
+    """
+    wanted = set(columns)
+    names = [name for name in SPAN_COLUMNS if name in wanted]
+    whole = [name for name in names if name in _WHOLE]
+    derived = [name for name in _FEATURE_COLUMNS if name in wanted]
+
+    def row_of(span: SpanRecord) -> tuple[object, ...]:
+        row: list[object] = [getattr(span, name) for name in whole]
+        if "attributes" in wanted:
+            row.append(as_json(span.attributes))
+        if "events" in wanted:
+            row.append(as_json([event._asdict() for event in span.events]))
+        if derived:
+            values = dict(zip(_FEATURE_COLUMNS, (*numbers_of(span)[2:], *texts_of(span)[1:]), strict=True))
+            found = (values[name] for name in derived)
+            row += [None if value == MISSING or value != value else value for value in found]  # noqa: PLR0124 - NaN
+        return tuple(row)
+
+    return names, row_of
 
 
 def as_json(value: object) -> str:
@@ -74,7 +93,8 @@ def as_json(value: object) -> str:
 
 def _batches(spans: Iterable[SpanRecord]) -> Iterator[dict[str, tuple[Any, ...]]]:
     """Cut spans into tables of columns, so that not all rows are held beside all columns; at least one."""
-    rows, is_first = iter(map(span_row, spans)), True
+    _, row_of = row_maker(SPAN_COLUMNS)
+    rows, is_first = map(row_of, spans), True
     while batch := list(islice(rows, _BATCH_ROWS)):
         yield dict(zip(SPAN_COLUMNS, zip(*batch, strict=True), strict=True))
         is_first = False

@@ -51,7 +51,7 @@ def _packing(disk: Disk) -> Callable[[Path, Callable[[str], None]], None]:
     def run(folder: Path, acknowledge: Callable[[str], None]) -> None:
         _compaction.FILES_MIN = 2  # type: ignore[misc]
         store = Store.open(folder, provider=KnownKey(), clock=FrozenClock(), disk=disk)
-        number = 1000 + os.getpid() % 1000 * 10_000
+        number = 1000 + int.from_bytes(os.urandom(4)) * 10_000
         while True:
             for _ in range(4):
                 _write_one(store, number)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentguard.errors import StoreError
-from agentguard.store import Store, stats_of
+from agentguard.store import Query, Store, stats_of
 from tests.support.clock import START_UNIX_NS
 from tests.support.spans import FinishedSpan, make_span
 from tests.support.stores import fill, new_store, new_writer
@@ -149,6 +149,30 @@ def test_feature_values(tmp_path: Path) -> None:
     assert len(set(columns["schema"].texts())) == 5
 
 
+def test_sql_loads_what_it_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers come from feature blocks and open no span; ids and content come from the newest spans."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a span was read")
+
+    by_agent = "select agent, count(*), sum(input_tokens), max(duration_ns) from spans group by agent"
+    with_spans = store.sql(by_agent.replace("count(*)", "count(distinct span_id)"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Query, "spans", refuse)
+        assert store.sql(by_agent).rows == with_spans.rows
+        assert store.sql("select count(*) from spans").rows == [(400,)]
+        assert store.sql("select count(*) from outcomes").rows == [(3,)]
+        assert store.sql("select count(*) from spans where cost_usd is null and retries = 0").rows == [(400,)]
+        few = store.sql("select min(start_unix_ns), count(*) from spans", spans_max=30)
+        assert (few.rows, few.is_partial) == ([(SPANS[370].start_unix_ns, 30)], True)
+        with pytest.raises(StoreError, match="no such column"):
+            store.sql("select colour from spans")
+    endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+    monkeypatch.setattr("agentguard.store._sql.SQL_S_MAX", 0.05)
+    with pytest.raises(StoreError, match="ran longer"):
+        store.sql(endless)
+
+
 def test_sql(store: Store) -> None:
     """Aggregates, attributes as JSON, the view, and the numbers as columns."""
     columns, rows = store.sql("select agent, count(*) as n from spans group by agent order by agent")
@@ -194,7 +218,7 @@ def test_sql_knows_types(store: Store) -> None:
         "select 1; select 2",
         "selec",
         "",
-        "select nothing from spans",
+        "select colour from spans",
         "select * from sqlite_schema; drop table spans",
         "select \x00",
     ],
