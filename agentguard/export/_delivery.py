@@ -168,4 +168,7 @@ class Delivery:
         return pause_s * (0.5 + 0.5 * self._chance())
 
     def _report(self, answer: Answer, what: str) -> None:
-        self._on_internal_error("export.otlp", ExportError(f"export: {what}: {answer.reason}"))
+        # Counted and logged by reason: a wrong key must not hide behind a backend that was full a moment ago.
+        self._on_internal_error(
+            f"export.otlp ({answer.reason})", ExportError(f"export: {what}: {answer.reason}")
+        )

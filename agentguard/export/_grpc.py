@@ -30,6 +30,9 @@ _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _ANSWER_BYTES_MAX = 65_536
 _DETAILS = "grpc-status-details-bin"
 
+_HANDSHAKE = ("handshake failed", "peer certificate", "verification check failed")
+"""What gRPC says, in words only, of certificates that it does not accept."""
+
 _ENDINGS = {
     grpc.StatusCode.INVALID_ARGUMENT: Ending.REFUSED,
     grpc.StatusCode.UNAUTHENTICATED: Ending.MISCONFIGURED,
@@ -111,6 +114,9 @@ def _judge(error: Any) -> Answer:
         if "larger than max" in (error.details() or ""):
             return Answer(Ending.TOO_LARGE, reason)
         return Answer(Ending.RETRY, reason, retry_after_s=_retry_after_s(error))
+    details = (error.details() or "").lower()
+    if code is grpc.StatusCode.UNAVAILABLE and any(words in details for words in _HANDSHAKE):
+        return Answer(Ending.MISCONFIGURED, "TLS: the certificates do not fit")
     ending = _ENDINGS.get(code, Ending.RETRY)
     return Answer(ending, reason, retry_after_s=_retry_after_s(error) if ending is Ending.RETRY else None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -86,10 +87,23 @@ def rejecting(count: int) -> Reply:
     return 200, {}, response.SerializeToString()
 
 
+class _Server(ThreadingHTTPServer):
+    """Says nothing of clients that break off."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 class Receiver:
     """An OTLP/HTTP receiver that answers with what *judge* says, and keeps what it took."""
 
-    def __init__(self, judge: Callable[[list[Any]], Reply] = lambda _: OK, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        judge: Callable[[list[Any]], Reply] = lambda _: OK,
+        *,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.judge = judge
         self.requests: list[tuple[dict[str, str], ExportTraceServiceRequest]] = []
         self.taken: list[Any] = []
@@ -120,7 +134,12 @@ class Receiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server = _Server(("127.0.0.1", port), Handler)
+        if tls is not None:
+            # The handshake is the handler thread's: a client that fails must not stop the one that accepts.
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._server.daemon_threads = True
         self.port = self._server.server_port
         self.endpoint = f"http://127.0.0.1:{self.port}"
