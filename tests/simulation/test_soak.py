@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import statistics
@@ -76,7 +77,10 @@ def _rss_bytes() -> int:
 
 def _sample(done: int, folder: Path) -> Sample:
     gc.collect()
-    size = sum(path.stat().st_size for path in (folder / "seg").glob("*"))
+    size = 0
+    for path in (folder / "seg").glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # Sealing renames.
+            size += path.stat().st_size
     return Sample(done, _rss_bytes(), len(os.listdir("/proc/self/fd")), size)  # noqa: PTH208 - a count
 
 
