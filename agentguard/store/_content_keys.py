@@ -37,6 +37,7 @@ class ContentKeys:
         self._store_id = store_id
         self._keys: dict[tuple[bytes, bytes], SealKey] = {}
         self._number = 0
+        self._opening: dict[tuple[bytes, bytes], tuple[int, SealKey]] = {}
 
     def sealed(self, body: Body) -> Body:
         """
@@ -76,9 +77,24 @@ class ContentKeys:
 
     def open_group(self, group: SealedGroup) -> tuple[list[list[str]], list[ContentRow]] | str:
         """Open the content of a group, as `GroupOpener` says."""
+        key = self._opening_key(group.user, group.conversation)
+        if isinstance(key, str):
+            return key
+        packed = key.open(group.blob, group_context(self._store_id, group.user, group.conversation))
+        document = decode_plain(_codec.decompress(packed[0], packed[1:]), "content")
+        if type(document) is not list or len(document) != 2 or len(document[1]) != len(group.places):
+            raise SegmentCorruptError("content: got rows of another form, expected one for each place")
+        return document[0], document[1]
+
+    def _opening_key(self, user: bytes, conversation: bytes) -> SealKey | str:
+        """The key of a group, or why there is none; one that was found holds until somebody is erased."""
+        number = self._keyring.number
+        known = self._opening.get((user, conversation))
+        if known is not None and known[0] == number:
+            return known[1]
         keys = []
         try:
-            for ref in (group.user, group.conversation):
+            for ref in (user, conversation):
                 found = self._keyring.find(ref) if ref else None
                 if ref and found is None:
                     return ERASED
@@ -87,12 +103,12 @@ class ContentKeys:
             return NO_KEY
         if not any(keys):
             raise SegmentCorruptError("content: got a group of nobody, expected a user or a conversation")
-        context = group_context(self._store_id, group.user, group.conversation)
-        packed = group_key(self._store_id, *keys).open(group.blob, context)
-        document = decode_plain(_codec.decompress(packed[0], packed[1:]), "content")
-        if type(document) is not list or len(document) != 2 or len(document[1]) != len(group.places):
-            raise SegmentCorruptError("content: got rows of another form, expected one for each place")
-        return document[0], document[1]
+        if len(self._opening) >= _GROUP_KEYS_MAX or (known is not None and known[0] != number):
+            # After an erasure nothing of before stays in memory.
+            self._opening.clear()
+        key = group_key(self._store_id, *keys)
+        self._opening[user, conversation] = (number, key)
+        return key
 
 
 def _subject(kind: str, text: str) -> Subject | None:

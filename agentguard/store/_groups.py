@@ -9,7 +9,7 @@ for a trace opens no other person's words.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store._grid import ELSEWHERE
@@ -73,20 +73,22 @@ class InGroup(NamedTuple):
 
     def merge(self, record: SpanRecord) -> SpanRecord:
         """
-        Put the content back into the record of its row; without it the record says why.
+        Put the content back into the record that was just made of its row; without it the record says why.
 
         Raises:
             SegmentCorruptError: The content does not decode.
             TamperedError: It is not what was sealed.
         """
         found = self.group.opened()
+        # Nobody else has the record yet: its attributes may still grow.
+        attributes = cast("dict[str, AttributeValue]", record.attributes)
         if isinstance(found, str):
-            return record._replace(attributes={**record.attributes, names.CONTENT_UNREADABLE: found})
+            attributes[names.CONTENT_UNREADABLE] = found
+            return record
         shapes, rows = found
         try:
             shape, values, *more = rows[self.position]
-            attributes = {**record.attributes, **_attributes(zip(shapes[shape], values, strict=True))}
-            record = record._replace(attributes=attributes)
+            attributes.update(_attributes(zip(shapes[shape], values, strict=True)))
             if more:
                 events, links, description = more
                 record = record._replace(

@@ -45,6 +45,8 @@ class _Keys:
 class _SubjectKeys:
     """A keyring with some keys."""
 
+    number = 1
+
     def __init__(self, keys: dict[bytes, bytes | None]) -> None:
         self._keys = keys
 
