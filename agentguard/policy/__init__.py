@@ -8,6 +8,7 @@ evaluated denies.
 """
 
 from agentguard.policy._bundle import Bundle
+from agentguard.policy._controls import CONTROLS
 from agentguard.policy._engine import Engine
 from agentguard.policy._exceptions import ends, is_expired
 from agentguard.policy._fallbacks import FALLBACKS_MAX, carried, check_functions, fallback_of
@@ -43,6 +44,7 @@ from agentguard.policy._tool_types import (
 from agentguard.policy.conditions import Condition
 
 __all__ = [
+    "CONTROLS",
     "FALLBACKS_MAX",
     "HISTORY_GIVEN",
     "LOCK_FILE",

@@ -12,8 +12,10 @@ from datetime import date
 from typing import NamedTuple
 
 from agentguard.policy._bundle import Bundle
+from agentguard.policy._controls import unknown_control
 from agentguard.policy._exceptions import is_expired
 from agentguard.policy._model import Place, Policy, PolicyException, Rule
+from agentguard.policy._problems import quoted
 from agentguard.policy._terms import terms_of
 from agentguard.policy.conditions import tree as t
 from agentguard.values import Effect, Mode, Point
@@ -66,6 +68,8 @@ def lint(bundle: Bundle, *, today: date) -> tuple[Finding, ...]:
         for rule in policy.rules:
             found.extend(_model_supplied(bundle, rule))
             found.extend(_nobody_approves(bundle, rule))
+        for rule in (*policy.rules, *policy.budgets):
+            found.extend(_unknown_controls(rule))
     return tuple(sorted(found, key=lambda one: (one.place.path, one.place.line, one.place.column, one.code)))
 
 
@@ -209,6 +213,17 @@ def _cannot_hold(rule: Rule, point: Point) -> bool:
     return bool(rule.tools) and pinned is not None and not pinned & frozenset(rule.tools)
 
 
+def _unknown_controls(rule: Rule) -> Iterator[Finding]:
+    """Controls that their framework does not have: a report would list them, and an auditor not find them."""
+    for name in rule.controls:
+        hint = unknown_control(name)
+        if hint is not None:
+            yield Finding(
+                rule.place, "unknown-control", rule.id, f"rule `{rule.id}` names {quoted(name)}, which is no control "
+                "of that framework", hint,
+            )  # fmt: skip
+
+
 def _useless_allow(policy: Policy) -> Iterator[Finding]:
     """An allow where everything is allowed anyway."""
     for rule in policy.rules:
@@ -239,7 +254,8 @@ def _model_supplied(bundle: Bundle, rule: Rule) -> Iterator[Finding]:
     Facts that a model wrote, where they relax a rule.
 
     An allow that reads one can be talked into by writing it. A rule that
-    restricts is relaxed where the model may leave an argument out.
+    restricts is relaxed where the model may leave an argument out, and where
+    its own yes or no lifts the rule.
     """
     tree = rule.conditions[rule.points[0]].tree
     specs = bundle.facts
@@ -253,22 +269,52 @@ def _model_supplied(bundle: Bundle, rule: Rule) -> Iterator[Finding]:
             f"rule `{rule.id}` allows because of {names}, which the model wrote", _MODEL_SUPPLIED_HINT,
         )  # fmt: skip
     elif rule.effect in _RESTRICTING:
-        for name in _guards(tree):
-            yield Finding(
-                rule.when_place, "model-supplied", rule.id,
-                f"rule `{rule.id}` does not hold where the model leaves `args.{name}` out",
-                f"drop `has(args.{name}) &&`: a missing argument is then an evaluation error, and denies",
-            )  # fmt: skip
+        for term in _conjuncts(tree):
+            name = _asked_for(term)
+            if name:
+                yield Finding(
+                    rule.when_place, "model-supplied", rule.id,
+                    f"rule `{rule.id}` does not hold where the model leaves `args.{name}` out",
+                    f"drop `has(args.{name}) &&`: a missing argument is then an evaluation error, and denies",
+                )  # fmt: skip
+            name = _own_word(term)
+            if name:
+                yield Finding(
+                    rule.when_place, "model-supplied", rule.id,
+                    f"rule `{rule.id}` does not hold where the model says so in `args.{name}`",
+                    "a model's own word lifts no rule: ask for approval, or read a trusted fact",
+                )  # fmt: skip
 
 
-def _guards(tree: t.Tree) -> list[str]:
-    """Arguments whose absence makes a whole condition false."""
-    terms = tree.terms if isinstance(tree, t.Logic) and tree.operator == "&&" else (tree,)
-    return [
-        term.name
-        for term in terms
-        if isinstance(term, t.Has) and isinstance(term.operand, t.Fact) and term.operand.name == "args"
-    ]
+def _conjuncts(tree: t.Tree) -> tuple[t.Tree, ...]:
+    """The terms that must all hold."""
+    return tree.terms if isinstance(tree, t.Logic) and tree.operator == "&&" else (tree,)
+
+
+def _asked_for(term: t.Tree) -> str:
+    """The argument whose absence makes a term false; empty: none."""
+    is_asked = isinstance(term, t.Has) and isinstance(term.operand, t.Fact) and term.operand.name == "args"
+    return term.name if is_asked and isinstance(term, t.Has) else ""
+
+
+def _own_word(term: t.Tree) -> str:
+    """The argument that makes a term false by being true, or by being there; empty: none."""
+    if isinstance(term, t.Not):
+        return _asked_for(term.operand) or _argument(term.operand)
+    if isinstance(term, t.Comparison) and term.operator in ("==", "!="):
+        for one, other in ((term.left, term.right), (term.right, term.left)):
+            if isinstance(other, t.Constant) and other.value is (term.operator == "!="):
+                return _argument(one)
+    return ""
+
+
+def _argument(tree: t.Tree) -> str:
+    """The argument that a part reads and is nothing but; empty: none."""
+    if isinstance(tree, t.Fact) and tree.name.startswith("args."):
+        return tree.name.removeprefix("args.")
+    if isinstance(tree, t.Member) and isinstance(tree.operand, t.Fact) and tree.operand.name == "args":
+        return str(tree.key.value) if isinstance(tree.key, t.Constant) else ""
+    return ""
 
 
 def _nobody_approves(bundle: Bundle, rule: Rule) -> Iterator[Finding]:

@@ -6,7 +6,9 @@ import datetime
 
 import pytest
 
-from agentguard.policy import lint
+from agentguard.policy import lint, load_texts
+from agentguard.policy._controls import CONTROLS
+from agentguard.values import FactSpec
 from tests.support.policies import bundle, document
 
 TODAY = datetime.date(2026, 11, 22)
@@ -97,3 +99,42 @@ def test_an_approval_that_nobody_can_give_is_a_note() -> None:
     )
     findings = [f for f in lint(bundle(text), today=TODAY) if f.code == "no-approver"]
     assert [f.level for f in findings] == ["note"]
+
+
+@pytest.mark.parametrize(
+    ("when", "is_found"),
+    [
+        ("tool.name == 'pay' && !args.confirmed", True),
+        ("tool.name == 'pay' && args.confirmed != true", True),
+        ("tool.name == 'pay' && false == args.confirmed", True),
+        ("tool.name == 'pay' && !has(args.reason)", True),
+        ("tool.name == 'pay' && args.confirmed == true", False),
+        ("tool.name == 'pay' && args.force", False),
+        ("tool.name == 'pay' && !(args.to in ['a'])", False),
+        ("tool.name == 'pay' && !payee.known", False),
+        ("args.amount > 5 && !(tool.name == 'x')", False),
+    ],
+)
+def test_a_models_own_word_lifts_no_rule(when: str, is_found: bool) -> None:
+    """A denial that ends where an argument says yes, or is there, is named; trusted facts are not."""
+    facts = [FactSpec("payee.known", "bool", "")]
+    loaded = load_texts({"p.yaml": document(f"A | tool.before | {when} | deny")}, extra_facts=facts)
+    found = [one for one in lint(loaded, today=TODAY) if one.code == "model-supplied"]
+    assert bool(found) is is_found
+    if found:
+        assert "the model says so in `args." in found[0].text
+
+
+def test_controls_that_a_framework_does_not_have_are_named() -> None:
+    """With what may have been meant; controls of the author's own are not looked at."""
+    controls = (
+        "controls: [OWASP-ASI11, OWASP-LLM02, NIST-AI-RMF:MANAGE-2.9, ISO-42001:A.6.2.6, ISO-42001:6.2.6, "
+        "EU-AI-Act:14, 'EU-AI-Act:26(5)', EU-AI-Act:114, OUR-7]"
+    )
+    loaded = bundle(document(f"A | tool.before | args.n > 1 | deny | {controls}"))
+    found = [one for one in lint(loaded, today=TODAY) if one.code == "unknown-control"]
+    named = [one.text.split("`")[3] for one in found]
+    assert named == ["OWASP-ASI11", "NIST-AI-RMF:MANAGE-2.9", "ISO-42001:6.2.6", "EU-AI-Act:114"]
+    assert found[0].hint.startswith("did you mean `OWASP-ASI")
+    assert len([name for name in CONTROLS if name.startswith("NIST")]) == 72
+    assert len([name for name in CONTROLS if name.startswith("ISO")]) == 38
