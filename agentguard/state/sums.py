@@ -149,9 +149,10 @@ class Spend:
         Raises:
             StoreError: A number is none of that: it would open every limit.
         """
-        if not math.isfinite(usd) or usd < 0 or tokens < 0:
+        if not (0 <= usd < math.inf and tokens >= 0):
             raise StoreError(f"spend: {usd!r} USD and {tokens!r} tokens, expected finite and not negative")
-        self._tally.add(self._day(), "sum", (math.ceil(round(usd * USD_UNITS, 3)), int(tokens)))
+        # Rounded up, but for what is less than a thousandth of a unit: there doubles are not exact.
+        self._tally.add(self._day(), "sum", (int(usd * USD_UNITS + 0.9995), int(tokens)))
         self._added()
 
     def usd_today(self) -> float:

@@ -68,15 +68,13 @@ class Tally:
         with self._lock:
             if key not in self._pending and not self._is_told_apart(key):
                 key = OVERFLOW_KEY
-            fields = self._pending.get(key)
-            if fields is None:
-                fields = self._pending[key] = {}
-            sums = fields.get(field)
-            if sums is None:
-                fields[field] = list(amounts)
-            else:
-                for position, amount in enumerate(amounts):
-                    sums[position] += amount
+            try:
+                sums = self._pending[key][field]
+            except KeyError:
+                self._pending.setdefault(key, {})[field] = list(amounts)
+                return
+            for position, amount in enumerate(amounts):
+                sums[position] += amount
 
     def parts(self, key: str) -> list[Mapping[str, list[int]]]:
         """Give the maps whose sum is the answer for a key; do not change them."""
