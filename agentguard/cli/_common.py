@@ -157,9 +157,28 @@ def emit_document(document: object) -> None:
     click.echo(json.dumps(document, default=str, ensure_ascii=True, indent=2))
 
 
+def emit_result(document: Mapping[str, object], output_format: str, text: str) -> None:
+    """Print what a command did: one line for people, or one document."""
+    if output_format == "text":
+        click.echo(escape.terminal(text))
+    elif output_format == "jsonl":
+        emit([document], columns=(), output_format="jsonl")
+    else:
+        emit_document(document)
+
+
 def note(text: str) -> None:
     """Say something to the person, on standard error."""
     click.echo(text, err=True)
+
+
+def progress(what: str) -> Callable[[int], None]:
+    """Make something that says on one line of the terminal how far a long work is."""
+
+    def say(count: int) -> None:
+        click.echo(f"\r{count:,} {what}\r", err=True, nl=False)
+
+    return say
 
 
 def fail(error: AgentGuardError, status: int = UNUSABLE) -> NoReturn:

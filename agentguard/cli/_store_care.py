@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from agentguard import escape
 from agentguard.cli._common import (
     FINDINGS,
     FINE,
     Place,
     emit,
     emit_document,
+    emit_result,
     format_option,
     note,
     user_name,
@@ -51,8 +51,9 @@ def repair(place: Place, output_format: str) -> int:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@format_option()
 @click.pass_obj
-def backup(place: Place, folder: Path) -> int:
+def backup(place: Place, folder: Path, output_format: str) -> int:
     """
     Copy the store into FOLDER, which must be new or empty; programs may go on writing.
 
@@ -65,7 +66,8 @@ def backup(place: Place, folder: Path) -> int:
         "store.backup",
         {"target": str(folder.absolute()), "files": made.files, "size_bytes": made.size_bytes},
     )
-    click.echo(f"{escape.terminal(str(folder))}: {made.files} files, {made.size_bytes} bytes")
+    text = f"{folder}: {made.files} files, {made.size_bytes} bytes"
+    emit_result({"folder": str(folder.absolute()), **made._asdict()}, output_format, text)
     return FINE
 
 
@@ -77,8 +79,9 @@ def backup(place: Place, folder: Path) -> int:
     metavar="DIR",
     help="Where keyring.agk and its wrap key are as they were last, such as the damaged store.",
 )
+@format_option()
 @click.pass_obj
-def restore(place: Place, folder: Path, keys_from: Path | None) -> int:
+def restore(place: Place, folder: Path, keys_from: Path | None, output_format: str) -> int:
     """
     Make the store of this place from the backup in FOLDER; there must be no store yet.
 
@@ -92,7 +95,8 @@ def restore(place: Place, folder: Path, keys_from: Path | None) -> int:
     made = restore_store(
         folder.absolute(), target, provider=place.provider, keys_from=keys_from and keys_from.absolute()
     )
-    click.echo(f"{escape.terminal(str(target))}: {made.files} files, {made.size_bytes} bytes restored")
+    text = f"{target}: {made.files} files, {made.size_bytes} bytes restored"
+    emit_result({"folder": str(target), **made._asdict()}, output_format, text)
     details = {"source": str(folder.absolute()), **made._asdict(), "by": user_name()}
     record_event(place, "store.restored", {k: value for k, value in details.items() if k != "store_id"})
     note("hint: `agentguard store verify` and `agentguard decisions verify` read all of it")
@@ -100,8 +104,9 @@ def restore(place: Place, folder: Path, keys_from: Path | None) -> int:
 
 
 @click.command()
+@format_option()
 @click.pass_obj
-def migrate(place: Place) -> int:
+def migrate(place: Place, output_format: str) -> int:
     """
     Say which format the segments have; every format that was ever released stays readable.
 
@@ -111,11 +116,17 @@ def migrate(place: Place) -> int:
     from agentguard.store import SEGMENT_VERSION
 
     found = Counter(place.open_store().segment_versions())
-    for version, count in sorted(found.items()):
-        click.echo(f"format {version}: {count} segments")
     newest = max(found, default=0)
+    lines = [f"format {version}: {count} files" for version, count in sorted(found.items())]
+    if newest <= SEGMENT_VERSION:
+        lines.append("nothing to migrate")
+    document = {
+        "formats": {str(version): count for version, count in sorted(found.items())},
+        "reads": SEGMENT_VERSION,
+    }
+    for line in lines if output_format == "text" else lines[:1]:
+        emit_result(document, output_format, line)
     if newest > SEGMENT_VERSION:
         note(f"format {newest} is later than this version of agentguard, which reads up to {SEGMENT_VERSION}")
         return FINDINGS
-    click.echo("nothing to migrate")
     return FINE

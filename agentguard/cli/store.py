@@ -21,10 +21,12 @@ from agentguard.cli._common import (
     format_option,
     listing_options,
     note,
+    progress,
 )
 from agentguard.cli._looking import has_content, note_query, noted
 from agentguard.cli._machine import try_to_record
 from agentguard.cli._store_care import backup, migrate, repair, restore
+from agentguard.cli._store_keep import keep
 from agentguard.cli._times import SINCE
 from agentguard.cli.erase import erase
 from agentguard.cli.holds import hold
@@ -296,7 +298,7 @@ def store() -> None:
 
 store.add_command(hold)
 store.add_command(key)
-for _command in (erase, repair, backup, restore, migrate):
+for _command in (erase, keep, repair, backup, restore, migrate):
     store.add_command(_command)
 
 
@@ -337,7 +339,7 @@ def store_verify(place: Place, output_format: str) -> int:
     Exit status 0: all can be read. 1: something is damaged, or was tampered with; each place is named.
     The decision log has its own proof: `agentguard decisions verify`.
     """
-    count, damage = place.open_store().verify()
+    count, damage = place.open_store().verify(progress("spans read") if sys.stderr.isatty() else None)
     verdict = "tampered" if damage.is_tampering else "damaged" if damage else "intact"
     try_to_record(
         place, "store.verified", {"verdict": verdict, "spans": count, "damage": dict(damage.counts)}

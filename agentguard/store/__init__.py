@@ -8,6 +8,7 @@ counted; what is damaged is told apart from what was tampered with. No numpy her
 
 from agentguard.store._backup import Backup, restore
 from agentguard.store._blob import BLOB_KINDS, SealedBlob
+from agentguard.store._compaction import Compacted
 from agentguard.store._config import WriterConfig
 from agentguard.store._damage import Damage, DamageReport
 from agentguard.store._disk import Disk
@@ -17,6 +18,7 @@ from agentguard.store._hold import HOLD, INCIDENT, Hold, Holds
 from agentguard.store._keeping import Housekeeper
 from agentguard.store._keyring import CONVERSATION, USER, Subject
 from agentguard.store._layout import SEGMENT_VERSION
+from agentguard.store._members import Member
 from agentguard.store._query import Query
 from agentguard.store._reading import Cursor, Positioned, SegmentInfo
 from agentguard.store._repair import Repaired
@@ -36,6 +38,7 @@ __all__ = [
     "Backup",
     "CallStats",
     "Column",
+    "Compacted",
     "Cursor",
     "Damage",
     "DamageReport",
@@ -45,6 +48,7 @@ __all__ = [
     "Hold",
     "Holds",
     "Housekeeper",
+    "Member",
     "Positioned",
     "Query",
     "Removed",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agentguard.errors import AgentGuardError, StoreError
 from agentguard.seal import PRIVATE_FILE_MODE
-from agentguard.store._compaction import Pause
+from agentguard.store._compaction import Compacted, Pause
 from agentguard.store._disk import try_lock
 from agentguard.store._retention import Removed
 from agentguard.store._store import Store
@@ -68,6 +68,10 @@ class Housekeeper:
         self._decode_cursor = decode_cursor
         self._interval_s = interval_s
         self._pause = pause
+        self.sealed = 0
+        """Segments that the last pass sealed."""
+        self.packed: Compacted | None = None
+        """What the last pass packed."""
         self._began_ns = store.clock.monotonic_ns()
 
     def run_once(self) -> Removed | None:
@@ -88,8 +92,8 @@ class Housekeeper:
                 age_s_max=self._age_s_max, size_bytes_max=self._size_bytes_max, exported=self._exported(),
                 witnessed_s=(self._store.clock.monotonic_ns() - self._began_ns) / 1e9,
             )  # fmt: skip
-            self._store.seal_segments()
-            self._store.compact(self._pause)
+            self.sealed = self._store.seal_segments()
+            self.packed = self._store.compact(self._pause)
             return removed
 
     @contextlib.contextmanager

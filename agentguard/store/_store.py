@@ -30,6 +30,7 @@ from agentguard.store._writer import SegmentWriter
 from agentguard.values import Clock, InternalErrorHook, KeyProvider
 
 SEGMENTS = "seg"
+_PROGRESS_SPANS = 10_000
 BLOBS = "blobs"
 
 
@@ -43,6 +44,8 @@ class StoreInfo(NamedTuple):
     """Providers that open it."""
     segments: int
     live_segments: int
+    files: int
+    """Fewer than segments where some are packed."""
     spans: int
     """In sealed and live segments."""
     outcomes: int
@@ -134,9 +137,7 @@ class Store:
         """Begin to read."""
         return Query(self.segments, self.keystore, self._cache, self._content)
 
-    def sql(
-        self, query: str, *, since_unix_ns: int | None = None, spans_max: int | None = None
-    ) -> SqlResult:
+    def sql(self, query: str, *, since_unix_ns: int | None = None, spans_max: int | None = None) -> SqlResult:
         """
         Run one SQL query over the newest spans, in memory.
 
@@ -334,7 +335,8 @@ class Store:
             store_id=self.keystore.store_id.hex(),
             generation=self.keystore.generation,
             key_slots=tuple(slot.provider for slot in self.keystore.slots),
-            segments=len(segments),
+            segments=sum(len(segment.members) for segment in segments),
+            files=len(segments),
             live_segments=sum(not segment.is_sealed for segment in segments),
             spans=spans,
             outcomes=sum(1 for _ in query.outcomes()),
@@ -345,16 +347,23 @@ class Store:
             damage=query.damage,
         )
 
-    def verify(self) -> tuple[int, DamageReport]:
+    def verify(self, on_progress: Callable[[int], None] | None = None) -> tuple[int, DamageReport]:
         """
         Read everything: every frame of every segment is opened and decoded.
+
+        Args:
+            on_progress:
+                Is told now and then how many spans were read so far.
 
         Returns:
             How many spans could be read, and what could not.
         """
         # With a cache of its own: nothing that was read before counts as read now.
         query = Query(self.segments, self.keystore, FooterCache(), self._content)
-        count = sum(1 for _ in query.spans())
+        count = 0
+        for count, _ in enumerate(query.spans(), 1):
+            if on_progress is not None and count % _PROGRESS_SPANS == 0:
+                on_progress(count)
         for _ in query.features():
             pass
         for _ in query.outcomes():

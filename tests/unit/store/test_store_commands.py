@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from agentguard.cli import main
-from agentguard.seal import create_key_file
+from agentguard.seal import FileKey, create_key_file
 from agentguard.store import Store
 from tests.support.clock import FrozenClock
 from tests.support.spans import make_span
@@ -134,6 +135,45 @@ def test_store_info_and_verify(run: Runner, folder: Path) -> None:
     assert "damaged" in err
 
 
+def test_keep(run: Runner, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a running process does every hour: seals and packs; and says how many files are left."""
+    monkeypatch.setenv("AGENTGUARD_RETENTION_DAYS", "36500")
+    store = open_with_key(folder)
+    for process in range(9):
+        fill(store, [make_span(100 + process)], is_sealed=False)
+    status, out, _ = run("store", "keep", "--format", "json")
+    assert status == 0
+    document = json.loads(out)
+    assert (document["sealed"], document["packed"]["files"], document["files"]) == (9, 10, 1)
+    status, out, _ = run("store", "info", "--format", "json")
+    assert (json.loads(out)["segments"], json.loads(out)["files"], json.loads(out)["spans"]) == (10, 1, 39)
+    status, out, _ = run("store", "keep")
+    assert (status, out) == (0, "removed 0 segments with 0 spans, sealed 0, packed 0; 1 files\n")
+    assert run("store", "verify")[1].startswith("intact: 39 spans")
+    status, out, _ = run("store", "backup", str(folder / "copy"), "--format", "json")
+    assert json.loads(out)["files"] >= 2
+    status, out, _ = run("store", "migrate", "--format", "json")
+    assert json.loads(out) == {"formats": {"1": 1}, "reads": 1}
+
+
+def test_keep_doubts_the_clock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing was recorded for a year, old spans stay, and the exit status says so."""
+    provider = create_key_file(tmp_path / "key")
+    store = Store.create(tmp_path / "store", provider=provider, clock=FrozenClock())
+    year_ago = time.time_ns() - 400 * 86_400 * 10**9
+    fill(store, [make_span(i, start_unix_ns=year_ago + i) for i in range(3)], is_sealed=True)
+    store.seal_segments()
+    status, out, err = Runner(tmp_path, capsys)("store", "keep")
+    assert status == 1
+    assert "removed 0 segments" in out
+    assert "does not fit what was recorded" in err
+
+
+def open_with_key(folder: Path) -> Store:
+    """Open the store of a folder with the key beside it."""
+    return Store.open(folder / "store", provider=FileKey(folder / "key"), clock=FrozenClock())
+
+
 def test_without_a_store_or_with_a_wrong_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One clear line and a hint, status 2."""
     create_key_file(tmp_path / "key")
@@ -207,4 +247,4 @@ def test_repair_and_migrate(run: Runner, folder: Path) -> None:
     assert json.loads(out)["rebuilt"] == [path.name]
     status, out, _ = run("store", "migrate")
     assert status == 0
-    assert "format 1: 1 segments" in out
+    assert "format 1: 1 files" in out
