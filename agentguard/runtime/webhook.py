@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import logging
 import os
 import queue
 import stat
@@ -41,6 +42,8 @@ ANSWER_BYTES_MAX = 4_096
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 16, 256
 TEXT_CHARACTERS_MAX = 4_000
 """Length of one argument as it is shown; the canonical text has all of it."""
+
+logger = logging.getLogger("agentguard")
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -202,6 +205,7 @@ class ApprovalWebhook:
         return f"{url.hostname} answered {answer.status}", answer.status < 500 and answer.status != 429
 
     def _fail(self, what: str) -> None:
+        logger.warning("agentguard: approval webhook: %s; `agentguard approvals list` shows what waits", what)
         self._on_internal_error("approvals.webhook", ExportError(f"approval webhook: {what}"))
 
 

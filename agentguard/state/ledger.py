@@ -34,6 +34,8 @@ FRESH_NS = 2_000_000_000
 """How long a lease may be drawn from without a look at the document."""
 FULL_NS = 50_000_000
 """How long a pot that was full is taken to be so: others may have given back meanwhile."""
+FAR = 64
+"""How many times what is drawn in a second nobody must have leased, for a pot to be far from its limit."""
 AHEAD = 32
 """How many draws are leased ahead at least, where there is plenty."""
 
@@ -281,21 +283,20 @@ class Ledger:
         """Exchange with the documents, in one transaction; the exchange lock is held."""
         began_ns, unix_ns = self._clock.monotonic_ns(), self._clock.unix_ns()
         with self._lock:
-            taken = [self._open(account) for account in accounts]
+            taken = [self._open(account, is_last=is_last) for account in accounts]
         balances: list[Balance] = []
         try:
             with self._cells.transaction():
-                for account, (free, unsaved, settled, running) in zip(accounts, taken, strict=True):
-                    del free
+                for account, (_, keep, unsaved, settled, running) in zip(accounts, taken, strict=True):
                     pot = account.pot
                     wanted = 0
-                    if self._is_shared and not is_last and account.drawn:
+                    if self._is_shared and not is_last and (account.drawn or account.looked_ns is None):
                         wanted = self._wanted(account, began_ns)
                     content = read_content(self._cells.get(_KIND, pot.name))
                     _check_not_set_back(account, content, unix_ns)
                     answer = balance(
                         account, content, self._holder, unix_ns=unix_ns, unsaved=unsaved, settled=settled,
-                        running=running, wanted=wanted, demand=account.demand,
+                        running=running, wanted=wanted, demand=account.demand, keep=keep,
                     )  # fmt: skip
                     keep_s = int(2 * pot.window_s) + 2 * LEASE_S
                     self._cells.put(
@@ -304,7 +305,7 @@ class Ledger:
                     balances.append(answer)
         except BaseException:
             with self._lock:
-                for account, (free, unsaved, settled, _) in zip(accounts, taken, strict=True):
+                for account, (free, _, unsaved, settled, _) in zip(accounts, taken, strict=True):
                     account.free += free
                     for index, amount in unsaved.items():
                         account.unsaved[index] = account.unsaved.get(index, 0) + amount
@@ -312,8 +313,8 @@ class Ledger:
                     account.unsaved_settled = (calls + settled[0], total + settled[1])
             raise
         with self._lock:
-            for account, answer, (_, _, _, running) in zip(accounts, balances, taken, strict=True):
-                self._close(account, answer, running, began_ns)
+            for account, answer, (_, keep, _, _, running) in zip(accounts, balances, taken, strict=True):
+                self._close(account, answer, running, keep, began_ns)
 
     @staticmethod
     def _wanted(account: Account, now_ns: int) -> int:
@@ -324,21 +325,29 @@ class Ledger:
         return account.ahead
 
     @staticmethod
-    def _open(account: Account) -> tuple[int, dict[int, int], tuple[int, int], int]:
-        """Take out what the exchange is about; nobody draws from it meanwhile."""
-        taken = account.free, account.unsaved, account.unsaved_settled, account.running
-        account.free, account.unsaved, account.unsaved_settled = 0, {}, (0, 0)
+    def _open(account: Account, *, is_last: bool) -> tuple[int, int, dict[int, int], tuple[int, int], int]:
+        """
+        Take out what the exchange is about.
+
+        Far from the limit what is free stays there to be drawn from, so that no call waits for the disk: the
+        lease on disk covers it now, and the next one will.
+        """
+        is_far = account.left > FAR * account.ahead and account.seen_limit == account.pot.limit
+        keep = account.free if is_far and account.drawn and not is_last else 0
+        taken = account.free - keep, keep, account.unsaved, account.unsaved_settled, account.running
+        account.free, account.unsaved, account.unsaved_settled = keep, {}, (0, 0)
         return taken
 
     @staticmethod
-    def _close(account: Account, answer: Balance, running: int, began_ns: int) -> None:
+    def _close(account: Account, answer: Balance, running: int, keep: int, began_ns: int) -> None:
         """Put in what the exchange gave."""
         if answer.is_lost:
             # What was given back while this went on was part of the lost lease.
             account.epoch += 1
             account.running = account.free = 0
-            running = 0
-        account.free += answer.granted
+            running = keep = 0
+        # Of what stayed some was drawn meanwhile: it runs now, and the new lease covers it.
+        account.free += answer.granted - keep
         account.leased = answer.granted + running
         account.used, account.others = answer.used, answer.others
         account.mean = answer.content.mean
@@ -346,6 +355,7 @@ class Ledger:
         account.looked_ns = began_ns
         account.spent = answer.content.spent
         account.left = answer.left
+        account.seen_limit = account.pot.limit
 
 
 def _check_not_set_back(account: Account, content: Content, unix_ns: int) -> None:

@@ -132,6 +132,8 @@ class Account:
     """At that look: what is spent, by stretch of time. It grows until it leaves the window."""
     left: int = 0
     """At that look: what nobody had leased."""
+    seen_limit: int = 0
+    """The limit at that look: where it was lowered since, the lease is for more than there is."""
 
     @property
     def is_idle(self) -> bool:
@@ -175,7 +177,7 @@ class Balance(NamedTuple):
 
 def balance(
     account: Account, content: Content, holder: str, *, unix_ns: int, unsaved: Mapping[int, int],
-    settled: tuple[int, int], running: int, wanted: int, demand: int,
+    settled: tuple[int, int], running: int, wanted: int, demand: int, keep: int = 0,
 ) -> Balance:  # fmt: skip
     """
     Exchange with the document of a pot: save what was spent, lease anew.
@@ -202,6 +204,8 @@ def balance(
             How much to have free, if there is plenty.
         demand:
             How much of it calls wait for.
+        keep:
+            How much of the old lease calls draw from meanwhile: the new one is no smaller.
 
     Returns:
         The new content, and what this process may use.
@@ -230,6 +234,9 @@ def balance(
     # Near the limit a lease is what is asked for: what one holds idle, another would be refused.
     spare = max(available - demand, 0) // 16 if available > 64 * max(demand, 1) else 0
     granted = min(available, demand + min(spare, max(wanted - demand, 0)))
+    if keep and not is_lost:
+        # The old lease covered it, and nothing but this process took from that: it is available for certain.
+        granted = max(granted, keep)
     if granted + running:
         content.leases[holder] = (granted + running, now_s + LEASE_S)
     return Balance(content, granted, is_lost, used, others, available - granted)

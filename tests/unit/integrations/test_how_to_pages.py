@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.how_to import follow_with
 
-PAGES = ["threads-and-processes", "what-is-captured", "migrate-decorators", "fall-back"]
+PAGES = ["threads-and-processes", "what-is-captured", "migrate-decorators", "fall-back", "approve-from-elsewhere"]
 
 
 @pytest.mark.parametrize("name", PAGES)
