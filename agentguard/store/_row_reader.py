@@ -70,7 +70,7 @@ class RowReader:
         """
         index = None if segment.is_sealed else self._index_of(segment)
         is_complete = wanted is None or not wanted.needles
-        if index is not None and not is_complete:
+        if index is not None and wanted is not None and wanted.has_whole_trace_id:
             index.lookups += 1
             # The second look-up pays for the index; one alone is quicker without.
             is_complete = index.lookups > 1
