@@ -8,7 +8,7 @@ reads what is enforced.
 from __future__ import annotations
 
 from agentguard.policy._model import Action, Policy, Rule
-from agentguard.policy.conditions import render_plain
+from agentguard.policy.conditions import render_plain, say_detectors
 from agentguard.values import (
     BreakerTerms,
     BudgetTerms,
@@ -112,7 +112,7 @@ def action_in_plain_words(action: Action, *, is_after: bool = False) -> str:
         )
         count = "one person" if terms.approvals == 1 else f"{terms.approvals} different people"
         return (
-            f"the call waits until {count} of {people}, never the requester, approve it"
+            f"the call waits until {count} of {people}, never the requester, approve{'s' if terms.approvals == 1 else ''} it"
             f" within {_duration(terms.expires_s)}{_scope(terms.scopes)}"
         )
     if action.fallback is not None:
@@ -120,10 +120,8 @@ def action_in_plain_words(action: Action, *, is_after: bool = False) -> str:
         when = f" where {' or '.join(limits)} refuses it" if limits else " instead"
         return f"a call that may run goes to the {action.fallback.target}{when}, and is judged anew as that"
     if action.redact:
-        what = ", ".join(action.redact)
-        return (
-            f"what the detectors {what} find is replaced in {'its result' if is_after else 'its arguments'}"
-        )
+        where = "its result" if is_after else "its arguments"
+        return f"what {say_detectors(action.redact)} is replaced in {where}"
     if action.effect is Effect.WARN:
         return "the decision warns"
     if action.kill_scope:
@@ -156,7 +154,7 @@ def _limit(action: Action) -> str:
         amount = {"cost.usd": f"USD {limit.limit / 1e9:g}", "time.s": f"{limit.limit / 1e3:g} seconds"}.get(
             limit.measure, f"{limit.limit} {limit.measure}"
         )
-        return f"no more than {amount} is used{each} in each {_duration(limit.window_s)}, and calls beyond are denied"
+        return f"no more than {amount} is used{each} within {_duration(limit.window_s)}, and calls beyond are denied"
     return f"the effect is {action.effect}"
 
 

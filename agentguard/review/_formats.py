@@ -40,7 +40,9 @@ class Case(NamedTuple):
     failure: str = ""
 
 
-def sarif(notices: Iterable[Notice], *, version: str) -> dict[str, object]:
+def sarif(
+    notices: Iterable[Notice], *, version: str, command: str = "agentguard policy check"
+) -> dict[str, object]:
     """
     Make a SARIF 2.1.0 log.
 
@@ -49,6 +51,8 @@ def sarif(notices: Iterable[Notice], *, version: str) -> dict[str, object]:
             What was found.
         version:
             Of agentguard.
+        command:
+            What found it.
 
     Returns:
         The document, for `json.dumps`.
@@ -65,7 +69,7 @@ def sarif(notices: Iterable[Notice], *, version: str) -> dict[str, object]:
             {
                 "tool": {
                     "driver": {
-                        "name": "agentguard policy check",
+                        "name": command,
                         "version": version,
                         "rules": [{"id": code} for code in rules],
                     }

@@ -117,7 +117,7 @@ def test(
                    f"{r.case}: {'; '.join(r.differences)}")
             for r in report.failed
         ]  # fmt: skip
-        print_notices([*failures, *found], output_format, is_err=False)
+        print_notices([*failures, *found], output_format, is_err=False, command="agentguard policy test")
     is_fine = report.is_passed and bool(report.results) and all(one.is_covered for one in covered)
     if min_score is not None and (mutation is None or mutation.score < min_score):
         is_fine = False

@@ -95,7 +95,9 @@ def configured(place: Place) -> list[Path]:
     return [Path("policies")]
 
 
-def print_notices(notices: Sequence[Notice], output_format: str, *, is_err: bool) -> None:
+def print_notices(
+    notices: Sequence[Notice], output_format: str, *, is_err: bool, command: str = "agentguard policy check"
+) -> None:
     """Print findings in the format that was asked for; documents go to standard output."""
     import agentguard
     from agentguard.review import Case, github, junit, sarif
@@ -103,13 +105,13 @@ def print_notices(notices: Sequence[Notice], output_format: str, *, is_err: bool
     if output_format == "json":
         emit_document([notice.as_dict() for notice in notices])
     elif output_format == "sarif":
-        emit_document(sarif(notices, version=agentguard.__version__))
+        emit_document(sarif(notices, version=agentguard.__version__, command=command))
     elif output_format == "junit":
         cases = [
             Case(n.path, f"{n.code} {n.line}:{n.column}", n.text if n.level != "note" else "")
             for n in notices
         ]
-        click.echo(junit(cases, suite="agentguard policy check"))
+        click.echo(junit(cases, suite=command))
     elif output_format == "github":
         for line in github(notices):
             click.echo(escape.log_line(line))

@@ -8,7 +8,7 @@ answers otherwise than CEL does: what is outside the subset is refused.
 
 from agentguard.policy.conditions.condition import Condition, compile_condition, make_scope
 from agentguard.policy.conditions.functions import FunctionSpec
-from agentguard.policy.conditions.plain import render_plain
+from agentguard.policy.conditions.plain import render_plain, say_detectors
 from agentguard.policy.conditions.scope import Scope
 from agentguard.policy.conditions.together import ask_together
 
@@ -20,4 +20,5 @@ __all__ = [
     "compile_condition",
     "make_scope",
     "render_plain",
+    "say_detectors",
 ]

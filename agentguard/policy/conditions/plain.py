@@ -7,6 +7,7 @@ a reviewer reads what is enforced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -106,8 +107,8 @@ def _say(tree: t.Tree, *, negated: bool = False) -> str:
         case t.Function(name=name, args=args) if name in _TESTS:
             return f"{_value(args[0])} {_TESTS[name][negated]} {_value(args[1])}"
         case t.Function(name="detects", args=(where, t.Constant(value=list(kinds)))):
-            found = ", ".join(map(str, kinds))
-            return f"{_value(where)} {'holds nothing' if negated else 'holds something'} that the detectors {found} find"
+            held = "holds nothing" if negated else "holds something"
+            return f"{_value(where)} {held} that {say_detectors([str(kind) for kind in kinds])}"
         case t.Constant(value=bool(value), label=label):
             said = "always" if value is not negated else "never"
             return f"{said} ({label})" if label else said
@@ -209,3 +210,9 @@ def _literal(value: object) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in value.items())}}}"
     return str(value)
+
+
+def say_detectors(kinds: Sequence[str]) -> str:
+    """`the detector card finds`, `the detectors card and iban find`."""
+    *others, last = kinds
+    return f"the detectors {', '.join(others)} and {last} find" if others else f"the detector {last} finds"

@@ -41,7 +41,7 @@ def change(when: str, *, matches: bool = False, **facts: object) -> str | None:
         ("tool.name.startsWith('re')", {}, 'tool.name does not begin with "re"'),
         ("recipients.exists(r, r.domain != 'a.example')", {"recipients": [{"domain": "b"}]},
          'not (some r among the items of recipients has: r.domain is not "a.example")'),
-        ("detects(args, ['card'])", {}, "args holds nothing that the detectors card find"),
+        ("detects(args, ['card'])", {}, "args holds nothing that the detector card finds"),
         ("true", {}, None),
     ],
 )  # fmt: skip
@@ -132,7 +132,7 @@ def test_rules_in_english() -> None:
         c
         == "Before a tool runs (only a, b): always, the call is denied, and may be tried again later (after 2 minutes)."
     )
-    assert d == "After a tool has run: always, what the detectors card find is replaced in its result."
+    assert d == "After a tool has run: always, what the detector card finds is replaced in its result."
     assert "About" not in a + b + c + d
     assert defaults_in_plain_words(loaded.policies[0]) == (
         "Covers agents fin-* in prod; a call without a name is covered too. Of the calls to tools and models, "
