@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from agentguard.errors import SegmentCorruptError
-from agentguard.values import FEATURE_BLOCK_VERSION, FEATURES, SpanRecord
+from agentguard.values import FEATURE_BLOCK_VERSION, FEATURES, SpanRecord, is_personal
 from agentguard.values import attributes as names
 
 _HEAD = struct.Struct("<HHIQII")
@@ -116,8 +116,11 @@ class _Fingerprints:
         last = self._known.get(names_of)
         if last is not None and last[0] == types:
             return last[1]
+        # Names of what is sealed for a person are left out: a chunk is described anew without them.
         pairs = sorted(
-            f"{name}:{_OTEL_TYPES.get(kind, 'array')}" for name, kind in zip(names_of, types, strict=True)
+            f"{name}:{_OTEL_TYPES.get(kind, 'array')}"
+            for name, kind in zip(names_of, types, strict=True)
+            if not is_personal(name)
         )
         text = "\n".join(pairs).encode("utf-8", "backslashreplace")
         found = hashlib.blake2b(text, digest_size=8).hexdigest()
@@ -128,7 +131,7 @@ class _Fingerprints:
 
 
 fingerprint = _Fingerprints().of
-"""The fingerprint of attribute names and their values' types."""
+"""The fingerprint of attribute names and their values' types, but for those that may name or quote a person."""
 
 
 def count_of(value: object, missing: int = MISSING) -> int:

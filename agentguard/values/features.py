@@ -45,7 +45,13 @@ _SPECS: tuple[FeatureSpec, ...] = (
     FeatureSpec("prompt_version", "dict", "category", "", "gen_ai.prompt.version."),
     FeatureSpec("finish_reason", "dict", "category", "", "First finish reason."),
     FeatureSpec("error_type", "dict", "category", "", "error.type."),
-    FeatureSpec("schema", "dict", "category", "", "Fingerprint of the set of attribute names and types."),
+    FeatureSpec(
+        "schema",
+        "dict",
+        "category",
+        "",
+        "Fingerprint of the set of attribute names and types, without those that may name a person.",
+    ),
 )
 
 FEATURES: Mapping[str, FeatureSpec] = {spec.name: spec for spec in _SPECS}
