@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -452,3 +453,78 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
     (entry, *_) = store.keyring._entries()
     for secret in (repr(entry.key), entry.key.hex()):
         assert secret not in repr(entry) + repr(store.keyring) + repr(store.keyring.find(entry.ref))
+
+
+def test_packs_keep_what_is_sealed(tmp_path: Path) -> None:
+    """Small segments become packs without a key; what is erased before or after stays erased."""
+    store = new_store(tmp_path / "s")
+    for first in range(0, 60, 5):
+        fill(store, SPANS[first : first + 5], is_sealed=True)
+    erase(store, user("user-1"))
+    before = read(tmp_path / "s")
+    assert store.compact().packs
+    assert list(store.segments.glob("*.agp"))
+    assert read(tmp_path / "s") == before
+    assert NEEDLE.encode() not in unsealed_frames(store)
+    assert erase(store, conversation("talk-2")) == 12
+    found = read(tmp_path / "s")
+    gone = {i for i, span in found.items() if is_erased(span)}
+    assert gone == {
+        span.span_id
+        for span in SPANS[:60]
+        if span.attributes[names.USER_ID] == "user-1" or span.attributes[names.CONVERSATION_ID] == "talk-2"
+    }
+    assert store.holds.list() == ()
+
+
+def test_processes_share_a_keyring(tmp_path: Path) -> None:
+    """Several processes add their keys at once: none is lost, none is doubled, all content is readable."""
+    folder = tmp_path / "s"
+    new_store(folder)
+    pids = []
+    for process in range(4):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                mine = [
+                    content_span(process * 100 + i, of_user=f"user-{i % 5}", of_conversation=f"{process}-{i}")
+                    for i in range(25)
+                ]
+                fill(open_store(folder), mine, is_sealed=False, frame_spans_max=3)
+                status = 0
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0] * 4
+    store = open_store(folder)
+    entries = store.keyring._entries()
+    assert len({entry.ref for entry in entries}) == len({entry.key for entry in entries}) == len(entries)
+    assert len(entries) == 4 * (25 + 5)
+    found = read(folder)
+    assert len(found) == 100
+    assert all(names.INPUT_MESSAGES in span.attributes for span in found.values())
+    assert erase(store, user("user-2")) == 20
+    assert sum(UNREADABLE in span.attributes for span in read(folder).values()) == 20
+
+
+def test_a_fork_draws_keys_of_its_own(tmp_path: Path) -> None:
+    """The child of a writer shares no key with its parent."""
+    folder = tmp_path / "s"
+    store = new_store(folder)
+    writer = new_writer(store, is_sealing=False)
+    writer.append(FinishedSpan(content_span(1, of_user="ann")))
+    assert writer.flush(10).is_complete
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            writer.append(FinishedSpan(content_span(2, of_user="ann")))
+            status = 0 if writer.close(20).is_complete else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    writer.append(FinishedSpan(content_span(3, of_user="ann")))
+    assert writer.close(10).is_complete
+    assert len(store.keyring.refs_of([user("ann")])) == 2
+    assert len(read(folder)) == 3
