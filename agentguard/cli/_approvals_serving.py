@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from agentguard import escape
 from agentguard.errors import AgentGuardError, PolicyDocumentError, PolicyError
+from agentguard.values import ApprovalTerms, GrantScopes
 
 PATH = "/v1/answers"
 BODY_BYTES_MAX = 16_384
@@ -223,6 +224,8 @@ class Asked(NamedTuple):
     store_id: bytes
     digest: str
     nonces: tuple[str, ...]
+    terms: ApprovalTerms
+    run_id: str
     lines: tuple[str, ...]
     """What a person reads before signing; to be escaped."""
 
@@ -248,6 +251,7 @@ def read_request(body: bytes) -> Asked:
         digest, canonical = str(found["action_sha256"]), found.get("canonical")
         asked = Asked(
             str(found["request"]), bytes.fromhex(found["store"]), digest, tuple(map(str, found["nonces"])),
+            ApprovalTerms((), 1, 0.0, GrantScopes(**found["scopes"]) if found["scopes"] else None), str(found["run_id"]),
             (
                 f"{found['rule']['title']} ({found['rule']['id']} of {found['rule']['policy']})",
                 ", ".join(f"{name} {value}" for name, value in found["calls"].items() if value),

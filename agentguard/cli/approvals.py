@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from agentguard import escape
+from agentguard.cli._approvals_remote import serve, sign_answer
+from agentguard.cli._approvals_signing import Wanted, approvers_in_force, granted_scope, scope_options
 from agentguard.cli._approvals_text import print_request, request_document, request_row, show_time, target
 from agentguard.cli._common import (
     FINDINGS,
@@ -25,19 +26,25 @@ from agentguard.cli._common import (
     user_name,
 )
 from agentguard.cli._machine import open_state, record_event
-from agentguard.cli._times import DURATION_S
 from agentguard.errors import KeyUnavailableError, PolicyError
 
 if TYPE_CHECKING:
-    from agentguard.state import ApprovalRequest, Approver, Scope
+    from agentguard.state import ApprovalRequest, Approver
 
 _STYLES = {"pending": "yellow", "granted": "green", "denied": "red", "expired": "dim", "used": "dim"}
 _token_argument = click.argument("token")
 
 
 @click.group()
-def approvals() -> None:
+@click.option(
+    "--app", metavar="MODULE", help="Import MODULE first: facts that it registers are known to rules."
+)
+def approvals(app: str | None) -> None:
     """Requests that wait for a person."""
+    if app is not None:
+        from agentguard.cli.policy._shared import import_module
+
+        import_module(app)
 
 
 @approvals.command("list")
@@ -145,10 +152,7 @@ def show(place: Place, token: str, output_format: str) -> int:
     help="Your private key; `keygen` makes one.",
 )
 @click.option("--as", "approver", required=True, help="Your id in the policy documents.")
-@click.option("--uses", type=click.IntRange(min=1), help="For so many calls, where the rule allows it.")
-@click.option("--for", "lasts", type=DURATION_S, help="For so long, such as 30m, where the rule allows it.")
-@click.option("--any-run", is_flag=True, help="For any run, not only the one that asked.")
-@click.option("--when", help="For other arguments too: a condition such as 'args.amount_usd <= 100'.")
+@scope_options
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
 @click.pass_obj
 def approve(
@@ -161,7 +165,7 @@ def approve(
     What is not said of uses and time is the widest that the rule allows. Exit status: 1 where the
     approval does not count, and nothing changed.
     """
-    wanted = _Wanted(uses, lasts, any_run, when)
+    wanted = Wanted(uses, lasts, any_run, when)
     _vote(place, token, key_file, approver, "approve", yes=yes, wanted=wanted)
     return FINE
 
@@ -254,160 +258,25 @@ def keygen(out: Path, approver: str) -> int:
     return FINE
 
 
-@approvals.command()
-@click.option(
-    "--bind", default="127.0.0.1:8790", show_default=True, help="Address on this machine, HOST:PORT."
-)
-@click.option(
-    "--token-file", required=True, type=click.Path(path_type=Path),
-    help="File with the token that senders show, mode 0600; made where there is none.",
-)  # fmt: skip
-@click.pass_obj
-def serve(place: Place, bind: str, token_file: Path) -> int:
-    """
-    Take signed answers by POST /v1/answers, on this machine only.
-
-    Put a proxy with TLS before it where approvers are elsewhere. An answer counts only with a listed
-    approver's signature over the exact action, and each nonce once.
-    """
-    from agentguard.cli._approvals_serving import PATH, AnswerServer, local_address
-
-    address = local_address(bind)
-    token = _bearer(token_file)
-    _approvers(place)
-    with AnswerServer(address, token, lambda found: _count(place, found), note) as server:
-        note(f"answers are taken at http://{bind}{PATH}; Ctrl-C ends it")
-        try:
-            server.serve_forever(poll_interval=0.2)
-        except KeyboardInterrupt:
-            note("no more answers are taken")
-    return FINE
-
-
-@approvals.command("answer")
-@click.argument("file", type=click.File("rb"))
-@click.option("--key", "key_file", required=True, type=click.Path(path_type=Path), help="Your private key.")
-@click.option("--as", "approver", required=True, help="Your id in the policy documents.")
-@click.option("--deny", "is_denied", is_flag=True, help="Refuse it.")
-@click.option(
-    "--nonce", "number", type=click.IntRange(min=1), default=1, help="Which nonce, where several approve."
-)
-@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
-def sign_answer(
-    file: BinaryIO, key_file: Path, approver: str, is_denied: bool, number: int, yes: bool
-) -> int:
-    """
-    Sign an answer to a request that came by webhook (FILE, or -), and print it, to be posted.
-
-    Needs neither the store nor this machine's policies: run it where your key lies.
-    """
-    from agentguard.cli._approvals_serving import read_request
-    from agentguard.state import load_approver_key, sign_vote, vote_document
-
-    asked = read_request(file.read(1 << 20))
-    for line in asked.lines:
-        click.echo(escape.terminal(line), err=True)
-    if len(asked.nonces) < number:
-        raise click.UsageError(f"the request has {len(asked.nonces)} nonces")
-    verdict = "deny" if is_denied else "approve"
-    if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("nobody can be asked here; --yes says that the request was read")
-        click.confirm(f"{verdict} exactly this?", abort=True, err=True)
-    vote = sign_vote(
-        load_approver_key(key_file), store_id=asked.store_id, token=asked.token, digest=asked.digest,
-        approver=approver, time_unix_s=int(time.time()), verdict=verdict,
-    )  # fmt: skip
-    emit_document({"request": asked.token, "nonce": asked.nonces[number - 1], **vote_document(vote)})
-    return FINE
-
-
-def _bearer(path: Path) -> str:
-    """Read the token of senders, or make one."""
-    import secrets
-
-    from agentguard.runtime import read_secret
-    from agentguard.seal import write_new_file
-
-    if not path.exists():
-        write_new_file(path, secrets.token_urlsafe(32).encode() + b"\n")
-        note(f"token: {escape.terminal(str(path))} (0600; senders show it as `Authorization: Bearer TOKEN`)")
-    return read_secret(path).decode("utf-8", "replace")
-
-
-def _count(place: Place, found: Mapping[str, object]) -> str:
-    """Count one answer, and chain it; raises PolicyError where it does not count."""
-    from agentguard.state import vote_of
-
-    vote = vote_of(found)
-    approvers, _ = _approvers(place)
-    with open_state(place) as state:
-        request = state.approvals.answer(str(found["request"]), str(found["nonce"]), vote, approvers)
-    record_event(
-        place,
-        "approval.vote",
-        {
-            "token": request.token,
-            "approver": vote.approver,
-            "verdict": vote.verdict,
-            "action_sha256": request.digest,
-            "state": request.state.value,
-            "signature": vote.signature.hex(),
-            **({"scope": vote.scope._asdict()} if vote.scope else {}),
-        },
-    )
-    return request.state.value
-
-
-class _Wanted(NamedTuple):
-    """What an approver asks to grant, as far as they say."""
-
-    uses: int | None = None
-    lasts_s: int | None = None
-    any_run: bool = False
-    when: str | None = None
-
-
-def _scope(request: ApprovalRequest, wanted: _Wanted, types: Mapping[str, Mapping[str, str]]) -> Scope | None:
-    """
-    Fill in what the approver leaves to the rule; None: this one call.
-
-    Raises:
-        PolicyError: It is wider than the rule allows.
-        PolicyDocumentError: The condition does not type-check.
-    """
-    from agentguard.policy import grant_condition
-    from agentguard.state import Scope, check_scope
-
-    widest = request.terms.scopes
-    if wanted == _Wanted():
-        return None
-    scope = Scope(
-        wanted.uses if wanted.uses is not None else widest.uses if widest else 1,
-        wanted.lasts_s if wanted.lasts_s is not None else int(widest.lasts_s) if widest else 1,
-        "" if wanted.any_run else request.run_id,
-        wanted.when or "",
-    )
-    check_scope(scope, request.terms, run_id=request.run_id)
-    if scope.when:
-        grant_condition(scope.when, types.get(str(request.action.get("tool") or "")))
-    return scope
-
-
 def _vote(
     place: Place, token: str, key_file: Path, approver: str, verdict: str, *, yes: bool,
-    wanted: _Wanted = _Wanted(),  # noqa: B008 - frozen
+    wanted: Wanted = Wanted(),  # noqa: B008 - frozen
 ) -> None:  # fmt: skip
     """Show the request, ask, sign, and hand the vote in."""
     from agentguard.state import load_approver_key, scope_in_words, sign_vote
 
-    approvers, types = _approvers(place)
+    approvers, types = approvers_in_force(place)
     with open_state(place) as state:
         request = state.approvals.show(token)
         key = load_approver_key(key_file)
         _check_key(approvers, approver, key.verify_key.raw)
         try:
-            scope = _scope(request, wanted, types) if verdict == "approve" else None
+            declared = types.get(str(request.action.get("tool") or ""))
+            scope = (
+                granted_scope(wanted, request.terms, request.run_id, declared)
+                if verdict == "approve"
+                else None
+            )
         except PolicyError as error:
             fail(error, FINDINGS)
         what = f" for {scope_in_words(scope)}" if scope else ""
@@ -444,21 +313,6 @@ def _vote(
     note(f"request {request.token} is {request.state.value}{what}{more}")
 
 
-def _approvers(place: Place) -> tuple[dict[str, Approver], Mapping[str, Mapping[str, str]]]:
-    """Read who is listed, and the types of tools' arguments, from the configured policies."""
-    from agentguard.policy import load_bundle
-    from agentguard.state import approvers_of
-
-    if not place.config.policies:
-        fail(
-            PolicyError("approvals: no policies are configured, so nobody is listed as approver").hint(
-                "set `policies` in agentguard.toml"
-            )
-        )
-    bundle = load_bundle(place.config.policies)
-    return approvers_of(bundle.approvers), bundle.tool_schemas
-
-
 def _check_key(approvers: dict[str, Approver], approver: str, public_key: bytes) -> None:
     """Say early and plainly when the wrong key is about to sign."""
     entry = approvers.get(approver)
@@ -481,3 +335,7 @@ def _confirm(request: ApprovalRequest, what: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("nobody can be asked here; --yes says that the request was read")
     click.confirm(f"{what} exactly this?", abort=True, err=True)
+
+
+approvals.add_command(serve)
+approvals.add_command(sign_answer)

@@ -43,7 +43,7 @@ from agentguard.runtime.deciding import (
 )
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.falling_back import send_on
-from agentguard.runtime.gates import admission, ask_state, charged_usd, release, settle
+from agentguard.runtime.gates import add_unpriced, admission, ask_state, charged_usd, release, settle
 from agentguard.runtime.holding import JudgedCall
 from agentguard.runtime.later import Admitted, Ended
 from agentguard.runtime.plain import fingerprint
@@ -91,10 +91,11 @@ class GuardedCall(JudgedCall):
         self.tickets = ()
         self.detour = None
         self.replacement = None
+        self.unpriced_usd = 0.0
 
         context = self._outside = get_current()
         outer = context.get(CALL_KEY)
-        owner = outer if isinstance(outer, GuardedCall) else None
+        owner = self.owner = outer if isinstance(outer, GuardedCall) else None
         run = context.get(RUN_KEY)
         self.run = run if isinstance(run, Run) else new_run(services.ids, services.clock)
         if spec.governed_as == "agent":
@@ -378,6 +379,8 @@ class GuardedCall(JudgedCall):
             usage = span.counted_usage
             tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
             cost_usd = charged_usd(services, usage.cost_usd, tokens, self.model) if usage is not None else 0.0
+            is_unpriced = usage is not None and usage.cost_usd is None
+            add_unpriced(self, cost_usd if is_unpriced else 0.0)
             if self.tickets:
                 settle(self, usage, cost_usd, is_error=is_error)
             self.run.count_end(is_error=is_error, tokens=tokens, cost_usd=cost_usd, retries=span.retries)

@@ -8,6 +8,8 @@ used. What cannot be asked refuses; what cannot be settled stays charged.
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,6 +29,21 @@ UNPRICED_MAX = 256
 """Models without a price that are each named once in the log."""
 
 logger = logging.getLogger("agentguard")
+
+
+class _Lock:
+    """Calls inside one call may end in several threads; made anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Make a lock that nobody holds."""
+        self.sums = threading.Lock()
+
+
+_LOCK = _Lock()
+os.register_at_fork(after_in_child=_LOCK.renew)
 
 
 def admission(
@@ -143,13 +160,33 @@ def settle(call: KnownCall, usage: Usage | None, usd: float, *, is_error: bool) 
     inner = call.span.totals
     if inner is not None:
         tokens = (inner.input_tokens or 0) + (inner.output_tokens or 0)
-        usd = charged_usd(call.services, inner.cost_usd, tokens, "")
+        # Known costs alone would leave out what has no price, as soon as one call inside has one.
+        known = inner.cost_usd
+        usd = (known or 0.0) + call.unpriced_usd
+        if known is None and not call.unpriced_usd:
+            usd = charged_usd(call.services, None, tokens, "")
     elif usage is not None:
         tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
     used = Used(None if tokens is None else usd, tokens, call.duration_ms / 1000)
     for budget in settle_tickets(call.services.state, tickets, used, is_error=is_error):
         logger.warning("agentguard: a call used more than the `call_max` of budget %s", budget)
         call.services.health("budget.call_max", StoreError("a call used more than its budget's call_max"))
+
+
+def add_unpriced(call: KnownCall, usd: float) -> None:
+    """
+    Tell the call around one what was charged in it for want of a price.
+
+    Args:
+        call:
+            One that ends.
+        usd:
+            What it was charged itself for want of a price.
+    """
+    usd += call.unpriced_usd
+    if usd and call.owner is not None:
+        with _LOCK.sums:
+            call.owner.unpriced_usd += usd
 
 
 def charged_usd(services: Services, cost_usd: float | None, tokens: int, model: str) -> float:

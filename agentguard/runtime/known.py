@@ -42,6 +42,7 @@ class KnownCall:
         "is_recorded",
         "kwargs",
         "model",
+        "owner",
         "repeats",
         "replacement",
         "result",
@@ -50,6 +51,7 @@ class KnownCall:
         "span",
         "spec",
         "tickets",
+        "unpriced_usd",
     )
 
     services: Services
@@ -79,6 +81,12 @@ class KnownCall:
 
     tickets: tuple[Ticket, ...]
     """What the call settles with the limits of the machine when it ends."""
+
+    owner: KnownCall | None
+    """The guarded call inside which it was made."""
+
+    unpriced_usd: float
+    """What calls inside it were charged for want of a price: sums of known costs do not have it."""
 
     detour: Detour | None
     """How it came to be what it is, where a rule has sent it elsewhere."""

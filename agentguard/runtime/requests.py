@@ -101,6 +101,8 @@ class JoinedCall(RequestCall):
         self.tickets = ()
         self.detour = None
         self.replacement = None
+        self.owner = None
+        self.unpriced_usd = 0.0
         self.run = outer.run
         self.agent, self.agent_version = outer.agent, outer.agent_version
         self.model = self._requested_model()

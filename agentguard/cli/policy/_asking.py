@@ -16,6 +16,7 @@ from agentguard.errors import PolicyDocumentError
 if TYPE_CHECKING:
     from agentguard.policy import Bundle
     from agentguard.review import Evaluation
+    from agentguard.values import Fallback
 
 
 @click.command("eval")
@@ -125,6 +126,7 @@ def _print_decision(answer: Evaluation) -> None:
         "kind": str(decision.kind),
         "agent": decision.agent_message,
         "redact": ", ".join(decision.redact),
+        "goes to": ", ".join(_way(one) for one in decision.fallbacks),
         "warnings": ", ".join(decision.warnings),
         "would be": f"{decision.would_be} (NOT ENFORCED)" if decision.would_be else "",
         "record": str(decision.record),
@@ -157,6 +159,7 @@ def _decision_row(answer: Evaluation) -> dict[str, object]:
         "errors": list(decision.errors),
         "values": dict(decision.values or {}),
         "redact": list(decision.redact),
+        "fallbacks": [one._asdict() for one in decision.fallbacks],
         "warnings": list(decision.warnings),
         "would_be": str(decision.would_be) if decision.would_be else None,
         "record": str(decision.record),
@@ -198,11 +201,19 @@ def _scope(agents: Sequence[str], environments: Sequence[str]) -> str:
     return "; ".join(parts) or "every call"
 
 
+def _way(fallback: Fallback) -> str:
+    """Where a call goes, and in place of which limits."""
+    limits = f" where {' or '.join(fallback.instead_of)} refuses" if fallback.instead_of else ""
+    return f"{fallback.target} ({fallback.rule_id}){limits}"
+
+
 def _terms(rule: object) -> str:
     """What a rule does, in words."""
     action = rule.action  # type: ignore[attr-defined]
     if action.redact:
         return f"redact {', '.join(action.redact)}"
+    if action.fallback:
+        return f"fallback: {action.fallback.target}"
     if action.approval:
         terms = action.approval
         return f"require_approval: {terms.approvals} of {', '.join(terms.approvers)} within {terms.expires_s:g} s"

@@ -29,10 +29,11 @@ from agentguard.state import (
     vote_document,
     vote_of,
 )
-from agentguard.values import ApprovalTerms
+from agentguard.values import ApprovalTerms, GrantScopes
 
 KEYS = {"ann": SigningKey(bytes(32)), "bob": SigningKey(bytes([1]) * 32), "eve": SigningKey(bytes([2]) * 32)}
 APPROVERS = {name: Approver(KEYS[name].verify_key.raw, ("pay",)) for name in ("ann", "bob")}
+TERMS = ApprovalTerms(("group:pay",), 2, 900.0, GrantScopes(5, 3600.0, any_arguments=True))
 TOKEN = "a-token-of-senders"
 
 
@@ -42,9 +43,7 @@ class Place:
     def __init__(self) -> None:
         self.state = MemoryState(SystemClock())
         asked = freeze_action("tool.before", tool="pay", args={"to": "<b>\x1b[2J", "usd": 3})
-        self.token = self.state.approvals.request(
-            asked, ApprovalTerms(("group:pay",), 2, 900.0), reason="trust me"
-        )
+        self.token = self.state.approvals.request(asked, TERMS, reason="trust me", run_id="r1")
         self.nonces = self.state.approvals.invite(self.token)
         self.log: list[str] = []
         self.server = serving.AnswerServer(("127.0.0.1", 0), TOKEN, self.count, self.log.append)
@@ -212,6 +211,15 @@ def test_an_approver_signs_what_came_by_webhook(
     assert "\x1b" not in err
     assert place.post(json.loads(out)) == (200, {"state": "pending"})
     assert run()[0] == 2
+    status, out, err = run("--yes", "--uses", "3", "--when", "args.usd < 9")
+    assert (status, json.loads(out)["scope"]) == (
+        0,
+        {"uses": 3, "lasts_s": 3600, "run": "r1", "when": "args.usd < 9"},
+    )
+    assert "for up to 3 calls of this run" in err
+    assert run("--yes", "--uses", "6")[0] == 2
+    assert run("--yes", "--any-run")[0] == 2
+    assert run("--yes", "--when", "args.usd <")[0] == 2
     for wrong in ({**told, "canonical": "{}"}, {**told, "type": "x"}, {}, []):
         file.write_text(json.dumps(wrong))
         status, out, err = run("--yes")

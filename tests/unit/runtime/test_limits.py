@@ -197,3 +197,36 @@ def test_a_limit_that_cannot_be_asked_denies(start: Start, monkeypatch: pytest.M
     with pytest.raises(agentguard.CallDenied) as caught:
         search("a")
     assert caught.value.decision.errors == ("RAT-001: OSError",)
+
+
+def test_what_has_no_price_counts_beside_what_has_one(start: Start) -> None:
+    """A budget of an agent is charged the ceiling for the models inside that nobody has a price for."""
+    start(
+        NOTHING,
+        more="""\
+budgets:
+  - { id: BUD-003, title: A dollar a day for one agent, key: [agent.name], measure: cost.usd, limit: 1, window: 1d,
+      at: agent.before, reserve: none, then: deny }
+""",
+        unpriced_usd_per_million=1000.0,
+    )
+
+    @agentguard.model(name="known", model="known")
+    def known() -> None:
+        agentguard.record_usage(input_tokens=10, output_tokens=0, cost_usd=0.001)
+
+    @agentguard.tool(effect="read")
+    def look() -> None:
+        chat(900)
+
+    @agentguard.agent(name="mixed")
+    def mixed() -> None:
+        known()
+        look()
+
+    mixed()
+    mixed()
+    with pytest.raises(agentguard.CallDenied) as caught:
+        mixed()
+    assert caught.value.decision.rule_id == "BUD-003"
+    assert "1.802 of 1" in caught.value.decision.reason
