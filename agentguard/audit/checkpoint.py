@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from agentguard.audit.notes import (
@@ -30,6 +31,23 @@ OPEN, CLOSED, ADOPTED, PRUNED = "open", "closed", "adopted", "pruned"
 """What the ledger may say of a journal; `STATES` has the numbers that follow each word."""
 STATES = {OPEN: 0, CLOSED: 0, ADOPTED: 2, PRUNED: 5}
 _SIGNATURES = re.compile(r"(— [^\n]{1,8000}\n){1,16}")
+
+
+class Past(NamedTuple):
+    """Removed journals that summaries no longer name one by one."""
+
+    journals: int = 0
+    records: int = 0
+    chain: bytes = bytes(32)
+    """SHA-256 over the one before and the head line of each, one after the other; zeros at first."""
+
+    def with_heads(self, heads: Iterable[Head]) -> Past:
+        """Take up the heads of more journals, in this order."""
+        past = self
+        for head in heads:
+            chain = hashlib.sha256(past.chain + head.line().encode()).digest()
+            past = Past(past.journals + 1, past.records + head.size, chain)
+        return past
 
 
 class Checkpoint(NamedTuple):
@@ -57,11 +75,18 @@ class Checkpoint(NamedTuple):
     """Of a state that has some: see `Adoption` and `Pruning`."""
     heads: tuple[Head, ...] = ()
     """Of a summary: the last checkpoint of every journal."""
+    past: Past = Past()
+    """Of a summary: those that were removed so long ago that they are not among the heads."""
 
     @property
     def journal(self) -> str:
         """`<writer>-<n>`, or `heads`."""
         return self.origin.rpartition("/")[2]
+
+    @property
+    def own_head(self) -> Head:
+        """What it states of its own journal, as a summary repeats it."""
+        return Head(self.journal, self.size, self.root, self.state, self.numbers)
 
 
 class Head(NamedTuple):
@@ -136,6 +161,7 @@ def post_quantum_key_text(store_id: bytes, key: PostQuantumVerifyKey) -> str:
 
 def body_text(checkpoint: Checkpoint) -> str:
     """Write what is signed."""
+    past = checkpoint.past
     lines = [
         checkpoint.origin,
         str(checkpoint.size),
@@ -144,6 +170,7 @@ def body_text(checkpoint: Checkpoint) -> str:
         f"prev {checkpoint.previous.hex()}",
         f"time {checkpoint.time_unix_ns}",
         f"state {_words(checkpoint.state, checkpoint.numbers)}",
+        *([f"past {past.journals} {past.records} {past.chain.hex()}"] if past.journals else ()),
         *(head.line() for head in checkpoint.heads),
     ]
     return "\n".join(lines) + "\n"
@@ -199,6 +226,7 @@ def parse(note: bytes) -> Checkpoint:
         origin, size, root, *extensions = body.split("\n")
         fields = [line.split(" ") for line in extensions]
         values = {field[0]: field[1] for field in fields if len(field) > 1}
+        past = next((field[1:] for field in fields if field[0] == "past"), None)
         state, *numbers = next(field[1:] for field in fields if field[0] == "state")
         checkpoint = Checkpoint(
             origin=origin,
@@ -214,6 +242,7 @@ def parse(note: bytes) -> Checkpoint:
                 for field in fields
                 if field[0] == "head"
             ),
+            past=Past(_number(past[0]), _number(past[1]), bytes.fromhex(past[2])) if past else Past(),
         )
     except (ValueError, LookupError, TypeError, StopIteration) as error:
         raise NoteError("it is not a signed checkpoint") from error

@@ -20,13 +20,16 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from agentguard.audit.checkpoint import (
+    PRUNED,
     Checkpoint,
     Head,
+    Past,
+    Pruning,
     entry_hash,
     key_name,
     origin_of,
@@ -47,6 +50,10 @@ LEDGER_BYTES_MAX = 1 << 20
 """Size at which the next file begins, unless the summary alone is a quarter of it."""
 READ_BYTES_MAX = 1 << 28
 LOCK_WAIT_S_MAX = 5.0
+PRUNED_HEADS_MAX = 10_000
+"""Removed journals that a summary names; older ones are only counted, and chained into one hash."""
+PRUNED_HEADS_S_MIN = 7 * 86_400.0
+"""A removed journal is named for so long at least: until then its file has gone, whatever came between."""
 SUMMARY = "heads"
 _LINE_BYTES = 92 + 1
 """Base64 of key id and Ed25519 signature, and the line feed."""
@@ -141,12 +148,7 @@ class Ledger:
         ensure_private_folder(self._folder)
         try:
             with locked(self._folder):
-                self._tail = self._caught_up(self._tail)
-                if (
-                    self._tail.end > max(self._bytes_max, 4 * self._tail.summary_bytes)
-                    or not self._tail.number
-                ):
-                    self._tail = self._begin_file(self._tail)
+                self._tail = self._with_room()
                 return self._write(journal, size, root, state, numbers)
         except (OSError, SealError) as error:
             raise AuditError(f"ledger: cannot be written ({_why(error)})") from error
@@ -165,10 +167,8 @@ class Ledger:
         ensure_private_folder(self._folder)
         try:
             with locked(self._folder):
-                self._tail = self._caught_up(self._tail)
-                if not self._tail.number:
-                    self._tail = self._begin_file(self._tail)
-                checkpoint = self._summary(self._tail)
+                self._tail = self._with_room()
+                checkpoint = self._summary(self._tail, is_beginning=False)
                 return self._write_note(checkpoint)
         except (OSError, SealError) as error:
             raise AuditError(f"ledger: cannot be written ({_why(error)})") from error
@@ -246,11 +246,17 @@ class Ledger:
                 "remove the high-water mark"
             )
 
-    def _summary(self, tail: Tail) -> Checkpoint:
-        """State all heads that the newest file states."""
+    def _summary(self, tail: Tail, *, is_beginning: bool) -> Checkpoint:
+        """State all heads that the newest file states; where the next begins, without those that went long ago."""
         heads: dict[str, Head] = {}
+        past = Past()
         if tail.number:
-            _collect(heads, read_file(self._path(tail.number), bytes_max=READ_BYTES_MAX)[: tail.end])
+            past = _collect(heads, read_file(self._path(tail.number), bytes_max=READ_BYTES_MAX)[: tail.end])
+        if is_beginning:
+            gone = _too_long_ago(heads.values(), self._clock.unix_ns())
+            past = past.with_heads(gone)
+            for head in gone:
+                del heads[head.journal]
         lines = tuple(heads[name] for name in sorted(heads))
         return Checkpoint(
             origin=origin_of(self._keys.store_id, SUMMARY),
@@ -260,11 +266,12 @@ class Ledger:
             previous=tail.previous,
             time_unix_ns=self._clock.unix_ns(),
             heads=lines,
+            past=past,
         )
 
     def _begin_file(self, tail: Tail) -> Tail:
         """Begin the next file with a summary of all heads, and let go of the one before the last."""
-        checkpoint = self._summary(tail)
+        checkpoint = self._summary(tail, is_beginning=True)
         note = self._sign(checkpoint)
         number = tail.number + 1
         self._disk.write_file(self._path(number), note + b"\n")
@@ -272,6 +279,13 @@ class Ledger:
             if older[0] < number - 1:
                 older[1].unlink(missing_ok=True)
         return Tail(number, len(note) + 1, checkpoint.sequence, entry_hash(note), len(note))
+
+    def _with_room(self) -> Tail:
+        """Read what was appended by others, and begin the next file where this one is full."""
+        tail = self._caught_up(self._tail)
+        if not tail.number or tail.end > max(self._bytes_max, 4 * tail.summary_bytes):
+            return self._begin_file(tail)
+        return tail
 
     def _caught_up(self, tail: Tail) -> Tail:
         """Read what was appended since the tail was known."""
@@ -419,21 +433,28 @@ def claimed_heads(folder: Path) -> dict[str, Head]:
     return heads
 
 
-def _collect(heads: dict[str, Head], data: bytes) -> None:
-    """Note the heads that entries state; later entries win."""
+def _too_long_ago(heads: Iterable[Head], now_unix_ns: int) -> list[Head]:
+    """Choose the heads of removed journals that need not be named any more, the oldest removal first."""
+    pruned = sorted(
+        (Pruning(*head.numbers).time_unix_ns, head.journal, head) for head in heads if head.state == PRUNED
+    )
+    before_unix_ns = now_unix_ns - int(PRUNED_HEADS_S_MIN * 1e9)
+    more = max(len(pruned) - PRUNED_HEADS_MAX, 0)
+    return [head for time_unix_ns, _, head in pruned[:more] if time_unix_ns < before_unix_ns]
+
+
+def _collect(heads: dict[str, Head], data: bytes) -> Past:
+    """Note the heads that entries state; later entries win. Returns what the last summary no longer names."""
+    past = Past()
     for note in split(data):
         with contextlib.suppress(NoteError):
             checkpoint = parse(note)
             if checkpoint.journal == SUMMARY:
                 heads.update((head.journal, head) for head in checkpoint.heads)
+                past = checkpoint.past
             else:
-                heads[checkpoint.journal] = Head(
-                    checkpoint.journal,
-                    checkpoint.size,
-                    checkpoint.root,
-                    checkpoint.state,
-                    checkpoint.numbers,
-                )
+                heads[checkpoint.journal] = checkpoint.own_head
+    return past
 
 
 def _why(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from agentguard.audit.checkpoint import (
     Adoption,
     Checkpoint,
     Head,
+    Past,
     Pruning,
     entry_hash,
     origin_of,
@@ -77,6 +78,8 @@ class LedgerReading:
     last_sequence: int = 0
     hashes: dict[int, bytes] = field(default_factory=dict)
     """Hash of each entry that is still kept, by its sequence."""
+    past: Past = field(default_factory=Past)
+    """Removed journals that are no longer named."""
 
 
 def read_ledger(folder: Path, keys: AuditKeys) -> LedgerReading:
@@ -120,6 +123,8 @@ class _Check:
         self.previous: bytes | None = None
         """Hash of the entry before; None where it is not known."""
         self.number = 0
+        self.known: dict[str, Head] | None = None
+        """The heads that stand in the present file; None where its beginning is not known."""
 
     def check(self, data: list[tuple[int, bytes]]) -> None:
         """Walk the files in order."""
@@ -129,10 +134,11 @@ class _Check:
                     Question.COMPLETENESS, "ledger-file-missing", f"ledger file {self.number + 1} is gone"
                 )
                 self.previous = None
+                self.known = None
             self.number = number
             end = 0
             for note in split(content):
-                self._entry(note)
+                self._entry(note, is_beginning=not end)
                 end += len(note) + 1
             rest = content[end:]
             is_last = position == len(data) - 1
@@ -144,7 +150,7 @@ class _Check:
                 )
                 self.previous = None
 
-    def _entry(self, note: bytes) -> None:
+    def _entry(self, note: bytes, *, is_beginning: bool) -> None:
         reading = self.reading
         try:
             checkpoint = parse(note)
@@ -178,20 +184,38 @@ class _Check:
         reading.hashes[checkpoint.sequence] = self.previous
         reading.last_sequence = max(reading.last_sequence, checkpoint.sequence)
         if checkpoint.journal == SUMMARY:
+            self._check_summary(checkpoint, is_beginning=is_beginning)
             for head in checkpoint.heads:
                 self._state(checkpoint, head, b"")
         else:
+            if self.known is not None:
+                self.known[checkpoint.journal] = checkpoint.own_head
             self._state(
                 checkpoint,
-                Head(
-                    checkpoint.journal,
-                    checkpoint.size,
-                    checkpoint.root,
-                    checkpoint.state,
-                    checkpoint.numbers,
-                ),
+                checkpoint.own_head,
                 note,
             )
+
+    def _check_summary(self, checkpoint: Checkpoint, *, is_beginning: bool) -> None:
+        """Make sure that a summary names every journal that was known, but those that it says it leaves out."""
+        said = {head.journal for head in checkpoint.heads}
+        known, past = self.known, self.reading.past
+        if known is not None:
+            left_out = [head for name, head in known.items() if name not in said]
+            pruned = [head for head in left_out if head.state == PRUNED and is_beginning]
+            pruned.sort(key=lambda head: (Pruning(*head.numbers).time_unix_ns, head.journal))
+            gone = {head.journal for head in pruned}
+            missing = next((head.journal for head in left_out if head.journal not in gone), None)
+            if missing is not None or past.with_heads(pruned) != checkpoint.past:
+                self._problem(
+                    Question.COMPLETENESS,
+                    "ledger-left-out",
+                    f"ledger entry {checkpoint.sequence} does not name "
+                    + (f"journal {missing}" if missing else "what went long ago as it was"),
+                )
+        self.reading.past = checkpoint.past
+        if is_beginning or known is not None:
+            self.known = {head.journal: head for head in checkpoint.heads}
 
     def _state(self, checkpoint: Checkpoint, head: Head, note: bytes) -> None:
         """Note what an entry says of a journal; it can only grow."""

@@ -98,6 +98,8 @@ class _Run:
         self.journals = 0
         self.newest_known = 0
         """Highest ledger sequence that any record names."""
+        self.only_anchored: set[str] = set()
+        """Journals that an anchor names, and the ledger does not."""
         self.limits: dict[str, int] = {}
         self.unstated: list[str] = []
         """Journals with records that the ledger, as it was first read, does not name."""
@@ -244,10 +246,7 @@ class _Run:
                         f"entry {sequence} of the ledger is another than the one that was anchored",
                     )
                 )
-            own = Head(
-                checkpoint.journal, checkpoint.size, checkpoint.root, checkpoint.state, checkpoint.numbers
-            )
-            for head in checkpoint.heads or (own,):
+            for head in checkpoint.heads or (checkpoint.own_head,):
                 if head.journal != SUMMARY:
                     self._apply_head(checkpoint, head)
 
@@ -262,6 +261,8 @@ class _Run:
             numbers=head.numbers,
             heads=(),
         )
+        if name not in self.ledger.stated:
+            self.only_anchored.add(name)
         stated = self.ledger.stated.setdefault(name, Stated(as_stated))
         if head.size > stated.last.size:
             self.findings.add(
@@ -302,6 +303,10 @@ class _Run:
                 for name, stated in gone.items()
             }
         pruned = []
+        past = self.ledger.past
+        if 0 < len(self.only_anchored & gone.keys()) <= past.journals:
+            # An anchor older than what the ledger still names: these are among those that it counts.
+            gone = {name: stated for name, stated in gone.items() if name not in self.only_anchored}
         for name, stated in gone.items():
             if stated.pruning is not None:
                 pruned.append((stated.last, stated.pruning))
@@ -316,6 +321,9 @@ class _Run:
                         f"journal {name} is gone, with its {stated.last.size} records",
                     )
                 )
+        if past.journals:
+            text = f"{past.journals} journals with {past.records} records removed as recorded, before all that follow"
+            self.findings.add(Finding(Question.RETENTION, "past", "ledger", -1, text, is_bad=False))
         if pruned:
             count, records = len(pruned), sum(last.size for last, _ in pruned)
             first = min(pruning.first_unix_ns for _, pruning in pruned)

@@ -18,6 +18,7 @@ KINDS = {
     "ledger-cut": "cut",
     "ledger-shrinks": "shrinks",
     "ledger-pruned": "pruned",
+    "ledger-left-out": "left out",
 }
 
 

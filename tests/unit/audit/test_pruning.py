@@ -22,8 +22,11 @@ from agentguard.audit import (
     read_entries,
     verify,
 )
-from agentguard.audit.checkpoint import Pruning
-from agentguard.audit.ledger import claimed_heads
+from agentguard.audit import ledger as ledger_module
+from agentguard.audit.checkpoint import Head, Pruning
+from agentguard.audit.disk import Disk
+from agentguard.audit.keys import AuditKeys
+from agentguard.audit.ledger import Ledger, claimed_heads
 from agentguard.errors import AuditError
 from agentguard.seal import Keystore
 from tests.support.clock import START_UNIX_NS, FrozenClock
@@ -221,10 +224,6 @@ def test_old_proofs_and_anchors_still_hold(log: Log) -> None:
 
 def test_an_insider_states_another_root_as_removed(log: Log, tmp_path: Path) -> None:
     """A removal that does not say what the last checkpoint says is a ledger that was changed."""
-    from agentguard.audit.disk import Disk
-    from agentguard.audit.keys import AuditKeys
-    from agentguard.audit.ledger import Ledger
-
     write_log(*log, range(4))
     anchor = make_anchor(*log, FrozenClock())
     (name,) = names(log)
@@ -269,3 +268,64 @@ def test_the_event_that_cannot_be_written_keeps_the_file(log: Log) -> None:
         )  # fmt: skip
     assert len(names(log)) == 1
     assert verify(*log).is_good
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Summaries name two removed journals at most, and each file of the ledger is short."""
+    monkeypatch.setattr(ledger_module, "PRUNED_HEADS_MAX", 2)
+    monkeypatch.setattr(ledger_module, "PRUNED_HEADS_S_MIN", 0.0)
+    monkeypatch.setattr(ledger_module, "LEDGER_BYTES_MAX", 1)
+    own = ledger_module.Ledger.__init__
+    monkeypatch.setattr(
+        ledger_module.Ledger,
+        "__init__",
+        lambda self, *args, **words: own(self, *args, **{**words, "bytes_max": 1}),
+    )
+
+
+@pytest.mark.usefixtures("few")
+def test_what_went_long_ago_is_only_counted(log: Log) -> None:
+    """The ledger does not grow with every journal there ever was; what it leaves out is chained into one hash."""
+    anchors = []
+    for number in range(7):
+        write_log(*log, range(0x10 * number, 0x10 * number + 2))
+        anchors.append(make_anchor(*log, FrozenClock()).note)
+        assert prune(log, days=200 + number).journals == 1
+    write_log(*log, range(0x90, 0x92))
+    for _ in range(12):
+        make_anchor(*log, later(300))
+    heads = claimed_heads(log[0])
+    assert sum(head.state == "pruned" for head in heads.values()) == 2
+    report = verify(*log)
+    assert report.is_good, report
+    line = report.of(Question.RETENTION)
+    assert (
+        line.findings[0].sentence == "5 journals with 20 records removed as recorded, before all that follow"
+    )
+    # An anchor of then names a journal that nobody names any more: it is among those that are counted.
+    assert verify(*log, anchors=anchors).is_good
+    # One that was there and is gone is still missed.
+    next((log[0] / "dec").iterdir()).unlink()
+    assert verify(*log, anchors=anchors).of(Question.COMPLETENESS).findings[0].kind == "journal-missing"
+
+
+def test_a_summary_that_leaves_a_journal_out(log: Log) -> None:
+    """Whoever can sign cannot let go of a journal with the next file of the ledger."""
+    keys = AuditKeys(log[1])
+    write_log(*log, range(3))
+    (name,) = names(log)
+    own = ledger_module._collect
+
+    def forgetful(heads: dict[str, Head], data: bytes) -> object:
+        past = own(heads, data)
+        heads.pop(name)
+        return past
+
+    ledger = Ledger(log[0], keys, FrozenClock(), disk=Disk(), bytes_max=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_module, "_collect", forgetful)
+        while len(ledger_module.files(log[0] / "log")) < 2:
+            ledger.append(journal=f"{7:016x}-0", size=1, root=bytes(32), state="open")
+    finding = next(f for f in verify(*log).of(Question.COMPLETENESS).findings if f.kind == "ledger-left-out")
+    assert name in finding.sentence

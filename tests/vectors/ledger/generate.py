@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from agentguard.audit.checkpoint import Checkpoint, Head, entry_hash, origin_of, sign, verifier_key_text
+from agentguard.audit.checkpoint import Checkpoint, Head, Past, entry_hash, origin_of, sign, verifier_key_text
 from agentguard.audit.ledger import SUMMARY, summary_root
 from agentguard.audit.tree import EMPTY_ROOT
 from tests.support.clock import START_UNIX_NS
@@ -27,7 +27,9 @@ def root(number: int) -> bytes:
     return hashlib.sha256(bytes([number])).digest()
 
 
-def entries(*said: Said | tuple[Head, ...], store_id: bytes = STORE_ID) -> list[bytes]:
+def entries(
+    *said: Said | tuple[Head, ...], store_id: bytes = STORE_ID, past: Past | None = None
+) -> list[bytes]:
     """Sign entries that follow one another: of a journal each, or of all heads."""
     notes: list[bytes] = []
     for one in said:
@@ -38,7 +40,7 @@ def entries(*said: Said | tuple[Head, ...], store_id: bytes = STORE_ID) -> list[
         checkpoint = Checkpoint(
             origin=origin_of(store_id, journal), size=size, root=own, sequence=len(notes) + 1,
             previous=entry_hash(notes[-1]) if notes else bytes(32), time_unix_ns=NOW + len(notes),
-            state=state, numbers=numbers, heads=heads,  # type: ignore[arg-type]
+            state=state, numbers=numbers, heads=heads, past=(past if journal == SUMMARY else None) or Past(),  # type: ignore[arg-type]
         )  # fmt: skip
         notes.append(sign(checkpoint, keys().signing_key, store_id))
     return notes
@@ -84,6 +86,16 @@ def vectors() -> dict[str, tuple[str, str, str]]:
             text(entries((), OPEN, CLOSED, PRUNED, PRUNED)),
         ),
         "summary": ("success", "a file that begins with heads of all states", text(entries(summary))),
+        "past": (
+            "success",
+            "removed journals that are only counted and chained, and one that is still named",
+            text(entries(summary, past=Past().with_heads([Head(f"{7:016x}-0", 4, root(4), *PRUNED[3:])]))),
+        ),
+        "left-out": (
+            "left out",
+            "a summary that does not name a journal which stood before it in the file",
+            text(entries((), OPEN, OTHER, (Head(ONE, 1, root(1), "open"),))),
+        ),
         "summary-altered": ("altered", "a number of a head", text([stripped])),
         "removed": ("chain", "an entry taken out", text(removed)),
         "reordered": ("chain", "two entries exchanged", text([whole[0], whole[2], whole[1], *whole[3:]])),

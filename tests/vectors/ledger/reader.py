@@ -66,6 +66,8 @@ def read(text: str, verifier_key: str, store_id: bytes) -> dict[str, Stated]:
         if sequence == 0 and origin != "heads":
             raise Failure("cut")
         sequence, previous = sequence + 1, hashlib.sha256(note.encode()).digest()
+        if origin == "heads" and position and heads.keys() - said.keys():
+            raise Failure("left out")
         for journal, stated in said.items():
             take(heads, journal, stated)
     if rest:
@@ -94,6 +96,14 @@ def check(
             if word == "head":
                 said[more[0]] = stated_of(more[1], more[2], more[3:])
                 leaves.append(hashlib.sha256(b"\x00" + line.encode()).digest())
+            elif word == "past":
+                if (
+                    journal != "heads"
+                    or int(more[0]) < 1
+                    or int(more[1]) < 0
+                    or len(bytes.fromhex(more[2])) != 32
+                ):
+                    raise Failure("altered")
             else:
                 fields[word] = more
         if journal == "heads":
