@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from agentguard.errors import PolicyEvaluationError
+from agentguard.errors import PolicyDocumentError, PolicyEvaluationError
 from agentguard.policy.conditions import Condition, ask_together, compile_condition
 from agentguard.policy.conditions.limits import ITERATIONS_MAX
+from tests.differential.cel_generator import SCHEMA as GENERATED
+from tests.differential.cel_generator import Generator
 
 SCHEMA = {
     "tool.name": "string",
@@ -94,3 +96,48 @@ def test_nothing_is_raised() -> None:
             raise ZeroDivisionError(key)
 
     assert ask_together([one.tree for one in conditions(SOURCES)])(Broken()) is None
+
+
+def answers_agree(first: int, groups: int, size: int) -> tuple[int, int]:
+    """Ask generated conditions together and one by one; give how many groups had answers, and how many had none."""
+    answered = failed = 0
+    for group in range(first, first + groups):
+        facts = Generator(group).facts()
+        made = []
+        for seed in range(size):
+            try:
+                made.append(compile_condition(Generator(group * 1_000 + seed).condition().ours, GENERATED))
+            except PolicyDocumentError:
+                continue
+        quick = [condition for condition in made if _answer(condition, facts) != "error"]
+        for conditions_ in (made, quick):
+            answers = ask_together([one.tree for one in conditions_])(facts)
+            if answers is None:
+                failed += 1
+                continue
+            answered += 1
+            assert list(answers) == [_answer(one, facts) for one in conditions_], [
+                one.source for one in conditions_
+            ]
+    return answered, failed
+
+
+def _answer(condition: Condition, facts: dict[str, object]) -> object:
+    try:
+        return condition.function(facts)
+    except PolicyEvaluationError:
+        return "error"
+
+
+def test_generated_conditions_agree() -> None:
+    """As the differential tests generate them, with all kinds of parts and of facts."""
+    answered, failed = answers_agree(0, 60, 8)
+    assert answered > 20
+    assert failed > 20
+
+
+@pytest.mark.long
+def test_many_generated_conditions_agree() -> None:
+    """The same fifty times as often."""
+    answered, _ = answers_agree(10_000, 3_000, 8)
+    assert answered > 1_000
