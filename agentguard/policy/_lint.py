@@ -7,6 +7,7 @@ and `--strict` makes them count.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from datetime import date
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from agentguard.policy.conditions import tree as t
 from agentguard.values import Effect, Mode, Point
 
 _RESTRICTING = (Effect.DENY, Effect.REQUIRE_APPROVAL, Effect.REDACT)
+_NEAR = 0.75
+"""How like each other two names of tools are that are taken for a slip: a share, as `difflib` counts it."""
 _MODEL_SUPPLIED_HINT = "allow by names and trusted facts, and deny by what the model wrote"
 
 
@@ -70,6 +73,7 @@ def lint(bundle: Bundle, *, today: date) -> tuple[Finding, ...]:
             found.extend(_nobody_approves(bundle, rule))
         for rule in (*policy.rules, *policy.budgets):
             found.extend(_unknown_controls(rule))
+            found.extend(_unknown_tools(bundle, rule))
     return tuple(sorted(found, key=lambda one: (one.place.path, one.place.line, one.place.column, one.code)))
 
 
@@ -221,6 +225,22 @@ def _unknown_controls(rule: Rule) -> Iterator[Finding]:
             yield Finding(
                 rule.place, "unknown-control", rule.id, f"rule `{rule.id}` names {quoted(name)}, which is no control "
                 "of that framework", hint,
+            )  # fmt: skip
+
+
+def _unknown_tools(bundle: Bundle, rule: Rule) -> Iterator[Finding]:
+    """Tools that no ToolSchema declares, and that are nearly one that does: a rule about them never matches."""
+    declared = bundle.tool_schemas
+    named = set(rule.tools)
+    for condition in rule.conditions.values():
+        named |= terms_of(condition.tree).names.get("tool.name", frozenset())
+    for name in sorted(named.difference(declared)):
+        near = difflib.get_close_matches(name, declared, n=1, cutoff=_NEAR)
+        if near:
+            yield Finding(
+                rule.when_place, "unknown-tool", rule.id,
+                f"rule `{rule.id}` is about tool {quoted(name)}, which no ToolSchema declares",
+                f"did you mean `{near[0]}`?",
             )  # fmt: skip
 
 

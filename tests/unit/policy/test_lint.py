@@ -138,3 +138,19 @@ def test_controls_that_a_framework_does_not_have_are_named() -> None:
     assert found[0].hint.startswith("did you mean `OWASP-ASI")
     assert len([name for name in CONTROLS if name.startswith("NIST")]) == 72
     assert len([name for name in CONTROLS if name.startswith("ISO")]) == 38
+
+
+def test_a_tool_that_is_nearly_a_declared_one_is_named() -> None:
+    """Where tools are declared; others may well exist, and are not looked at."""
+    schema = (
+        "apiVersion: agentguard/v1\nkind: ToolSchema\nmetadata: { name: t }\n"
+        "tools: { wire_transfer: { args: { n: int } } }\n"
+    )
+    rules = (
+        "A | tool.before | tool.name == 'wire_transfr' && args.n > 1 | deny",
+        "B | tool.before | tool.name == 'wire_transfer' && args.n > 1 | deny",
+        "C | tool.before | tool.name == 'lookup' && args.n > 1 | deny",
+        "D | tool.before | args.n > 2 | deny | tools: [wire_tranfser]",
+    )
+    assert codes(document(*rules), schema)["unknown-tool"] == ["A", "D"]
+    assert "unknown-tool" not in codes(document(*rules))
