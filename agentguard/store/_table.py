@@ -115,6 +115,22 @@ def _load(name: str) -> Any:
         raise StoreError(f"query: `{name}` is not installed").hint(f"pip install {name}") from None
 
 
+def arrow_batches(spans: Iterable[SpanRecord]) -> Iterator[pa.RecordBatch]:
+    """
+    Make Arrow batches, one at a time; at least one, so that there is a schema.
+
+    Raises:
+        StoreError: pyarrow is not installed.
+    """
+    arrow = _load("pyarrow")
+    schema = arrow.schema([(name, _ARROW[kind]) for name, kind in SPAN_COLUMNS.items()])
+    for batch in _batches(spans):
+        columns = [
+            arrow.array(column, field.type) for column, field in zip(batch.values(), schema, strict=True)
+        ]
+        yield arrow.RecordBatch.from_arrays(columns, schema=schema)
+
+
 def arrow_table(spans: Iterable[SpanRecord]) -> pa.Table:
     """
     Make an Arrow table.
@@ -123,15 +139,7 @@ def arrow_table(spans: Iterable[SpanRecord]) -> pa.Table:
         StoreError: pyarrow is not installed.
     """
     arrow = _load("pyarrow")
-    schema = arrow.schema([(name, _ARROW[kind]) for name, kind in SPAN_COLUMNS.items()])
-    batches = [
-        arrow.RecordBatch.from_arrays(
-            [arrow.array(column, field.type) for column, field in zip(batch.values(), schema, strict=True)],
-            schema=schema,
-        )
-        for batch in _batches(spans)
-    ]
-    table: pa.Table = arrow.Table.from_batches(batches, schema=schema)
+    table: pa.Table = arrow.Table.from_batches(list(arrow_batches(spans)))
     return table
 
 
@@ -185,14 +193,29 @@ class AsTables:
         """
         Give the spans as an Arrow table; arguments as those of `spans`.
 
+        All of it is in memory, about 3 KB a span with content: give a limit, or times, or take
+        `to_arrow_batches`.
+
         Raises:
             StoreError: pyarrow is not installed.
         """
         return arrow_table(self.spans(**wanted))
 
+    def to_arrow_batches(self, **wanted: Unpack[Wanted]) -> Iterator[pa.RecordBatch]:
+        """
+        Give the spans as Arrow batches of 8,192, in flat memory; arguments as those of `spans`.
+
+        Returns:
+            An iterator; the last batch may be shorter, and the only one empty.
+
+        Raises:
+            StoreError: pyarrow is not installed.
+        """
+        return arrow_batches(self.spans(**wanted))
+
     def to_pandas(self, **wanted: Unpack[Wanted]) -> pd.DataFrame:
         """
-        Give the spans as a pandas data frame; arguments as those of `spans`.
+        Give the spans as a pandas data frame, all of it in memory; arguments as those of `spans`.
 
         Raises:
             StoreError: pandas is not installed.
@@ -201,7 +224,7 @@ class AsTables:
 
     def to_polars(self, **wanted: Unpack[Wanted]) -> pl.DataFrame:
         """
-        Give the spans as a polars data frame; arguments as those of `spans`.
+        Give the spans as a polars data frame, all of it in memory; arguments as those of `spans`.
 
         Raises:
             StoreError: polars is not installed.

@@ -35,6 +35,9 @@ def test_arrow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert table["duration_ns"].to_pylist() == [span.duration_ns for span in SPANS]
     assert table["cost_usd"].null_count == 90
     assert json.loads(table["attributes"][0].as_py())["gen_ai.usage.input_tokens"] == 100
+    batches = store.query().to_arrow_batches(limit=50)
+    assert [batch.num_rows for batch in batches] == [40, 10]
+    assert [batch.num_rows for batch in store.query().to_arrow_batches(name="no such")] == [0]
     assert store.query().to_arrow(name="no such").num_rows == 0
     assert store.query().to_arrow(name="no such").schema == table.schema
 
