@@ -197,6 +197,9 @@ class Committer:
     def _write_anew(self, left: JournalFile, earlier: list[bytes], batch: list[bytes]) -> None:
         """Leave a file whose sync failed, and write what was not yet on disk to the next one."""
         self._file = None
+        with self._ledger_lock:
+            # A checkpoint that is on its way must not come behind what a later process says of this file.
+            left.is_ended = True
         left.leave()
         try:
             file = self._open({"continues": {"journal": left.journal.name, "records": left.synced_records}})

@@ -61,7 +61,8 @@ def sink_for(target: str, *, roots: Path | None = None, receipts: Path | None = 
     if not target.startswith(TIMESTAMP):
         return WebhookAnchor(target)
     if roots is None:
-        raise AuditError(f"anchor: `{target}` cannot be checked without certificates").hint(
+        shown = target.partition("?")[0]
+        raise AuditError(f"anchor: `{shown}` cannot be checked without certificates").hint(
             "name the authority's: `--roots FILE`, or the setting `decisions_anchor_roots`"
         )
     return TimestampAnchor(target.removeprefix(TIMESTAMP), receipts, roots=roots)

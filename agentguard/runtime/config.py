@@ -71,7 +71,8 @@ class Config:
     decisions_post_quantum: bool
     decisions_mark: str
     """Path, or empty."""
-    decisions_anchors: tuple[str, ...]
+    decisions_anchors: tuple[str, ...] = field(repr=False)
+    """Addresses may hold a token."""
     decisions_anchor_interval_s: float
     decisions_anchor_roots: str
     """Path, or empty."""

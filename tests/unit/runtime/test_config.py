@@ -114,3 +114,27 @@ def test_broken_file_is_one_line(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"agentguard\.toml: ") as caught:
         load_config(environ={}, folder=tmp_path)
     assert "\n" not in caught.value.problems[0]
+
+
+def test_settings_that_begin_alike_may_stand_in_a_table(tmp_path: Path) -> None:
+    """`[decisions]` opens its settings; paths in it are relative, tokens are in no repr, a misspelt one is named."""
+    (tmp_path / "agentguard.toml").write_text(
+        '[decisions]\nanchors = ["file:kept", "https://a.example/x?token=s3cret", "otlp"]\nmark = "mark"\n'
+        "retention_days = 0\n",
+        encoding="utf-8",
+    )
+    config = load_config(environ={}, folder=tmp_path)
+    assert config.decisions_anchors == (
+        f"file:{tmp_path / 'kept'}",
+        "https://a.example/x?token=s3cret",
+        "otlp",
+    )
+    assert (config.decisions_mark, config.decisions_retention_days) == (str(tmp_path / "mark"), 0)
+    assert "s3cret" not in repr(config)
+    named = load_config(environ={"AGENTGUARD_DECISIONS_ANCHORS": "otlp, file:/a"}, folder=tmp_path)
+    assert named.decisions_anchors == ("otlp", "file:/a")
+    (tmp_path / "agentguard.toml").write_text('[decisions]\nmarc = "x"\n[unknown]\na = 1\n', encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(environ={}, folder=tmp_path)
+    assert "unknown setting `decisions_marc`, did you mean `decisions_mark`?" in str(caught.value)
+    assert "unknown setting `unknown`" in str(caught.value)

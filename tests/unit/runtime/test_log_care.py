@@ -14,6 +14,7 @@ from agentguard.audit import StoredEvent, read_anchors, read_entries, verify
 from agentguard.errors import AuditError, ConfigurationError, PolicyDocumentError
 from agentguard.runtime import background, log_care
 from agentguard.runtime.core import Runtime
+from agentguard.seal import has_post_quantum
 from tests.support.otlp import Receiver
 from tests.unit.runtime.conftest import HEAD, Start
 
@@ -225,6 +226,18 @@ def test_the_key_and_the_export_are_chained(start: Start) -> None:
     assert began.details["destination"] == f"{receiver.endpoint}/v1/traces"
     (ended,) = events(runtime, "export.stopped")
     assert ended.details["sent"] == len(receiver.taken) == 1
+
+
+@pytest.mark.skipif(not has_post_quantum(), reason="cryptography without ML-DSA")
+def test_safeguards_of_the_settings(start: Start, tmp_path: Path) -> None:
+    """A second signature on every checkpoint, and as much room kept on the disk as was asked for."""
+    runtime = start(decisions_post_quantum=True, decisions_reserve_bytes=8192)
+    runtime.journal.flush(5.0)
+    until((tmp_path / "store" / "reserve.bin").exists)
+    agentguard.shutdown(5.0)
+    assert (tmp_path / "store" / "reserve.bin").stat().st_size == 8192
+    ledger = (tmp_path / "store" / "log" / "ledger-00000001.agl").read_text()
+    assert ledger.count("\n— ") == 2 * (ledger.count("\nseq "))
 
 
 def test_a_store_that_was_set_back_is_not_written_on(start: Start, tmp_path: Path) -> None:
