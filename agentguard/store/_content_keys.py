@@ -7,17 +7,20 @@ needed, so that erasing either is enough.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, cast
 
-from agentguard.errors import KeyUnavailableError, SegmentCorruptError
+import msgspec
+
+from agentguard.errors import KeyUnavailableError, SegmentCorruptError, TamperedError
 from agentguard.seal import SealKey
 from agentguard.store import _codec
-from agentguard.store._grid import with_content
+from agentguard.store._grid import ELSEWHERE, Grid, with_content
 from agentguard.store._groups import ERASED, NO_KEY, ContentRow, SealedGroup
 from agentguard.store._keyring import CONVERSATION, USER, Keyring, Subject, SubjectKey
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
-from agentguard.store._msgpack import decode_plain
+from agentguard.store._msgpack import decode_plain, encode_plain
 from agentguard.store._subjects import PENDING
 
 GROUP_LABEL: Final = b"agentguard/v1/subject"
@@ -85,6 +88,47 @@ class ContentKeys:
         if type(document) is not list or len(document) != 2 or len(document[1]) != len(group.places):
             raise SegmentCorruptError("content: got rows of another form, expected one for each place")
         return document[0], document[1]
+
+    def regrouped(self, grid: Grid) -> Grid:
+        """
+        Put groups together that small frames have of the same user and conversation.
+
+        Large groups compress better, and each costs its seal once. What cannot be opened,
+        such as what was erased, stays as it is; of a group that was cut, what is elsewhere goes.
+        """
+        groups: dict[tuple[bytes, bytes], list[SealedGroup]] = {}
+        for user, conversation, places, blob in grid.content or ():
+            group = SealedGroup(user, conversation, places, blob, self)
+            groups.setdefault((user, conversation), []).append(group)
+        content: list[object] = []
+        for refs, parts in groups.items():
+            is_whole = len(parts) == 1 and ELSEWHERE not in parts[0].places
+            together = None if is_whole else self._together(*refs, parts)
+            content += [together] if together else [(*refs, part.places, part.blob) for part in parts]
+        return msgspec.structs.replace(grid, content=content or None)
+
+    def _together(
+        self, user: bytes, conversation: bytes, parts: Sequence[SealedGroup]
+    ) -> list[object] | None:
+        """Seal the rows of some groups as one; `None` where one of them does not open."""
+        key = self._opening_key(user, conversation)
+        if isinstance(key, str):
+            return None
+        shapes: dict[tuple[str, ...], int] = {}
+        rows: list[ContentRow] = []
+        places: list[int] = []
+        try:
+            for part in parts:
+                names, found = cast("tuple[list[list[str]], list[ContentRow]]", part.opened())
+                for place, (shape, *rest) in zip(part.places, found, strict=True):
+                    if place != ELSEWHERE:
+                        rows.append([shapes.setdefault(tuple(names[shape]), len(shapes)), *rest])
+                        places.append(place)
+        except (SegmentCorruptError, TamperedError, LookupError, TypeError, ValueError):
+            return None  # Whoever reads it is told.
+        codec, data = _codec.compress(encode_plain([list(shapes), rows]), _codec.SEALED_LEVEL)
+        blob = key.seal(bytes([codec]) + data, group_context(self._store_id, user, conversation))
+        return [user, conversation, places, blob]
 
     def _opening_key(self, user: bytes, conversation: bytes) -> SealKey | str:
         """The key of a group, or why there is none; one that was found holds until somebody is erased."""

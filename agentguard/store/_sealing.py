@@ -16,12 +16,14 @@ from typing import NamedTuple
 from agentguard.errors import SegmentCorruptError
 from agentguard.seal import Keystore
 from agentguard.store import _codec
+from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import Damage
 from agentguard.store._derive import encode_features
 from agentguard.store._disk import Disk, try_lock
 from agentguard.store._features import decode_features, place_of
 from agentguard.store._footer import Footer, Places, tag_arrays, trace_tag
 from agentguard.store._grid import Grid, cut, joined, pack_grid, trace_ids, unpack_grid
+from agentguard.store._keyring import Keyring
 from agentguard.store._layout import Kind, State, parse_segment_name
 from agentguard.store._live import Body, make_body, new_header
 from agentguard.store._rows import decode_gaps, decode_outcomes
@@ -44,6 +46,8 @@ class Sealer:
         self._clock = clock
         self._disk = disk
         self._known_sealed: set[str] = set()
+        keyring = Keyring(segments.parent, keystore, clock, disk)
+        self._content = ContentKeys(keyring, keystore.store_id)
 
     def seal_all(self) -> int:
         """
@@ -116,7 +120,7 @@ class Sealer:
         try:
             self._disk.lock(fd)
             sealed = SealedFile(header, header.seal_key(self._keystore.root), self._disk, fd)
-            footer = _copy(live, sealed, damage, self._clock.unix_ns())
+            footer = _copy(live, sealed, self._content, damage, self._clock.unix_ns())
             sealed.finish(footer)
         except BaseException:
             self._disk.unlink(temporary)
@@ -151,8 +155,9 @@ class _Spans(NamedTuple):
 class _Chunks:
     """Cuts a stream of spans into chunks of consecutive ones."""
 
-    def __init__(self, sealed: SealedFile, chunk_spans: int = CHUNK_SPANS) -> None:
+    def __init__(self, sealed: SealedFile, content: ContentKeys, chunk_spans: int = CHUNK_SPANS) -> None:
         self._sealed = sealed
+        self._content = content
         self._size = chunk_spans
         self._waiting: list[Grid] = []
         self._count = 0
@@ -198,6 +203,8 @@ class _Chunks:
 
     def _encode(self, grid: Grid) -> None:
         """Make a chunk of spans and write it."""
+        if grid.content:
+            grid = self._content.regrouped(grid)
         spans = make_body(Kind.SPANS, pack_grid(grid), level=_codec.SEALED_LEVEL)
         self._write(grid, spans, Body(Kind.FEATURES, _codec.RAW, encode_features(grid)))
 
@@ -220,9 +227,11 @@ class _Chunks:
             )
 
 
-def _copy(live: SegmentFile, sealed: SealedFile, damage: list[Damage], now_unix_ns: int) -> Footer:
+def _copy(
+    live: SegmentFile, sealed: SealedFile, content: ContentKeys, damage: list[Damage], now_unix_ns: int
+) -> Footer:
     """Copy all that a live file holds: spans in chunks, then the rest, then the features together."""
-    chunks = _Chunks(sealed)
+    chunks = _Chunks(sealed, content)
     others: list[tuple[Frame, int]] = []
     waiting: _Spans | None = None
     for frame in live.frames(_DATA_KINDS):

@@ -455,6 +455,31 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
         assert secret not in repr(entry) + repr(store.keyring) + repr(store.keyring.find(entry.ref))
 
 
+def groups_of(store: Store) -> set[bytes]:
+    """The sealed groups of content in a store."""
+    return {row[-1].group.blob for batch in store.query().batches() for row in batch.rows}
+
+
+def test_sealing_puts_small_groups_together(tmp_path: Path) -> None:
+    """What slow programs write in small frames is put together once it is sealed; what is erased stays."""
+    store = new_store(tmp_path / "s")
+    texts = " ".join(__doc__.split())
+    spans = [
+        content_span(i, of_conversation=f"talk-{i % 2}", says=f"{i} {texts} {i * 7919 % 1000}")
+        for i in range(100)
+    ]
+    fill(store, spans, is_sealed=False, frame_spans_max=2)
+    before = groups_of(store)
+    live = sum(path.stat().st_size for path in segment_files(store))
+    erase(store, conversation("talk-1"))
+    store.seal_segments()
+    assert sum(path.stat().st_size for path in segment_files(store)) < 0.8 * live
+    assert len(groups_of(store)) == 1 + len(before) // 2
+    found = read(tmp_path / "s")
+    for i, span in enumerate(spans):
+        assert found[span.span_id] == span if i % 2 == 0 else is_erased(found[span.span_id])
+
+
 def test_packs_keep_what_is_sealed(tmp_path: Path) -> None:
     """Small segments become packs without a key; what is erased before or after stays erased."""
     store = new_store(tmp_path / "s")
