@@ -9,7 +9,15 @@ from pathlib import Path
 import click
 
 from agentguard.cli._common import FINDINGS, FINE, UNUSABLE, Place, fail, note
-from agentguard.cli.policy._shared import configured, count, load_or_print, safe
+from agentguard.cli.policy._shared import (
+    CHECKS,
+    configured,
+    count,
+    format_option,
+    load_or_print,
+    print_notices,
+    safe,
+)
 from agentguard.errors import ConfigurationError, PolicyDocumentError
 
 
@@ -75,14 +83,16 @@ def sign(place: Place, folder: Path, key_file: Path, serial: int | None, is_adde
 @click.option(
     "--key", "keys", multiple=True, help="Public key that may sign; by default those of require_signed."
 )
+@format_option(*CHECKS)
 @click.pass_obj
-def verify(place: Place, folders: tuple[Path, ...], keys: tuple[str, ...]) -> int:
+def verify(place: Place, folders: tuple[Path, ...], keys: tuple[str, ...], output_format: str) -> int:
     """
     Check policy folders against their agentguard.lock.
 
     Exit status: 0 where every file is as it was signed, by a key that may sign; 1 where not; 2 without a lock.
     """
     from agentguard.policy import check_lock, read_lock
+    from agentguard.review import Notice
     from agentguard.runtime import KeyVerifier
 
     chosen = keys or place.config.require_signed
@@ -96,13 +106,20 @@ def verify(place: Place, folders: tuple[Path, ...], keys: tuple[str, ...]) -> in
         lock = read_lock(folder)
         found = check_lock(folder, lock, _files(folder), verifier)
         wrong.extend(found)
-        if not found:
+        if not found and output_format == "text":
             signers = ", ".join(key_id for key_id, _ in lock.signatures)
             click.echo(
                 f"{safe(str(folder))}: as signed: {count(len(lock.files), 'file')}, serial {lock.serial}, key {signers}"
             )
-    for line in wrong:
-        click.echo(safe(line))
+    if output_format == "text":
+        for line in wrong:
+            click.echo(safe(line))
+    else:
+        notices = [
+            Notice(path, 0, 0, "error", "not-as-signed", text)
+            for path, _, text in (line.partition(": ") for line in wrong)
+        ]
+        print_notices(notices, output_format, is_err=False, command="agentguard policy verify")
     return FINDINGS if wrong else FINE
 
 

@@ -385,6 +385,12 @@ def test_sign_and_verify(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> N
     (rules / "p.yaml").write_text(document("R | tool.before | args.n > 99 | deny"))
     status, out, _ = run(capfd, "verify", "--key", public, str(rules))
     assert (status, "p.yaml: not what was signed" in out) == (1, True)
+    status, out, _ = run(capfd, "verify", "--format", "json", "--key", public, str(rules))
+    assert (status, [row["code"] for row in json.loads(out)]) == (1, ["not-as-signed"])
+    assert (
+        "agentguard policy verify"
+        in run(capfd, "verify", "--format", "sarif", "--key", public, str(rules))[1]
+    )
     assert run(capfd, "sign", "--add", "--key", str(key), str(rules))[0] == 2
     assert "serial 2" in run(capfd, "sign", "--key", str(key), str(rules))[1]
     assert run(capfd, "verify", str(rules))[0] == 2
