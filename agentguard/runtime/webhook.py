@@ -283,7 +283,7 @@ def sign_body(secret: bytes, body: bytes, unix_s: int) -> str:
 
     Example:
         >>> sign_body(b"0123456789abcdef", b"{}", 1)[:16]
-        't=1,v1=c75af2e4c'
+        't=1,v1=2af693cb5'
     """
     signature = hmac.digest(secret, f"{unix_s}.".encode() + body, hashlib.sha256).hex()
     return f"t={unix_s},v1={signature}"

@@ -205,3 +205,42 @@ def test_a_replacement_that_is_denied_is_denied() -> None:
     denied = Decision(Effect.DENY, "D", "p", reason="no")
     joined = carried(bundle, HELD, denied, "sent on")
     assert (joined.effect, joined.rule_id, joined.reason) == (Effect.DENY, "D", "sent on; no")
+
+
+_EFFECTS = st.sampled_from([Effect.DENY, Effect.KILL, Effect.REQUIRE_APPROVAL, Effect.ALLOW])
+
+
+def _decision(effect: Effect, who: str, redact: tuple[str, ...], record: RecordMode) -> Decision:
+    terms = ApprovalTerms((who,), 1, 60.0) if effect is Effect.REQUIRE_APPROVAL else None
+    return Decision(effect, "R", "p", approval=terms, redact=redact, record=record)
+
+
+@given(
+    first=st.builds(
+        _decision,
+        st.sampled_from([Effect.ALLOW, Effect.REQUIRE_APPROVAL]),
+        st.sampled_from(["ann", "bob"]),
+        st.sampled_from([(), ("card",)]),
+        st.sampled_from(RecordMode),
+    ),
+    second=st.builds(
+        _decision,
+        _EFFECTS,
+        st.sampled_from(["ann", "bob"]),
+        st.sampled_from([(), ("email",)]),
+        st.sampled_from(RecordMode),
+    ),
+)
+def test_a_fallback_loosens_nothing(first: Decision, second: Decision) -> None:
+    """Whatever the two decisions are: what holds is at least as strict as each of them."""
+    bundle = load(rule("F", "{ fallback: { model: small } }")).bundle
+    joined = carried(bundle, first, second, "why")
+    rank = [Effect.KILL, Effect.DENY, Effect.REQUIRE_APPROVAL, Effect.ALLOW].index
+    assert rank(joined.effect) <= min(rank(first.effect), rank(second.effect))
+    assert set(joined.redact) == {*first.redact, *second.redact}
+    firmness = [RecordMode.ASYNC, RecordMode.PREFERRED, RecordMode.REQUIRED].index
+    assert firmness(joined.record) >= max(firmness(first.record), firmness(second.record))
+    if joined.effect is Effect.REQUIRE_APPROVAL:
+        asked = {one.approval.approvers for one in (first, second) if one.approval is not None}
+        assert joined.approval is not None
+        assert {joined.approval.approvers} == asked

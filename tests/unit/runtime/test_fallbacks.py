@@ -403,3 +403,18 @@ def test_functions_are_registered_before_init(start: Start) -> None:
     start(CACHED)
     with pytest.raises(ConfigurationError, match="comes after init"):
         agentguard.register_fallback("late", cached_items)
+
+
+def test_the_result_is_judged_as_that_of_what_ran(start: Start) -> None:
+    """A rule after the call sees the name of the function that answered."""
+    agentguard.register_fallback("from_cache", cached)
+    start(
+        CACHED
+        + """
+- { id: AFT-001, title: No old answers, at: tool.after, when: "tool.name == 'from_cache' && result.contains('cached')", then: deny }
+"""
+    )
+    with pytest.raises(agentguard.CallDenied) as caught:
+        search("x")
+    assert caught.value.decision.rule_id == "AFT-001"
+    assert caught.value.record.requested == "search"

@@ -20,6 +20,7 @@ from agentguard.state import (
     MemoryState,
     RequestState,
     Scope,
+    Vote,
     check_scope,
     freeze_action,
     sign_vote,
@@ -289,3 +290,63 @@ def test_four_processes_of_eight_threads_never_use_one_more(tmp_path: Path) -> N
     assert used == 40
     assert state.approvals.scoped() == ()
     state.close()
+
+
+def _vote(state: AnyState, clock: FrozenClock, token: str, who: str = "ann") -> Vote:
+    request = state.approvals.show(token)
+    return sign_vote(
+        KEYS[who], store_id=state.approvals.store_id, token=token, digest=request.digest, approver=who,
+        time_unix_s=clock.unix_ns() // 10**9,
+    )  # fmt: skip
+
+
+def test_a_nonce_is_good_for_one_answer(state: AnyState, clock: FrozenClock) -> None:
+    """Of its own request; drawn once; a vote that does not count leaves it good."""
+    token, other = ask(state), ask(state, usd=8)
+    (nonce,) = state.approvals.invite(token)
+    assert state.approvals.invite(token) == ()
+    state.approvals.invite(other)
+    vote = _vote(state, clock, token)
+    for wrong, said in (
+        ((other, nonce, _vote(state, clock, other)), "of another request"),
+        ((token, "0" * 32, vote), "of another request"),
+        ((token, nonce, vote._replace(signature=bytes(64))), "the signature is not"),
+        ((token[:6], nonce, vote), "of another request"),
+    ):
+        with pytest.raises(PolicyError, match=said):
+            state.approvals.answer(*wrong, APPROVERS)
+    assert state.approvals.answer(token, nonce, vote, APPROVERS).state is RequestState.GRANTED
+    with pytest.raises(PolicyError, match="the nonce is used"):
+        state.approvals.answer(token, nonce, vote, APPROVERS)
+
+
+def test_an_answer_after_the_expiry_does_not_count(state: AnyState, clock: FrozenClock) -> None:
+    """However good its nonce and signature."""
+    token = ask(state)
+    (nonce,) = state.approvals.invite(token)
+    vote = _vote(state, clock, token)
+    clock.advance(900)
+    with pytest.raises(PolicyError, match="is expired, nobody can vote"):
+        state.approvals.answer(token, nonce, vote, APPROVERS)
+    assert state.approvals.show(token).votes == ()
+
+
+def test_of_answers_at_one_time_one_counts(state: AnyState, clock: FrozenClock) -> None:
+    """Eight threads send the same answer: one is taken, seven are told so."""
+    token = ask(state)
+    (nonce,) = state.approvals.invite(token)
+    vote = _vote(state, clock, token)
+    said: list[str] = []
+
+    def send() -> None:
+        try:
+            said.append(state.approvals.answer(token, nonce, vote, APPROVERS).state.value)
+        except PolicyError:
+            said.append("refused")
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(said) == ["granted"] + ["refused"] * 7
