@@ -6,12 +6,12 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from agentguard.store import Query, Store
+from agentguard.store import Query, Store, _compaction
 from agentguard.store._cache import FooterCache
 from agentguard.store._sealing import Sealer
 from tests.support.sim_disk import SimDisk, Step, crash_state, write_state
@@ -51,9 +51,28 @@ def record(folder: Path) -> tuple[Store, SimDisk]:
     return store, disk
 
 
-def explore(folder: Path, states: int, seed: int = 0) -> Counter[str]:
+def record_packing(folder: Path) -> tuple[Store, SimDisk]:
+    """Write as many short processes, and pack what they left again and again."""
+    disk = SimDisk()
+    store = new_store(folder / "store", disk)
+    for first in range(0, 220, 11):
+        writer = new_writer(store, is_sealing=False, frame_spans_max=8)
+        for span in SPANS[first : first + 11]:
+            writer.append(FinishedSpan(span))
+        assert writer.close(10).is_complete
+        disk.acknowledge(first + 10)
+        store.seal_segments()
+        if first % 4 == 0:
+            store.compact()
+    return store, disk
+
+
+Recorder = Callable[[Path], tuple[Store, SimDisk]]
+
+
+def explore(folder: Path, states: int, seed: int = 0, recorder: Recorder = record) -> Counter[str]:
     """Look at so many states; returns what kinds of damage were reported how often."""
-    store, disk = record(folder)
+    store, disk = recorder(folder)
     steps: list[Step] = disk.steps
     chance = random.Random(seed)
     seen: Counter[str] = Counter()
@@ -81,6 +100,20 @@ def test_crash_states(memory: Path) -> None:
     assert seen["torn"] > 0
 
 
+def test_crash_states_of_packing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same while small segments are packed, and packs are packed again; nothing is damaged by it."""
+    monkeypatch.setattr(_compaction, "FILES_MIN", 2)
+    assert explore(memory, 600, recorder=record_packing)["states"] == 600
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_many_crash_states_of_packing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand."""
+    monkeypatch.setattr(_compaction, "FILES_MIN", 2)
+    assert explore(memory, 100_000, seed=1, recorder=record_packing)["states"] == 100_000
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_many_crash_states(memory: Path) -> None:
@@ -88,11 +121,13 @@ def test_many_crash_states(memory: Path) -> None:
     assert explore(memory, 1_000_000, seed=1)["states"] == 1_000_000
 
 
+@pytest.mark.parametrize("recorder", [record, record_packing])
 @pytest.mark.parametrize("step", ["sync", "sync_folder"])
 def test_without_syncs_acknowledged_spans_are_lost(
-    memory: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    memory: Path, monkeypatch: pytest.MonkeyPatch, step: str, recorder: Recorder
 ) -> None:
     """The control arms: were nothing lost here, the simulation would lose nothing."""
+    monkeypatch.setattr(_compaction, "FILES_MIN", 2)
     monkeypatch.setattr(SimDisk, step, lambda *_: None)
     with pytest.raises(AssertionError, match="acknowledged and lost"):
-        explore(memory, 300)
+        explore(memory, 300, recorder=recorder)

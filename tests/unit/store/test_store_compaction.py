@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agentguard.store import Disk, Query, Store, _compaction
+from agentguard.store import Disk, Query, Store, _backup, _compaction, restore
 from agentguard.values import GapRecord, OutcomeRecord, SpanRecord
 from tests.support.clock import START_UNIX_NS
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.spans import FinishedSpan, make_span
-from tests.support.stores import fill, new_store, new_writer, open_store, segment_files
+from tests.support.stores import KnownKey, fill, new_store, new_writer, open_store, segment_files
 
 DAY_NS = 86_400 * 10**9
 COUNT = 12
@@ -338,3 +338,23 @@ def test_repair_writes_a_damaged_pack_anew(store: Store) -> None:
     assert sorted(again.query().spans()) == sorted(spans)
     assert [info.is_pack for info in again.query().segments()] == [True]
     assert _packs(store)[0].stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backup_while_segments_are_packed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes into a pack while a backup is taken is in the backup, in the pack."""
+    spans = _many(store)
+    copy, copied = _backup._copy, [0]
+
+    def copying(source: Path, target: Path, **how: bool) -> tuple[int, str]:
+        copied[0] += source.suffix == ".ags"
+        if copied[0] == 4:
+            store.compact()
+        return copy(source, target, **how)
+
+    monkeypatch.setattr(_backup, "_copy", copying)
+    store.back_up(tmp_path / "copy")
+    monkeypatch.undo()
+    restore(tmp_path / "copy", tmp_path / "again", provider=KnownKey())
+    assert sorted(open_store(tmp_path / "again").query().spans()) == sorted(spans)
