@@ -124,7 +124,7 @@ EVENTS: tuple[EventKind, ...] = (
     EventKind(
         ERASED,
         "Content was made unreadable on request; none of it is named.",
-        ("subject_mac", "generation", "by"),
+        ("subject_mac", "kind", "generation", "keys", "spans", "by", "reason"),
     ),
     EventKind("store.hold", "A legal hold was set or lifted.", ("action", "by", "reason")),
     EventKind(
