@@ -82,6 +82,17 @@ def _reviewer(record: DecisionRecord) -> str:
     said = decision.reason or f"{decision.effect} by the default of the policies: no rule matched"
     if decision.errors and not any(error in said for error in decision.errors):
         said += f"; could not be evaluated: {'; '.join(decision.errors)}"
+    if record.fallback:
+        said += f"; {record.requested} was asked for, sent on by {record.fallback.replace(',', ', ')}"
+    if decision.kill_scope:
+        said += f"; stops {decision.kill_scope} on the whole machine"
+    if decision.wait_s:
+        said += f"; the call waits {decision.wait_s:g} s for people"
+    if decision.gates:
+        said += f"; asked of the past: {', '.join(gate.rule_id for gate in decision.gates)}"
+    used = [name.removeprefix("exception:") for name in decision.warnings if name.startswith("exception:")]
+    if used:
+        said += f"; let past by {', '.join(used)}"
     return said
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agentguard.policy import Engine
 from agentguard.review import explain_decision
-from agentguard.values import DecisionRecord
+from agentguard.values import DecisionRecord, Effect, Mode, StateGate, ThrottleTerms
 from tests.support.policies import bundle, call, document
 
 SPENT = "FIN-001 | tool.before | tool.name == 'sql' && cost.usd_today > 50 | deny"
@@ -69,4 +71,23 @@ def test_where_no_change_is_worked_out_it_says_why() -> None:
         "sql was allowed to run. Reference: 7f3a0000.",
         (),
         "",
+    )
+
+
+def test_the_reviewer_reads_what_else_the_record_holds() -> None:
+    """Where a call was sent, what is stopped, who is waited for, which limits were asked, which exception counted."""
+    record, _ = decided(SPENT, facts=call("sql", cost__usd_today=51.2))
+    gate = StateGate(Effect.THROTTLE, "finance", "T-1", "Slowly", Mode.ENFORCE, (), ThrottleTerms(5, 60.0))
+    decision = replace(
+        record.decision,
+        gates=(gate,),
+        wait_s=30.0,
+        kill_scope="agent",
+        warnings=("W-1", "exception:migration"),
+    )
+    kept = record._replace(decision=decision, requested="large", fallback="finance/F-1")
+    said = explain_decision(kept).reviewer
+    assert said.endswith(
+        "; large was asked for, sent on by finance/F-1; stops agent on the whole machine; the call waits 30 s for "
+        "people; asked of the past: T-1; let past by migration"
     )
