@@ -200,6 +200,8 @@ class SegmentFolder:
         if segment is None:
             return Members.of(())
         with segment:
+            if segment.header.name != path.name:
+                return Members.of(())  # A copy of another file must not make that one superfluous.
             if segment.footer is not None:
                 return segment.footer.members
             found = {(frame.writer, frame.n) for frame in segment.frames(PACKED_KINDS)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentguard.errors import AgentGuardError
-from agentguard.store import Store
+from agentguard.store import Store, _compaction
 from agentguard.values import SpanRecord
 from tests.support.damage import Hostile, frame_offsets, hostile_stores
 from tests.support.spans import make_span
@@ -147,3 +147,63 @@ def test_every_byte_of_a_sealed_segment(tmp_path: Path) -> None:
         found = list(query.spans())
         assert found in ([], written)
         assert query.damage
+
+
+def test_flipped_bytes_of_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flip bytes all over a small pack, and cut it in many places: what is wrong is noticed, and never given."""
+    monkeypatch.setattr(_compaction, "FILES_MIN", 2)
+    store = new_store(tmp_path / "store")
+    written = [make_span(i) for i in range(6)]
+    for first in range(0, 6, 3):
+        fill(store, written[first : first + 3], is_sealed=True)
+    store.seal_segments()
+    assert store.compact().packs == 1
+    path = next(store.segments.glob("*.agp"))
+    good = path.read_bytes()
+    for place in range(0, len(good), 3):
+        data = bytearray(good)
+        data[place] ^= 1 << place % 8
+        path.write_bytes(data)
+        query = store.query()
+        assert [span for span in query.spans() if span not in written] == []
+        assert [each for each in query.positions() if each.span not in written] == []
+        count, damage = store.verify()
+        assert count in {0, 6}
+        assert damage, f"byte {place} was not noticed"
+    for length in range(0, len(good), 9):
+        path.write_bytes(good[:length])
+        query = store.query()
+        assert [span for span in query.spans() if span not in written] == []
+        assert query.damage, f"a cut at {length} was not noticed"
+
+
+def test_swapped_replayed_and_planted_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack under another name, of another store, or beside a copy of what is in it is noticed, or changes nothing."""
+    monkeypatch.setattr(_compaction, "FILES_MIN", 2)
+    store, other = new_store(tmp_path / "store"), new_store(tmp_path / "other")
+    for each in (store, other):
+        for first in range(0, 6, 3):
+            fill(each, SPANS[first : first + 3], is_sealed=True)
+        each.seal_segments()
+    singles = {path.name: path.read_bytes() for path in store.segments.glob("*.ags")}
+    for each in (store, other):
+        assert each.compact().packs == 1
+    path, foreign = next(store.segments.glob("*.agp")), next(other.segments.glob("*.agp"))
+    good = path.read_bytes()
+    for name, data in singles.items():
+        (store.segments / name).write_bytes(data)
+    assert sorted(store.query().spans()) == SPANS[:6], "old segments put back"
+    assert len(store.query()._folder.listing().superseded) == 2
+    copy = store.segments / f"00000007-{'f' * 16}.agp"
+    copy.write_bytes(good)
+    query = store.query()
+    assert sorted(query.spans()) == SPANS[:6], "a copy of the pack"
+    copy.write_bytes(foreign.read_bytes())
+    query = store.query()
+    assert sorted(query.spans()) == SPANS[:6]
+    assert query.damage.counts["foreign"] == 1
+    copy.unlink()
+    path.rename(copy)
+    query = store.query()
+    assert sorted(query.spans()) == SPANS[:6], "under another name"
+    assert query.damage.counts["misnamed"] == 1
