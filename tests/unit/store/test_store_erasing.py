@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.support.content import (
     unsealed_frames,
     user,
 )
+from tests.support.faulty_disk import FaultyDisk
 from tests.support.spans import FinishedSpan, make_span
 from tests.support.stores import KnownKey, fill, new_store, new_writer, open_store, segment_files
 
@@ -553,3 +555,85 @@ def test_a_fork_draws_keys_of_its_own(tmp_path: Path) -> None:
     assert writer.close(10).is_complete
     assert len(store.keyring.refs_of([user("ann")])) == 2
     assert len(read(folder)) == 3
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"write_errors": [errno.ENOSPC]},
+        {"write_errors": [errno.ENOSPC] * 3},
+        {"write_errors": [errno.EIO, errno.ENOSPC]},
+        {"sync_errors": [errno.EIO]},
+        {"sync_errors": [errno.EIO, errno.EIO]},
+        {"create_errors": [errno.ENOSPC]},
+    ],
+)
+def test_a_disk_that_refuses_a_key_costs_no_content(tmp_path: Path, faults: dict[str, list[int]]) -> None:
+    """Where a key cannot be brought to disk the frame waits; nothing is sealed with a key that may be lost."""
+    disk = FaultyDisk()
+    store = new_store(tmp_path / "s", disk)
+    errors: list[str] = []
+    writer = new_writer(
+        store, lambda where, error: errors.append(where), retry_interval_s=0.01, is_sealing=False
+    )
+    for name, numbers in faults.items():
+        setattr(disk, name, numbers)
+    for span in SPANS[:10]:
+        writer.append(FinishedSpan(span))
+    assert writer.close(20).is_complete
+    assert set(errors) == {"store.disk"}
+    assert by_id(open_store(tmp_path / "s").query().spans()) == by_id(SPANS[:10])
+
+
+@pytest.mark.parametrize("fails_at", range(6))
+def test_a_disk_that_refuses_an_erasure_leaves_before_or_after(tmp_path: Path, fails_at: int) -> None:
+    """Whichever step fails: it is told, survivors are readable, and asking again finishes it."""
+
+    class Failing(FaultyDisk):
+        """Fails once, at the n-th thing that an erasure does to the disk."""
+
+        left = -1
+
+        def _step(self) -> None:
+            self.left -= 1
+            if self.left == -1:
+                raise OSError(errno.EIO, "refused")
+
+        def create(self, path: Path) -> int:
+            self._step()
+            return super().create(path)
+
+        def write(self, fd: int, data: bytes) -> None:
+            self._step()
+            super().write(fd, data)
+
+        def sync(self, fd: int) -> None:
+            self._step()
+            super().sync(fd)
+
+        def rename(self, source: Path, target: Path) -> None:
+            self._step()
+            super().rename(source, target)
+
+        def sync_folder(self, folder: Path) -> None:
+            self._step()
+            super().sync_folder(folder)
+
+    disk = Failing()
+    folder = tmp_path / "s"
+    store = new_store(folder, disk)
+    fill(store, SPANS[:30], is_sealed=True)
+    disk.left = fails_at
+    if fails_at < 5:
+        with pytest.raises(StoreError, match="cannot be written"):
+            erase(store, user("user-1"))
+    else:
+        erase(store, user("user-1"))
+    disk.left = -1
+    found = read(folder)
+    assert {
+        i: s for i, s in found.items() if s.attributes.get(names.USER_ID) != "user-1" and not is_erased(s)
+    } == {i: s for i, s in by_id(SPANS[:30]).items() if s.attributes[names.USER_ID] != "user-1"}
+    erase(store, user("user-1"))
+    assert sum(map(is_erased, read(folder).values())) == 10
+    assert len(list(folder.glob("wrap-*.agw"))) == 1
