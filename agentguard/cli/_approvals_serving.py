@@ -26,7 +26,6 @@ from agentguard.values import ApprovalTerms, GrantScopes
 
 PATH = "/v1/answers"
 BODY_BYTES_MAX = 16_384
-HEADERS_MAX = 32
 CONNECTIONS_MAX = 16
 """Answers that come in at one time; one more is refused."""
 REQUEST_S_MAX = 5.0

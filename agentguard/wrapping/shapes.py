@@ -121,6 +121,11 @@ def wrap(callable_: _F, begin: BeginCall) -> _F:
     return cast("_F", functools.wraps(callable_)(wrapper))
 
 
+def _runs(function: Callable[..., Any], call: ActiveCall) -> Callable[..., Any]:
+    """What runs: the function itself, or what stands in for it, which may be an object that counts as false."""
+    return function if call.replacement is None else call.replacement
+
+
 def _function(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = begin(args, kwargs)
@@ -128,7 +133,9 @@ def _function(function: Callable[..., Any], begin: BeginCall) -> Callable[..., A
             return function(*args, **kwargs)
         token = attach(call.context)
         try:
-            result = (call.replacement or function)(*call.args, **call.kwargs)
+            # As `_runs`, without its frame: this is the way of most calls.
+            replacement = call.replacement
+            result = (function if replacement is None else replacement)(*call.args, **call.kwargs)
         except BaseException as error:
             call.fail(error)
             raise
@@ -146,7 +153,7 @@ def _coroutine(function: Callable[..., Any], begin: BeginCall) -> Callable[..., 
         call = begin(args, kwargs)
         if call is None:
             return await function(*args, **kwargs)
-        return await _drive_coroutine(lambda: (call.replacement or function)(*call.args, **call.kwargs), call)
+        return await _drive_coroutine(lambda: _runs(function, call)(*call.args, **call.kwargs), call)
 
     return wrapper
 
@@ -183,7 +190,7 @@ def _generator(function: Callable[..., Any], begin: BeginCall) -> Callable[..., 
         call = begin(args, kwargs)
         if call is None:
             return (yield from function(*args, **kwargs))
-        return (yield from _drive_generator((call.replacement or function)(*call.args, **call.kwargs), call))
+        return (yield from _drive_generator(_runs(function, call)(*call.args, **call.kwargs), call))
 
     return wrapper
 
@@ -245,7 +252,7 @@ def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable
             if call.admission is not None:
                 await _admit(call, call.admission)
             args, kwargs = call.args, dict(call.kwargs)
-        inner = (function if call is None else call.replacement or function)(*args, **kwargs)
+        inner = (function if call is None else _runs(function, call))(*args, **kwargs)
         if call is not None and call.holds_back:
             held = held_async_generator(inner, call)
             try:

@@ -418,3 +418,16 @@ def test_the_result_is_judged_as_that_of_what_ran(start: Start) -> None:
         search("x")
     assert caught.value.decision.rule_id == "AFT-001"
     assert caught.value.record.requested == "search"
+
+
+def test_an_object_that_counts_as_false_stands_in(start: Start) -> None:
+    """Whether it is there is asked, not whether it is true."""
+
+    class Empty(list[str]):
+        def __call__(self, query: str, pages: int) -> str:
+            return "nothing"
+
+    agentguard.register_fallback("from_cache", Empty())
+    start(CACHED)
+    assert search("x") == "nothing"
+    assert ASKED == []
