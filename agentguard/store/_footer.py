@@ -71,6 +71,10 @@ class Places:
         # One offset more than frames: where the last one ends.
         return map(Place, *columns)
 
+    def has(self, kind: int) -> bool:
+        """Whether there is a frame of this kind."""
+        return kind in self._kinds.tobytes()
+
     def having(self, kinds: Container[int]) -> list[Place]:
         """Give the frames of these kinds."""
         return [place for place in self if place.kind in kinds]

@@ -134,7 +134,7 @@ class Query(AsTables):
 
     def outcomes(self) -> Iterator[OutcomeRecord]:
         """Give all outcomes, in the order in which each writer recorded them."""
-        for segment, book in self._segments():
+        for segment, book in self._segments(kind=Kind.OUTCOMES):
             for frame in segment.frames({Kind.OUTCOMES}):
                 try:
                     rows = list(decode_outcomes(frame.plain))
@@ -147,7 +147,7 @@ class Query(AsTables):
 
     def gaps(self) -> Iterator[GapRecord]:
         """Give all losses that writers counted."""
-        for segment, book in self._segments():
+        for segment, book in self._segments(kind=Kind.GAPS):
             for frame in segment.frames({Kind.GAPS}):
                 try:
                     rows = list(decode_gaps(frame.plain))
@@ -287,7 +287,11 @@ class Query(AsTables):
     # Files -------------------------------------------------------------------------
 
     def _segments(
-        self, wanted: RowFilter | None = None, taken: Mapping[bytes, tuple[int, int]] | None = None
+        self,
+        wanted: RowFilter | None = None,
+        *,
+        taken: Mapping[bytes, tuple[int, int]] | None = None,
+        kind: int = Kind.SPANS,
     ) -> Iterator[tuple[SegmentFile, SequenceBook]]:
         """Open the files one after the other, each writer's in order; not those that hold nothing wanted."""
         book = SequenceBook()
@@ -298,6 +302,8 @@ class Query(AsTables):
                 return False
             if taken is not None:
                 return _is_taken(path, footer, taken)
+            if kind != Kind.SPANS:
+                return not footer.places.has(kind)
             return wanted is not None and not wanted.may_be_among(footer)
 
         for segment in self._folder.files(is_useless):
