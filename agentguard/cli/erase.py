@@ -28,7 +28,7 @@ _REASON_CHARS_MAX = 500
 
 
 @click.command()
-@click.option("--subject", metavar="ID", help="A user: what was recorded with this `user.id`.")
+@click.option("--subject", metavar="ID", help="A user: what was recorded with this `user.id` or principal.")
 @click.option("--conversation", metavar="ID", help="A conversation: what was recorded with this id.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(

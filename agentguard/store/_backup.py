@@ -96,9 +96,11 @@ def back_up(folder: Path, target: Path, *, keystore: Keystore, now_unix_ns: int)
     with _new_folder(target) as place:
         found: list[tuple[str, int, str]] = []
         try:
-            there = [name for name in _ROOT_FILES if (folder / name).exists()]
-            found += [(name, *_copy(folder / name, place / name)) for name in there]
+            found.append((STORE_FILE, *_copy(folder / STORE_FILE, place / STORE_FILE)))
             found += _copy_segments(folder, place)
+            # After the segments: a key is there before anything that is sealed with it.
+            with suppress(FileNotFoundError):
+                found.append((KEYRING_FILE, *_copy(folder / KEYRING_FILE, place / KEYRING_FILE)))
             with _ledger(folder):
                 # No checkpoint comes in between: what the ledger states is in the journals that follow it.
                 found += _copy_folder(folder, place, "log")
