@@ -6,6 +6,7 @@ import os
 import secrets
 import sqlite3
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def load_sqlcipher() -> Any:
 class RowStore:
     """A database with a row a span, its JSON and the columns that it is found by: WAL, every commit brought to disk, indexes on ids, traces and times."""
 
-    def __init__(self, path: Path, *, is_encrypted: bool) -> None:
+    def __init__(self, path: Path, *, is_encrypted: bool, is_new: bool = True) -> None:
         self._orjson = load_orjson()
         self._path = path
         module = load_sqlcipher() if is_encrypted else sqlite3
@@ -62,11 +63,11 @@ class RowStore:
         if is_encrypted:
             # A raw key: no derivation is measured.
             self._db.execute(f"PRAGMA key = \"x'{secrets.token_hex(32)}'\"")
-        self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute(_TABLE)
-        for index in _INDEXES:
-            self._db.execute(index)
+        if is_new:
+            # Several processes that do this at once get "database is locked", whatever the time limit.
+            for statement in ("PRAGMA journal_mode = WAL", _TABLE, *_INDEXES):
+                self._db.execute(statement)
 
     def write(self, spans: Sequence[SpanRecord], batch_spans: int = BATCH_SPANS) -> None:
         """Insert spans, a transaction for each batch."""
@@ -136,15 +137,16 @@ def in_processes(count: int, work: Callable[[int, Callable[[], None]], None]) ->
                     os.read(go_reader, 1)
 
                 work(number, wait)
-                sys.stdout.flush()
                 status = 0
+            except BaseException:
+                traceback.print_exc()
+                os.write(ready_writer, b"0")  # Nobody is to wait for this one.
             finally:
                 os._exit(status)
         os.close(writer)
         children.append(child)
         readers.append(reader)
-    for _ in range(count):
-        os.read(ready_reader, 1)
+    started = b"".join(os.read(ready_reader, 1) for _ in range(count))
     os.close(go_writer)  # The end of the file is what they all wait for.
     found = []
     for child, reader in zip(children, readers, strict=True):
@@ -153,9 +155,9 @@ def in_processes(count: int, work: Callable[[int, Callable[[], None]], None]) ->
             parts.append(part)
         found.append(b"".join(parts))
         os.close(reader)
-        _, status = os.waitpid(child, 0)
-        if status:
-            raise SystemExit(f"storage: a process ended with status {status}")
+        os.waitpid(child, 0)
     for fd in (ready_reader, ready_writer, go_reader):
         os.close(fd)
+    if b"0" in started or not all(found):
+        raise SystemExit("storage: a process failed, see above")
     return found

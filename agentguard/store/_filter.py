@@ -49,6 +49,11 @@ class RowFilter:
         self.needles += [(text.encode("utf-8", "replace"),) for text in (name, agent) if text]
         """For each condition on an id or a name what the bytes of a frame must contain, one of them."""
 
+    @property
+    def is_everything(self) -> bool:
+        """Whether there is no condition."""
+        return not (self.has_times or self._ids or self._texts or self._agent is not None)
+
     def may_be_among(self, footer: Footer) -> bool:
         """Whether a sealed file may hold a row that is wanted, by its footer."""
         if self.has_times and not self.overlaps(*footer.start_range_unix_ns):

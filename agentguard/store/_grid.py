@@ -260,11 +260,9 @@ def _is_sound(grid: Grid) -> bool:
     if any(len(getattr(grid, name)) not in lengths for name in (*_COLUMNS, "shape")):
         return False
     shape = grid.expanded(grid.shape)
-    members = [0] * len(grid.groups)
-    for number in shape:
-        if not 0 <= number < len(members):
-            return False
-        members[number] += 1
+    members = [shape.count(number) for number in range(len(grid.groups))]
+    if sum(members) != count:
+        return False  # Some are in a group that there is not.
     return all(
         len(group.names) == len(group.columns) and all(len(c) in (1, size) for c in group.columns)
         for group, size in zip(grid.groups, members, strict=True)

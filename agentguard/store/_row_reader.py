@@ -15,10 +15,12 @@ from agentguard.store._cache import FooterCache
 from agentguard.store._damage import Damage, DamageReport
 from agentguard.store._filter import RowFilter
 from agentguard.store._footer import Place, id_tag
+from agentguard.store._grid import unpack_grid
 from agentguard.store._groups import GroupOpener
 from agentguard.store._layout import Kind
 from agentguard.store._live_index import LiveIndex
 from agentguard.store._reading import RowBatch, SequenceBook, may_hold
+from agentguard.store._records import records_of
 from agentguard.store._rows import decode_spans, span_record
 from agentguard.store._segment import Frame, SegmentFile
 from agentguard.values import SpanRecord
@@ -34,12 +36,36 @@ class RowReader:
 
     def records(self, segment: SegmentFile, book: SequenceBook, wanted: RowFilter) -> Iterator[SpanRecord]:
         """Make records of the rows of a file that are wanted."""
+        if segment.is_sealed and wanted.is_everything:
+            yield from self._all_records(segment, book)
+            return
         for batch in self.batches(segment, book, wanted):
             try:
                 for row in wanted.select(batch.rows, batch.shapes):
                     yield span_record(row, batch.shapes)
             except (SegmentCorruptError, LookupError, TypeError) as error:
                 self.note_undecodable(segment, batch.first_sequence, error)
+
+    def _all_records(self, segment: SegmentFile, book: SequenceBook) -> Iterator[SpanRecord]:
+        """Make records of all rows of a sealed file, a frame at a time."""
+        for frame in self._frames(segment, None, None, -1):
+            try:
+                grid = unpack_grid(frame.plain)
+            except SegmentCorruptError as error:
+                segment.note_undecodable(frame, error)
+                continue
+            skipped = book.of(frame.writer).skip(Kind.SPANS, grid.first_sequence, grid.count)
+            try:
+                yield from records_of(grid, self._content)[skipped:]
+                continue
+            except SegmentCorruptError:
+                decoded = decode_spans(frame.plain, self._content)
+            # One of them is wrong: those before it are given all the same.
+            try:
+                for row in decoded.rows[skipped:]:
+                    yield span_record(row, decoded.shapes)
+            except SegmentCorruptError as error:
+                self.note_undecodable(segment, decoded.first_sequence + skipped, error)
 
     def note_undecodable(self, segment: SegmentFile, sequence: int, error: Exception) -> None:
         """Report a row that opened and does not decode."""

@@ -86,13 +86,20 @@ def span_record(row: Row, shapes: Sequence[Sequence[str]]) -> SpanRecord:
         return SpanRecord(
             id_text(trace), id_text(span), id_text(parent), name, kind, otel_kind, start, duration,
             status, description, dict(zip(shapes[shape], map(_value, values), strict=True)),
-            tuple(SpanEvent(e[0], e[1], _attributes(e[2])) for e in events) if events else (),
-            tuple(SpanLink(id_text(k[0]), id_text(k[1]), _attributes(k[2])) for k in links)
-            if links else (),
-            scope, scope_version, trace_state,
+            tuple(map(event_of, events)), tuple(map(link_of, links)), scope, scope_version, trace_state,
         )  # fmt: skip
     except (TypeError, ValueError, LookupError) as error:
         raise SegmentCorruptError("spans: got a row that does not decode, expected 17 places") from error
+
+
+def event_of(item: Sequence[Any]) -> SpanEvent:
+    """Make an event of its three places."""
+    return SpanEvent(item[0], item[1], _attributes(item[2]))
+
+
+def link_of(item: Sequence[Any]) -> SpanLink:
+    """Make a link of its three places."""
+    return SpanLink(item[0], item[1], _attributes(item[2]))
 
 
 def _value(value: Any) -> Any:

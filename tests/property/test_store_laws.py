@@ -21,6 +21,7 @@ from agentguard.store._features import decode_features, numbers_of, texts_of
 from agentguard.store._footer import unpack_footer
 from agentguard.store._grid import cut, grid_of, joined, pack_grid, unpack_grid
 from agentguard.store._msgpack import decode_map
+from agentguard.store._records import records_of
 from agentguard.store._rows import decode_gaps, decode_outcomes, decode_spans, encode_spans, span_record
 from agentguard.values import SpanEvent, SpanLink, SpanRecord
 from agentguard.values import attributes as names
@@ -73,6 +74,7 @@ def test_rows_come_back(spans: list[SpanRecord], first: int) -> None:
     assert decoded.first_sequence == first
     # The text tells 1 from True, and 0.0 from -0.0.
     assert repr([span_record(row, decoded.shapes) for row in decoded.rows]) == repr(spans)
+    assert repr(records_of(unpack_grid(encode_spans(spans, first)))) == repr(spans)
 
 
 @given(st.lists(SPANS, min_size=1, max_size=8), st.integers(0, 8), st.integers(0, 8))
