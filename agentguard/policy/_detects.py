@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from agentguard.policy._problems import did_you_mean, quoted
 from agentguard.policy.conditions import FunctionSpec
 from agentguard.policy.conditions import tree as t
-from agentguard.redaction import KINDS, detect
+from agentguard.redaction import EXTRA_KINDS, KINDS, detect, why_not
 
 
 def _detects(value: object, kinds: Sequence[str]) -> bool:
@@ -47,9 +47,13 @@ def wrong_kinds(tree: t.Tree) -> Iterator[tuple[int, str, str]]:
                 "name one: " + ", ".join(sorted(KINDS)),
             )
         for kind in kinds.value:
-            if kind not in KINDS:
+            if kind in EXTRA_KINDS:
+                if missing := why_not(kind):
+                    # A detector that is not there would find nothing.
+                    yield kinds.start, missing, ""
+            elif kind not in KINDS:
                 yield (
                     kinds.start,
                     f"unknown detector {quoted(str(kind))}",
-                    did_you_mean(str(kind), sorted(KINDS)),
+                    did_you_mean(str(kind), sorted((*KINDS, *EXTRA_KINDS))),
                 )

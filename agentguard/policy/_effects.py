@@ -9,7 +9,7 @@ from agentguard.policy._model import Action
 from agentguard.policy._nodes import Fields, Items, Node, Scalar
 from agentguard.policy._problems import did_you_mean, quoted
 from agentguard.policy._reader import Reader
-from agentguard.redaction import KINDS
+from agentguard.redaction import EXTRA_KINDS, KINDS, why_not
 from agentguard.values import (
     ApprovalTerms,
     BreakerTerms,
@@ -146,11 +146,16 @@ def _redact(reader: Reader, terms: Node) -> Then:
         return _NOTHING
     assert isinstance(terms, Items)
     for node in terms.items:
-        if isinstance(node, Scalar) and isinstance(node.value, str) and node.text not in KINDS:
-            reader.problem(
-                node, f"unknown detector {quoted(node.text)}", code="unknown-detector",
-                hint=did_you_mean(node.text, sorted(KINDS)),
-            )  # fmt: skip
+        if not isinstance(node, Scalar) or not isinstance(node.value, str) or node.text in KINDS:
+            continue
+        if node.text in EXTRA_KINDS:
+            if missing := why_not(node.text):
+                reader.problem(node, missing, code="missing-detector")
+            continue
+        reader.problem(
+            node, f"unknown detector {quoted(node.text)}", code="unknown-detector",
+            hint=did_you_mean(node.text, sorted((*KINDS, *EXTRA_KINDS))),
+        )  # fmt: skip
     return Then(Action(Effect.REDACT, redact=kinds))
 
 

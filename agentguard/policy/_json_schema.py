@@ -9,7 +9,7 @@ from agentguard.policy._effects import CALLS_MAX, INSTEAD_OF_MAX, KEY_FACTS_MAX,
 from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._model import API_VERSION, BEFORE_POINTS
 from agentguard.policy._other_readers import REPEAT_MAX
-from agentguard.redaction import KINDS
+from agentguard.redaction import EXTRA_KINDS, KINDS
 from agentguard.values import FACTS, Mode, Point, RecordMode
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -130,7 +130,7 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
         },
         required=["from", "expires"],
     )
-    redact = {"type": "array", "items": {"enum": sorted(KINDS)}, "minItems": 1, "uniqueItems": True}
+    redact = {"type": "array", "items": {"enum": sorted((*KINDS, *EXTRA_KINDS))}, "minItems": 1, "uniqueItems": True}
     throttle = _object(
         {
             "key": _KEY,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from agentguard.policy._plan import Asked
 from agentguard.policy.conditions import tree as t
+from agentguard.redaction import KINDS
 from agentguard.values import Effect, Mode, Point
 
 _AT_THE_END = frozenset({"call.duration_ms", "call.error", "usage.input_tokens", "usage.output_tokens"})
@@ -50,7 +51,8 @@ def kinds_looked_for(rules: Iterable[Asked], point: Point) -> frozenset[str] | N
         kinds = _detected(late[0]) if len(late) == 1 else None
         if kinds is None or not redacts <= kinds:
             return None
-    return frozenset(found)
+    # What a language model finds depends on all of a text.
+    return frozenset(found) if found <= set(KINDS) else None
 
 
 def _asks(tree: t.Tree) -> Iterator[frozenset[str] | None]:

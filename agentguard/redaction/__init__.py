@@ -16,26 +16,33 @@ from typing import Final, Literal, TypeVar
 
 from agentguard.redaction._items import HELD_CHARS_MAX, HELD_ITEMS_MAX, PieceWalk, StreamScanner
 from agentguard.redaction._patterns import passes_luhn, passes_mod_97
+from agentguard.redaction._presidio import why_not
 from agentguard.redaction._streamed import Pieces, Seen
 from agentguard.redaction._text import DETECTORS as _DETECTORS
+from agentguard.redaction._text import OWN as _OWN
 from agentguard.redaction._text import is_marker, marker
 from agentguard.redaction._walk import UNSEARCHED, Bounds, Detection
 
 _T = TypeVar("_T")
 
-KINDS: Final[tuple[str, ...]] = tuple(sorted(_DETECTORS))
-"""All kinds that can be asked for."""
+KINDS: Final[tuple[str, ...]] = tuple(sorted(_OWN))
+"""All kinds that need nothing else."""
+EXTRA_KINDS: Final[tuple[str, ...]] = tuple(sorted(set(_DETECTORS) - _OWN))
+"""Kinds of the extra `agentguard[presidio]`, looked for only where they are named."""
 
 DEFAULT_BOUNDS: Final = Bounds()
 _HASH_HEX_DIGITS: Final = 32
+_EXTRA: Final = frozenset(EXTRA_KINDS)
 
 
 def _checked(kinds: Sequence[str]) -> tuple[str, ...]:
     """Refuse kinds that do not exist: a misspelt kind would find nothing, in silence."""
     for kind in kinds:
+        if kind in _EXTRA and (missing := why_not(kind)):
+            raise ValueError(f"redaction: {missing}")
         if kind not in _DETECTORS:
             error = ValueError(f"redaction: got unknown kind `{kind}`, expected one of {', '.join(KINDS)}")
-            near = difflib.get_close_matches(kind, KINDS, n=1)
+            near = difflib.get_close_matches(kind, [*KINDS, *EXTRA_KINDS], n=1)
             if near:
                 error.add_note(f"hint: did you mean `{near[0]}`?")
             raise error
@@ -51,7 +58,7 @@ def detect(value: object, kinds: Sequence[str], *, bounds: Bounds = DEFAULT_BOUN
             Text, bytes, numbers, and any nesting of dicts, lists, tuples, sets,
             dataclasses and pydantic models. Other objects are not looked into.
         kinds:
-            Names from `KINDS`.
+            Names from `KINDS` or `EXTRA_KINDS`.
         bounds:
             How much is looked at.
 
@@ -148,6 +155,7 @@ def keyed_hash(text: str | bytes, key: bytes) -> str:
 
 __all__ = [
     "DEFAULT_BOUNDS",
+    "EXTRA_KINDS",
     "HELD_CHARS_MAX",
     "HELD_ITEMS_MAX",
     "KINDS",
@@ -164,4 +172,5 @@ __all__ = [
     "passes_luhn",
     "passes_mod_97",
     "redact",
+    "why_not",
 ]

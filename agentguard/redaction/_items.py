@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from agentguard.redaction._running import RunningText
 from agentguard.redaction._streamed import Pieces, Seen
-from agentguard.redaction._text import DETECTORS
+from agentguard.redaction._text import DETECTORS, OWN
 from agentguard.redaction._walk import UNSEARCHED, Bounds, Walk, fields_of
 
 HELD_CHARS_MAX: Final = 65_536
@@ -207,6 +207,8 @@ class StreamScanner:
         self.redacts = tuple(kind for kind in DETECTORS if kind in redacts)
         self.bounds = bounds or Bounds()
         self.opaque: Literal["keep", "refuse"] = opaque
+        # Where a name ends is known when the text has ended: a language model reads all of it.
+        holds_all = holds_all or not OWN.issuperset(self.kinds)
         self.found: frozenset[str] = frozenset()
         """Kinds found so far; `unsearched` where something lay beyond a bound."""
         self._chars_max = self.bounds.chars_max if holds_all else HELD_CHARS_MAX

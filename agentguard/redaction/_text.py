@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from agentguard.redaction import _patterns, _secrets
+from agentguard.redaction import _patterns, _presidio, _secrets
 from agentguard.redaction._patterns import Span
 
 DETECTORS: Final[Mapping[str, _patterns.Detector]] = {
@@ -28,8 +28,12 @@ DETECTORS: Final[Mapping[str, _patterns.Detector]] = {
     "phone": _patterns.phones,
     "ipv6": _patterns.ipv6_addresses,
     "ipv4": _patterns.ipv4_addresses,
+    **_presidio.DETECTORS,
 }
 """By kind, the more specific first: where findings overlap, the first kind names the whole."""
+
+OWN: Final = frozenset(DETECTORS) - frozenset(_presidio.DETECTORS)
+"""Kinds that need nothing else, and whose findings do not depend on what stands far away."""
 
 _WITH_DIGITS: Final = frozenset({"card", "iban", "us_ssn", "phone", "ipv4", "ipv6"})
 """Kinds that a text without a digit cannot hold: most texts are words."""

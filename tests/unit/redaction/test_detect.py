@@ -157,3 +157,21 @@ def test_unknown_kinds() -> None:
 def test_luhn(digits: str, passes: bool) -> None:
     """The algorithm on known numbers."""
     assert passes_luhn(digits) is passes
+
+
+def test_kinds_of_an_extra_that_is_not_installed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detector that is not there would find nothing, in silence: it raises, and its rule does not load."""
+    from agentguard.errors import PolicyDocumentError
+    from agentguard.redaction import EXTRA_KINDS, _presidio
+    from tests.support.policies import bundle, document
+
+    monkeypatch.setattr(_presidio, "find_spec", lambda _: None)
+    assert "presidio_person" in EXTRA_KINDS
+    with pytest.raises(ValueError, match=r"agentguard\[presidio\]"):
+        detect("anything", ["presidio_crypto"])
+    for rule in (
+        "R | tool.after | true | { redact: [presidio_crypto] }",
+        "R | tool.after | detects(result, ['presidio_crypto']) | deny",
+    ):
+        with pytest.raises(PolicyDocumentError, match="needs presidio-analyzer"):
+            bundle(document(rule))
