@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ruamel.yaml.error import YAMLError
 
 from agentguard.policy import format_document
-from agentguard.policy._nodes import Fields, Items, Node, Scalar
+from agentguard.policy._nodes import DEPTH_MAX, Fields, Items, Node, Scalar
 from agentguard.policy._problems import Problems, Source
 from agentguard.policy._yaml import RefusedError, read_events
 from agentguard.policy._yaml_quick import parse_quickly
@@ -198,3 +198,13 @@ def documents(draw: st.DrawFn, indent: int = 0, depth: int = 0) -> str:
 def test_documents_are_read_alike(text: str) -> None:
     """Whatever it reads, it reads as the general parser does."""
     agrees(text)
+
+
+@pytest.mark.parametrize("depth", [22, 23, 24, 25])
+def test_both_readers_go_as_deep(depth: int) -> None:
+    """What is nested deeper than the limit is refused by the one, and left to it by the other."""
+    for text in (
+        f"a: {'[' * depth}b{']' * depth}\n",
+        "".join(f"{' ' * level}a:\n" for level in range(depth)) + f"{' ' * depth}a: b\n",
+    ):
+        assert agrees(text) is (generally(text) is not None) is (depth < DEPTH_MAX)
