@@ -9,10 +9,12 @@ keeps stays, and so does what does not verify: that is evidence.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from agentguard.audit import format as layout
 from agentguard.audit.checkpoint import OPEN, PRUNED, Checkpoint, Pruning
 from agentguard.audit.disk import Safeguards
 from agentguard.audit.journal_check import JournalCheck
@@ -25,6 +27,9 @@ from agentguard.audit.writer import SUFFIX
 from agentguard.errors import AuditError
 from agentguard.seal import Keystore, sync_folder
 from agentguard.values import Clock
+
+UNUSED_S_MIN = 86_400.0
+"""A file that is in no ledger is left alone for so long: its writer may be about to enter it."""
 
 
 class PrunedJournals(NamedTuple):
@@ -100,6 +105,7 @@ def prune_journals(
             return PrunedJournals()
         now = clock.unix_ns()
         before_unix_ns = None if age_s_max is None else now - int(age_s_max * 1e9)
+        _remove_unused(folder, keys, now)
         due = _due(folder, keys, before_unix_ns, size_bytes_max, on_failure)
         if not due:
             return PrunedJournals()
@@ -177,6 +183,36 @@ def _due(
         due.append(_Due(path, begun, "" if head.state == PRUNED else "size" if is_too_much else "age"))
         total -= sizes[path]
     return due
+
+
+def _remove_unused(folder: Path, keys: AuditKeys, now_unix_ns: int) -> None:
+    """
+    Remove files that a crash left between their beginning and their entry in the ledger.
+
+    They hold no record but the opening one, nothing was ever acknowledged in them, and
+    verification misses none of them: they need no statement.
+    """
+    heads = claimed_heads(folder)
+    for path in journal_paths(folder):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            is_young = now_unix_ns - status.st_mtime_ns < UNUSED_S_MIN * 1e9
+            if path.stem not in heads and status.st_size < OPENING_BYTES_MAX and not is_young:
+                if status.st_size >= layout.HEADER.size and not _has_opening_alone(path, keys):
+                    continue
+                path.unlink()
+
+
+def _has_opening_alone(path: Path, keys: AuditKeys) -> bool:
+    """Whether a journal of nobody holds its opening record at most, and behind it nothing but what a crash leaves."""
+    try:
+        journal = load_dead(path, keys)
+    except AuditError:
+        return False
+    parts = list(layout.scan(journal.data)) if journal is not None else []
+    frames = [part for part in parts if isinstance(part, layout.Frame)]
+    is_torn = all(part.is_torn for part in parts if isinstance(part, layout.Damage))
+    return journal is not None and is_torn and sum(frame.records for frame in frames) <= 1
 
 
 def _size(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from agentguard.audit import (
     read_entries,
     verify,
 )
+from agentguard.audit import format as layout
 from agentguard.audit import ledger as ledger_module
 from agentguard.audit.checkpoint import Head, Pruning
 from agentguard.audit.disk import Disk
@@ -329,3 +331,29 @@ def test_a_summary_that_leaves_a_journal_out(log: Log) -> None:
             ledger.append(journal=f"{7:016x}-0", size=1, root=bytes(32), state="open")
     finding = next(f for f in verify(*log).of(Question.COMPLETENESS).findings if f.kind == "ledger-left-out")
     assert name in finding.sentence
+
+
+def test_files_that_were_never_used_go(log: Log) -> None:
+    """What a crash leaves before a journal is entered in the ledger goes after a day; anything else stays."""
+    write_log(*log, range(2))
+    notes = next((log[0] / "log").glob("*.agl"))
+    entered = notes.read_bytes()
+    write_log(*log, range(0))
+    journal = open_journal(*log)
+    journal.append_event("x.y", {})
+    assert journal.close(5.0)
+    one, *others = sorted((log[0] / "dec").iterdir(), key=lambda path: path.stat().st_size)
+    used = others[0]
+    opening = next(part for part in layout.scan(used.read_bytes()))
+    unused = used.with_name(f"{9:016x}-0.agd")
+    unused.write_bytes(b"AGDEC")
+    one.write_bytes(one.read_bytes()[: opening.end] + b"AGDF")
+    notes.write_bytes(entered)
+    for path in (one, unused, used):
+        os.utime(path, ns=(START_UNIX_NS, START_UNIX_NS))
+    prune(log, days=0.5)
+    assert one.exists()
+    prune(log, days=2)
+    assert not one.exists()
+    assert not unused.exists()
+    assert used.exists()
