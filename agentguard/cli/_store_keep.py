@@ -42,6 +42,8 @@ def keep(place: Place, output_format: str) -> int:
         return FINE
     if removed.segments:
         record_event(place, "store.retention", {**removed._asdict(), "by": user_name()})
+    if keeper.trouble is not None:
+        raise keeper.trouble
     packed = keeper.packed
     document = {
         "removed": removed._asdict(),

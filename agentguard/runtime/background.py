@@ -67,6 +67,8 @@ class Background:
                     self._say_removed(removed)
                 if removed is not None and removed.doubted_segments:
                     self._services.health("store.clock", _clock_doubt(removed.doubted_segments))
+                if keeper.trouble is not None:
+                    self._services.health("store.compaction", keeper.trouble)
             except Exception as error:
                 self._services.health("store.retention", error)
             try:

@@ -72,6 +72,8 @@ class Housekeeper:
         """Segments that the last pass sealed."""
         self.packed: Compacted | None = None
         """What the last pass packed."""
+        self.trouble: StoreError | None = None
+        """Why the last pass could not seal or pack; what it removed is removed all the same."""
         self._began_ns = store.clock.monotonic_ns()
 
     def run_once(self) -> Removed | None:
@@ -82,7 +84,7 @@ class Housekeeper:
             What was removed; `None` where another process sees to it, or did so lately.
 
         Raises:
-            StoreError: A file could not be removed, sealed or packed.
+            StoreError: A file could not be removed. Where one could not be sealed or packed, `trouble` says so.
         """
         with self._turn() as is_mine:
             if not is_mine:
@@ -92,8 +94,12 @@ class Housekeeper:
                 age_s_max=self._age_s_max, size_bytes_max=self._size_bytes_max, exported=self._exported(),
                 witnessed_s=(self._store.clock.monotonic_ns() - self._began_ns) / 1e9,
             )  # fmt: skip
-            self.sealed = self._store.seal_segments()
-            self.packed = self._store.compact(self._pause)
+            self.sealed, self.packed, self.trouble = 0, None, None
+            try:
+                self.sealed = self._store.seal_segments()
+                self.packed = self._store.compact(self._pause)
+            except StoreError as error:
+                self.trouble = error
             return removed
 
     @contextlib.contextmanager

@@ -99,3 +99,23 @@ def test_a_full_disk_is_no_obstacle(store: Store) -> None:
     assert removed is not None
     assert removed.segments == 3
     assert segment_files(store) == []
+
+
+def test_removing_counts_where_packing_fails(store: Store) -> None:
+    """On a full disk what is too old goes and is told of, and so is why nothing was packed."""
+    for process in range(9):
+        fill(store, [make_span(1000 + process, start_unix_ns=START_UNIX_NS)], is_sealed=False)
+    disk = store._disk
+    assert isinstance(disk, FaultyDisk)
+    disk.room_bytes = 0
+    keeper = _keeper(store, interval_s=0)
+    removed = keeper.run_once()
+    assert removed is not None
+    assert removed.segments == 1
+    assert keeper.trouble is not None
+    disk.room_bytes = None
+    assert keeper.run_once() is not None
+    assert keeper.trouble is None
+    assert keeper.sealed == 9
+    assert keeper.packed is not None
+    assert keeper.packed.files == 11
