@@ -91,7 +91,9 @@ EVENTS: tuple[EventKind, ...] = (
         ("key_slot", "key_provider", "command", "by"),
     ),
     EventKind("content.read", "Captured content was shown to somebody.", ("command", "by", "filter")),
-    EventKind("export.otlp", "Spans are sent to an address from here on.", ("destination", "content", "keep")),
+    EventKind(
+        "export.otlp", "Spans are sent to an address from here on.", ("destination", "content", "keep")
+    ),
     EventKind("export.stopped", "They no longer are.", ("destination", "sent", "lost", "left_out")),
     EventKind("export.features", "Numbers of spans were written to a file.", ("file", "kind", "agent")),
     EventKind("export.jsonl", "Spans were written in clear.", ("file", "content")),
@@ -130,7 +132,7 @@ EVENTS: tuple[EventKind, ...] = (
     EventKind(
         "store.retention",
         "Segments were removed by age or size.",
-        ("segments", "spans", "size_bytes", "unexported_spans", "held_segments"),
+        ("segments", "spans", "size_bytes", "unexported_spans", "held_segments", "doubted_segments"),
     ),
     EventKind(
         "incident.opened",
