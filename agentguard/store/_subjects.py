@@ -118,10 +118,11 @@ def split_content(grid: Grid) -> tuple[Grid, ContentGroups]:
             columns = [group.columns[i] for i in plan.moved]
             rows = _rows(_taken(columns, len(members), moved), len(moved))
             for i, values in zip(moved, rows, strict=True):
-                place = members[i]
-                found.setdefault(cast("tuple[str, str]", subjects[i]), ContentGroup()).add(
-                    place, names, values, split.take_items(place)
-                )
+                place, subject = members[i], cast("tuple[str, str]", subjects[i])
+                content = found.get(subject)
+                if content is None:
+                    content = found[subject] = ContentGroup()
+                content.add(place, names, values, split.take_items(place))
     if not found:
         return grid, {}
     # What is left of the columns is for the frame; features are derived before.
@@ -194,9 +195,10 @@ def _first_of(columns: Sequence[Column], count: int) -> Iterable[str]:
     """For each span the first value that is not empty, as text; empty where there is none."""
     if not columns:
         return repeat("", count)
-    return [
-        str(next((value for value in row if value), ""))[:_SUBJECT_CHARS_MAX] for row in _rows(columns, count)
-    ]
+    values: Iterable[Any] = columns[0] if len(columns[0]) == count else repeat(columns[0][0], count)
+    if len(columns) > 1:
+        values = [next((value for value in row if value), "") for row in _rows(columns, count)]
+    return [str(value)[:_SUBJECT_CHARS_MAX] if value else "" for value in values]
 
 
 def spans_body(grid: Grid) -> tuple[Body, int]:
