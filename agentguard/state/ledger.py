@@ -42,6 +42,8 @@ AHEAD = 32
 YIELD_S = 0.001
 TRIES_MAX = 8
 """How often a draw asks again because others took what was leased for it."""
+TRY_NS_MAX = 200_000_000
+"""How long it does so: then it is refused, since whoever asks again later is served sooner than who holds the disk."""
 
 _KIND = "pot"
 
@@ -136,12 +138,14 @@ class Ledger:
         arrived_ns = self._clock.monotonic_ns()
         try:
             with self._exchange_lock:
-                for _ in range(TRIES_MAX):
+                for tries in range(TRIES_MAX):
                     with self._lock:
                         # Another thread may have leased for this one while it waited, or drawn what was for it.
                         answer = self._take(account, amount, need, since_ns=arrived_ns)
                     if answer is not None:
                         return answer
+                    if tries and self._clock.monotonic_ns() - arrived_ns > TRY_NS_MAX:
+                        break
                     self._exchange([account])
         finally:
             with self._lock:
