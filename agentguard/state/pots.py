@@ -232,7 +232,7 @@ def balance(
     others = sum(amount for amount, _ in content.leases.values())
     available = max(pot.limit - used - others - running, 0)
     # Near the limit a lease is what is asked for: what one holds idle, another would be refused.
-    spare = max(available - demand, 0) // 16 if available > 64 * max(demand, 1) else 0
+    spare = max(available - demand, 0) // 16 if available > 16 * max(demand, 1) else 0
     granted = min(available, demand + min(spare, max(wanted - demand, 0)))
     if keep and not is_lost:
         # The old lease covered it, and nothing but this process took from that: it is available for certain.
