@@ -16,7 +16,6 @@ from agentguard.capture.ids import RandomIds
 from agentguard.capture.inner_calls import GENAI_UTIL, announce_outer_call, take_inner_call
 from agentguard.capture.late_prices import LatePrices
 from agentguard.capture.load import Load
-from agentguard.capture.load_curve import LoadCurve, LoadLevel, load_curve
 from agentguard.capture.queueing import QUEUED_KEY, queued, take_wait
 from agentguard.capture.refining import Refiner
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
@@ -24,6 +23,7 @@ from agentguard.capture.span import Span
 from agentguard.capture.stream import StreamObserver, is_stream, watch_stream
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.telemetry import Events, Meters, span_context
+from agentguard.capture.throughput import LoadCurve, LoadLevel, load_curve
 from agentguard.capture.usage import add_usage, extract_usage
 from agentguard.capture.usage_sums import UsageTotals
 

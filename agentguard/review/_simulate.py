@@ -11,20 +11,19 @@ from there on its decisions are counterfactual.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from agentguard.policy import Bundle, Engine
 from agentguard.review._past import Event, Kept, Past
 from agentguard.review._recorded import arguments_read
 from agentguard.review._replay import KeptFacts, RecordedCall, ReplayReport, is_unknown
+from agentguard.review._so_far import CallSoFar, EventClock, RunSoFar, count_repeat, window_s
 from agentguard.state import (
     MemoryState,
-    Ticket,
     Used,
     answer_gates,
-    canonical_json,
     give_back,
     settle_tickets,
 )
@@ -38,7 +37,6 @@ ANCESTORS_MAX: Final = 256
 
 _MODELS: Final = ("model", "embeddings")
 _AGENTS: Final = ("agent", "workflow")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def warm_up_s(bundle: Bundle) -> float:
@@ -58,57 +56,6 @@ def warm_up_s(bundle: Bundle) -> float:
         if rule.action.limit is not None
     ]
     return max([WARM_UP_S, *windows])
-
-
-class EventClock:
-    """The time of the event that is being replayed; it never goes back."""
-
-    def __init__(self) -> None:
-        self._now_ns = 0
-
-    def go_to(self, unix_ns: int) -> None:
-        """Let time pass until an event."""
-        self._now_ns = max(self._now_ns, unix_ns)
-
-    def unix_ns(self) -> int:
-        """Give nanoseconds since 1970."""
-        return self._now_ns
-
-    def monotonic_ns(self) -> int:
-        """Give the same: there is no other clock here."""
-        return self._now_ns
-
-
-@dataclass(slots=True)
-class _Run:
-    """What a run has done; as `runtime` counts it."""
-
-    calls: int = 0
-    tool_calls: int = 0
-    model_calls: int = 0
-    errors: int = 0
-    retries: int = 0
-    tokens: int = 0
-    cost_usd: float = 0.0
-    tools: dict[str, int] = field(default_factory=dict)
-    repeats: dict[tuple[str, bytes], int] | None = field(default_factory=dict)
-    """How often each call was made; None once the arguments of one are not known."""
-    has_diverged: bool = False
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call, as far as it has come."""
-
-    run: _Run
-    tool: str
-    model: str
-    tickets: tuple[Ticket, ...] = ()
-    charged: set[tuple[str, str]] = field(default_factory=set)
-    """Gates that this call was asked about."""
-    is_allowed: bool = True
-    """Whether it runs under the candidate."""
-    repeats: int | None = 0
 
 
 class Replay:
@@ -146,8 +93,8 @@ class Replay:
         self._fixed = dict(fixed or {})
         self._clock = EventClock()
         self._state: MemoryState | None = None
-        self._runs: dict[str, _Run] = {}
-        self._calls: dict[str, _Call] = {}
+        self._runs: dict[str, RunSoFar] = {}
+        self._calls: dict[str, CallSoFar] = {}
         self._not_run: set[str] = set()
         """Calls that ran, and do not under the candidate."""
         self._incomplete: set[tuple[str, str]] = set()
@@ -182,13 +129,13 @@ class Replay:
     def _ask(self, event: Event, record: DecisionRecord) -> None:
         state, kept = self._state, self._past.kept.get(event.call_id)
         assert state is not None
-        run = self._runs.setdefault(record.run_id or event.call_id, _Run())
+        run = self._runs.setdefault(record.run_id or event.call_id, RunSoFar())
         call = self._calls.get(event.call_id)
         is_first = call is None
         if call is None:
-            call = self._calls[event.call_id] = _Call(run, record.tool, record.model)
+            call = self._calls[event.call_id] = CallSoFar(run, record.tool, record.model)
             if record.tool:
-                call.repeats = _repeat(run, record.tool, kept.args if kept is not None else None)
+                call.repeats = count_repeat(run, record.tool, kept.args if kept is not None else None)
         had_run = record.decision.is_allowed
         if record.decision.effect is Effect.KILL and not record.decision.rule_id:
             # An order of a person: it holds whatever the policies say.
@@ -227,7 +174,7 @@ class Replay:
         elif is_first and record.tool and self._engine.has_history:
             self._remember(record.tool, facts, run, kept)
 
-    def _decide(self, record: DecisionRecord, facts: KeptFacts, call: _Call) -> Decision:
+    def _decide(self, record: DecisionRecord, facts: KeptFacts, call: CallSoFar) -> Decision:
         """Ask the engine, then the limits, then what people said."""
         assert self._state is not None
         decision = self._engine.decide(record.point, facts)
@@ -246,7 +193,7 @@ class Replay:
                 decision = replace(decision, effect=Effect.ALLOW, approval=None)
         return decision
 
-    def _facts(self, record: DecisionRecord, kept: Kept | None, run: _Run, call: _Call) -> KeptFacts:
+    def _facts(self, record: DecisionRecord, kept: Kept | None, run: RunSoFar, call: CallSoFar) -> KeptFacts:
         """Put together what is known at a question."""
         state, now_ns = self._state, record.time_unix_ns
         assert state is not None
@@ -274,7 +221,7 @@ class Replay:
             if call.repeats is not None:
                 facts["run.repeats"] = call.repeats
             memory = state.memory
-            facts["history.count"] = lambda window, key: memory.count(tool, key, _window_s(window))
+            facts["history.count"] = lambda window, key: memory.count(tool, key, window_s(window))
         if record.point.startswith("model."):
             facts["model.name"] = record.model
         if now_ns >= self._unsure_of_spend_until_ns:
@@ -307,18 +254,18 @@ class Replay:
                 # A sum without one of its amounts is no sum.
                 facts.asked.add(f"args.{argument} of earlier calls")
                 raise KeyError(argument)
-            return self._state.memory.total(tool, argument, key, _window_s(window))
+            return self._state.memory.total(tool, argument, key, window_s(window))
 
         return total
 
-    def _called(self, run: _Run) -> Callable[[str, object], bool]:
+    def _called(self, run: RunSoFar) -> Callable[[str, object], bool]:
         def called(tool: str, window: object) -> bool:
             last_ns = run.tools.get(tool)
-            return last_ns is not None and self._clock.unix_ns() - last_ns <= _window_s(window) * NS
+            return last_ns is not None and self._clock.unix_ns() - last_ns <= window_s(window) * NS
 
         return called
 
-    def _remember(self, tool: str, facts: KeptFacts, run: _Run, kept: Kept | None) -> None:
+    def _remember(self, tool: str, facts: KeptFacts, run: RunSoFar, kept: Kept | None) -> None:
         """Remember a call that is let run, for rules with `history`."""
         assert self._state is not None
         run.tools[tool] = self._clock.unix_ns()
@@ -352,21 +299,21 @@ class Replay:
     def _begin_unasked(self, event: Event) -> None:
         """Count a call that no rule was asked about."""
         kept = self._past.kept[event.call_id]
-        run = self._runs.setdefault(kept.run_id or event.call_id, _Run())
-        self._calls[event.call_id] = _Call(run, kept.tool, kept.model)
+        run = self._runs.setdefault(kept.run_id or event.call_id, RunSoFar())
+        self._calls[event.call_id] = CallSoFar(run, kept.tool, kept.model)
         if not self._is_inside_what_did_not_run(event.call_id):
             kind = "model" if kept.kind in _MODELS else "agent" if kept.kind in _AGENTS else "tool"
             self._count_begin(run, f"{kind}.before", is_first=True)
         else:
             self._not_run.add(event.call_id)
 
-    def _count_begin(self, run: _Run, point: str, *, is_first: bool) -> None:
+    def _count_begin(self, run: RunSoFar, point: str, *, is_first: bool) -> None:
         if is_first:
             run.calls += 1
             run.tool_calls += point.startswith("tool.")
             run.model_calls += point.startswith("model.")
 
-    def _stop(self, call: _Call) -> None:
+    def _stop(self, call: CallSoFar) -> None:
         """End a call that does not run: what was set aside goes back; it counts among the tool's calls."""
         assert self._state is not None
         give_back(self._state, call.tickets)
@@ -414,22 +361,3 @@ class Replay:
 
     def _duration_s(self, kept: Kept | None) -> float | None:
         return None if kept is None else (kept.end_ns - kept.start_ns) / NS
-
-
-def _repeat(run: _Run, tool: str, args: Mapping[str, object] | None) -> int | None:
-    """Count a call with these arguments; None where the arguments of one such call are not known."""
-    if run.repeats is None or args is None:
-        run.repeats = None
-        return None
-    key = (tool, canonical_json(args))
-    before = run.repeats.get(key, 0)
-    run.repeats[key] = before + 1
-    return before
-
-
-def _window_s(window: object) -> float:
-    """Read the window of a `history` function."""
-    if isinstance(window, timedelta):
-        return window.total_seconds()
-    text = str(window)
-    return float(text[:-1]) * _SECONDS[text[-1]]

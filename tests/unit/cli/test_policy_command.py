@@ -474,6 +474,14 @@ def test_replay_and_history(
     }  # fmt: skip
     assert ask("replay", "--candidate", str(candidate), "--fail-on", "newly_blocked>20%")[0] == 1
     assert ask("replay", "--candidate", str(candidate), "--fail-on", "newly_blocked>50%")[0] == 0
+    status, out = ask("replay", "--candidate", str(candidate), "--format", "junit", "--fail-on", "newly_blocked>0")
+    assert (status, out.count("<failure")) == (1, 2)
+    assert 'name="p/D"' in out
+    assert "stops 1 calls that had run" in out
+    status, out = ask("replay", "--candidate", str(path), "--format", "json")
+    found = json.loads(out)
+    # Against themselves the policies would do what they did; arguments that nobody kept are unknown.
+    assert (status, found["newly_blocked"], found["newly_allowed"], found["runs_diverged"]) == (0, 0, 0, 0)
     status, out = ask("history")
     assert (status, runtime.revision[:12] in out) == (0, True)
     assert "loaded" in ask("history", "--at", "2999-01-01")[1]
