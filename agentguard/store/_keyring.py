@@ -45,6 +45,8 @@ _OWN_KEYS_MAX: Final = 8192
 _DAY_NS: Final = 86_400 * 10**9
 _WRAP_NAME = re.compile(r"wrap-([0-9a-f]{8})\.agw", re.ASCII)
 _PRUNED_MIN: Final = 64
+_TRIES_MAX: Final = 16
+"""How often a keyring is read again because somebody replaced it meanwhile."""
 
 
 class Subject(NamedTuple):
@@ -61,19 +63,27 @@ class SubjectKey(NamedTuple):
     key: RootKey
 
 
-class _View(NamedTuple):
-    """The keyring as it was read last."""
+class _Head(NamedTuple):
+    """What is known of the file without its entries: all that a writer needs."""
 
     state: tuple[int, int, int, int]
     """Device, inode, size and time of change."""
     number: int
     """Of the wrap key."""
     wrap: WrapKey | None
+
+
+class _Index(NamedTuple):
+    """The entries of one file, as far as they were read."""
+
+    file: tuple[int, int, int]
+    """Device, inode, number of the wrap key."""
     wrapped: dict[bytes, bytes]
     read_bytes: int
 
 
-_NOTHING = _View((0, 0, 0, 0), 0, None, {}, 0)
+_NOTHING = _Head((0, 0, 0, 0), 0, None)
+_NO_INDEX = _Index((0, 0, 0), {}, layout.HEADER_BYTES)
 
 
 class Keyring:
@@ -98,7 +108,8 @@ class Keyring:
         self._clock = clock
         self._disk = disk or Disk()
         self._random_bytes = random_bytes
-        self._view = _NOTHING
+        self._known = _NOTHING
+        self._index = _NO_INDEX
         self._own: OrderedDict[Subject, tuple[int, SubjectKey]] = OrderedDict()
         self._own_number = 0
 
@@ -107,7 +118,7 @@ class Keyring:
     @property
     def number(self) -> int:
         """Of the wrap key, which changes when somebody is erased; 0 where there is no keyring."""
-        return self._current().number
+        return self._head().number
 
     def find(self, ref: bytes) -> RootKey | None:
         """
@@ -119,48 +130,71 @@ class Keyring:
         Raises:
             KeyUnavailableError: The wrap key or the entry is not there: a backup has no wrap key.
         """
-        view = self._current()
-        wrapped = view.wrapped.get(ref)
-        if view.wrap is None or wrapped is None:
+        head, entries = self._whole()
+        wrapped = entries.get(ref)
+        if head.wrap is None or wrapped is None:
             raise KeyUnavailableError("subject key: got none that opens this content, expected one")
-        entry = layout.open_entry(view.wrap, ref, wrapped)
+        entry = layout.open_entry(head.wrap, ref, wrapped)
         return None if entry.is_erased else RootKey(entry.key)
 
-    def _current(self) -> _View:
-        """The keyring as it is now; only what was added since is read."""
-        view = self._view
+    def _head(self) -> _Head:
+        """The keyring as it is now, without its entries: nothing is read where nothing changed."""
+        known = self._known
         try:
             status = self._path.lstat()
         except OSError:
-            self._view = _NOTHING
+            self._known = _NOTHING
             return _NOTHING
-        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if state != view.state:
-            view = self._view = self._reread(view)
-        return view
+        if _state(status) != known.state:
+            known = self._known = self._reread(known)
+        return known
 
-    def _reread(self, known: _View) -> _View:
-        """Read the file, or what was added to the one that is known."""
+    def _reread(self, known: _Head) -> _Head:
+        """Read the header."""
         try:
             fd = open_regular(self._path)
         except (OSError, SealError):
             return _NOTHING
         try:
-            status = os.fstat(fd)
-            state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            state = _state(os.fstat(fd))
             number = layout.unpack_header(os.pread(fd, layout.HEADER_BYTES, 0), self._keystore.store_id)
-            if number is None:
-                return _NOTHING._replace(state=state)
-            is_same = number == known.number and state[:2] == known.state[:2] and state[2] >= known.read_bytes
-            begin = known.read_bytes if is_same else layout.HEADER_BYTES
-            wrapped = known.wrapped if is_same else {}
-            data = _read_from(fd, begin, min(status.st_size, layout.KEYRING_BYTES_MAX))
         finally:
             os.close(fd)
-        wrapped.update(layout.split_entries(data))
-        begin += len(data) // layout.ENTRY_BYTES * layout.ENTRY_BYTES
-        wrap = known.wrap if is_same and known.wrap is not None else self._wrap_key(number)
-        return _View(state, number, wrap, wrapped, begin)
+        if number is None:
+            return _NOTHING._replace(state=state)
+        is_same = number == known.number and known.wrap is not None
+        return _Head(state, number, known.wrap if is_same else self._wrap_key(number))
+
+    def _whole(self) -> tuple[_Head, dict[bytes, bytes]]:
+        """The keyring as it is now, with all entries by reference."""
+        for _ in range(_TRIES_MAX):
+            head = self._head()
+            entries = self._entries_of(head)
+            if entries is not None:
+                return head, entries
+        return _NOTHING, {}
+
+    def _entries_of(self, head: _Head) -> dict[bytes, bytes] | None:
+        """The entries; only what was added since the last time is read. `None` where the file was replaced."""
+        index, file = self._index, (*head.state[:2], head.number)
+        if index.file != file or head.state[2] < index.read_bytes:
+            index = _NO_INDEX._replace(file=file, wrapped={})
+        if head.state[2] - index.read_bytes >= layout.ENTRY_BYTES:
+            try:
+                fd = open_regular(self._path)
+            except (OSError, SealError):
+                return None
+            try:
+                if _state(os.fstat(fd))[:2] != file[:2]:
+                    return None
+                data = _read_from(fd, index.read_bytes, min(head.state[2], layout.KEYRING_BYTES_MAX))
+            finally:
+                os.close(fd)
+            index.wrapped.update(layout.split_entries(data))
+            whole = len(data) // layout.ENTRY_BYTES * layout.ENTRY_BYTES
+            index = index._replace(read_bytes=index.read_bytes + whole)
+        self._index = index
+        return index.wrapped
 
     def _wrap_key(self, number: int) -> WrapKey | None:
         """Open a wrap key; `None` where it is not there, or not for these keys."""
@@ -193,7 +227,7 @@ class Keyring:
             OSError: The disk refused; nothing may be sealed for these subjects now.
             StoreError: The keyring is full.
         """
-        if self._current().number != self._own_number:
+        if self._head().number != self._own_number:
             # Somebody erased a subject: what is in memory may be its key.
             self._own.clear()
         today = self._clock.unix_ns() // _DAY_NS
@@ -256,12 +290,12 @@ class Keyring:
 
     def _writable(self) -> tuple[int, WrapKey]:
         """The wrap key to use; a new keyring where there is none, or its wrap key is gone. Under the lock."""
-        view = self._current()
-        if view.number and view.wrap is not None:
-            if view.number != self._own_number:
-                self._destroy_before(view.number)
-            return view.number, view.wrap
-        if view.state != _NOTHING.state:
+        head = self._head()
+        if head.number and head.wrap is not None:
+            if head.number != self._own_number:
+                self._destroy_before(head.number)
+            return head.number, head.wrap
+        if head.state != _NOTHING.state:
             # Nothing in it can be opened any more, unless somebody brings the wrap key back.
             aside = self._folder / "quarantine"
             aside.mkdir(mode=PRIVATE_FOLDER_MODE, exist_ok=True)
@@ -270,7 +304,7 @@ class Keyring:
 
     def _replace(self, entries: Collection[KeyEntry]) -> tuple[int, WrapKey]:
         """Write the keyring anew under a new wrap key, and destroy the old ones. Under the lock."""
-        number = 1 + max([self._current().number, *(n for n, _ in self._wrap_files())])
+        number = 1 + max([self._head().number, *(n for n, _ in self._wrap_files())])
         wrap = create_wrap_key(
             self._wrap_path(number), number, root=self._keystore.root, generation=self._keystore.generation,
             store_id=self._keystore.store_id, random_bytes=self._random_bytes,
@@ -360,28 +394,28 @@ class Keyring:
                 if count:
                     self._replace([entry for entry in changed if entry is not None])
                 elif entries:
-                    self._destroy_before(self._current().number)
+                    self._destroy_before(self._head().number)
                 self._own.clear()
-                self._view = _NOTHING
+                self._known, self._index = _NOTHING, _NO_INDEX
         except OSError as error:
             raise StoreError(f"{self._path}: cannot be written: {error.strerror or error}") from error
         return count
 
     def _entries(self) -> list[KeyEntry]:
         """All entries that can be opened; none where there is no keyring."""
-        view = self._current()
-        if view.wrap is None:
-            if view.wrapped:
+        head, entries = self._whole()
+        if head.wrap is None:
+            if entries:
                 raise KeyUnavailableError(
-                    f"{self._wrap_path(view.number)}: got no wrap key, expected it"
+                    f"{self._wrap_path(head.number)}: got no wrap key, expected it"
                 ).hint(
                     "a store that was restored without it has nothing left to erase: its content cannot be read"
                 )
             return []
         found = []
-        for ref, wrapped in view.wrapped.items():
+        for ref, wrapped in entries.items():
             with suppress(TamperedError):
-                found.append(layout.open_entry(view.wrap, ref, wrapped))
+                found.append(layout.open_entry(head.wrap, ref, wrapped))
         return found
 
     @contextmanager
@@ -401,6 +435,11 @@ class Keyring:
 
     def __repr__(self) -> str:
         return f"Keyring({str(self._path)!r}, hidden)"
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What changes when a file is replaced or written to."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read_from(fd: int, begin: int, end: int) -> bytes:

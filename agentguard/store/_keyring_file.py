@@ -17,8 +17,8 @@ from agentguard.seal import KEY_BYTES, WrapKey
 
 KEYRING_FILE = "keyring.agk"
 KEYRING_VERSION = 1
-KEYRING_BYTES_MAX = 64 * 1024 * 1024
-"""Room for some 790,000 keys; retention makes room again."""
+KEYRING_BYTES_MAX = 128 * 1024 * 1024
+"""Room for some 1.6 million keys; retention makes room again."""
 REF_BYTES = 8
 SUBJECT_BYTES = 16
 _MAGIC = b"\x89AGKEY\r\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -171,11 +172,11 @@ def test_an_erase_that_wraps_nothing_anew_would_be_found_out(
     """Control arm: where the wrap key stays the same an older keyring opens what was erased."""
 
     def same_wrap_key(self: Keyring, entries: list[layout.KeyEntry]) -> None:
-        view = self._current()
-        assert view.wrap is not None
-        packed = [layout.pack_entry(view.wrap, entry) for entry in entries]
-        head = layout.pack_header(view.number, self._keystore.store_id)
-        self._path.write_bytes(head + b"".join(packed))
+        head = self._head()
+        assert head.wrap is not None
+        packed = [layout.pack_entry(head.wrap, entry) for entry in entries]
+        start = layout.pack_header(head.number, self._keystore.store_id)
+        self._path.write_bytes(start + b"".join(packed))
 
     folder = tmp_path / "s"
     store = new_store(folder)
@@ -637,3 +638,44 @@ def test_a_disk_that_refuses_an_erasure_leaves_before_or_after(tmp_path: Path, f
     erase(store, user("user-1"))
     assert sum(map(is_erased, read(folder).values())) == 10
     assert len(list(folder.glob("wrap-*.agw"))) == 1
+
+
+def test_a_writer_reads_no_entry_of_the_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many keys there are, a program that records holds its own only."""
+    store = new_store(tmp_path / "s")
+    fill(store, SPANS[:30], is_sealed=False)
+
+    def fail(self: Keyring, head: object) -> None:
+        raise AssertionError("the entries were read")
+
+    monkeypatch.setattr(Keyring, "_entries_of", fail)
+    fill(store, SPANS[30:60], is_sealed=False)
+    monkeypatch.undo()
+    assert read(tmp_path / "s") == by_id(SPANS[:60])
+
+
+def test_reading_while_others_erase(tmp_path: Path) -> None:
+    """A keyring that is replaced in the middle of reading is read again: content is there or erased, never damaged."""
+    store = new_store(tmp_path / "s")
+    fill(store, SPANS, is_sealed=True)
+    stop = threading.Event()
+
+    def read_on() -> None:
+        while not stop.is_set():
+            query = store.query()
+            seen = {span.attributes.get(UNREADABLE, "") for span in query.spans()}
+            wrong.extend(seen - {"", "erased"})
+            wrong.extend(query.damage.counts)
+
+    wrong: list[str] = []
+    threads = [threading.Thread(target=read_on) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    other = open_store(tmp_path / "s")
+    for number in range(5):
+        erase(other, conversation(f"talk-{number}"))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert all(map(is_erased, store.query().spans()))
