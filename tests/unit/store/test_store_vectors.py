@@ -12,11 +12,15 @@ from agentguard.errors import KeyUnavailableError, SegmentCorruptError
 from agentguard.seal import Keystore, RootKey
 from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import DamageReport
+from agentguard.store._derive import encode_features
+from agentguard.store._features import DESCRIPTION, decode_features
+from agentguard.store._grid import grid_of
 from agentguard.store._keyring import Keyring
 from agentguard.store._layout import Kind, unpack_header
 from agentguard.store._rows import decode_spans, span_record
 from agentguard.store._segment import SegmentFile
-from tests.vectors.segment import generate
+from tests.support.spans import make_span
+from tests.vectors.segment import generate, reader
 
 VECTORS = sorted(generate.FOLDER.glob("*.txt"))
 EXPECTED_KINDS = {
@@ -102,3 +106,26 @@ def test_vectors_are_what_the_generator_writes() -> None:
         # Another release of zstd may compress differently; the clear parts stay the same.
         digest = hashlib.sha256(data[:128]).hexdigest()
         assert digest == hashlib.sha256(vector.data[:128]).hexdigest(), name
+
+
+_ODD: tuple[dict[str, Any], ...] = (
+    {"duration_ns": 0}, {"duration_ns": 2**40}, {"duration_ns": -5, "start_unix_ns": -(2**63)},
+    {"attributes": {"agentguard.cost.usd": 0.5, "gen_ai.usage.input_tokens": 70_000}},
+    {"attributes": {"gen_ai.agent.name": "é" * 40, "error.type": "Timeout"}}, {"kind": "tool"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", [*range(len(_ODD) + 1)])
+@pytest.mark.parametrize("count", [1, 7, 300])
+def test_features_by_two_readers(count: int, odd: int) -> None:
+    """Feature blocks of every form say the same to the reader that was written from the page alone."""
+    spans = [make_span(i, name=f"n{i}", attributes={"gen_ai.tool.name": f"t{i}"}) for i in range(count)]
+    for place, changes in enumerate(_ODD[:odd]):
+        spans[place % count] = spans[place % count]._replace(**changes)
+    plain = encode_features(grid_of(spans, 5))
+    columns = reader.features(plain, DESCRIPTION)
+    found = decode_features(plain).columns
+    assert list(columns) == list(found)
+    for name, column in found.items():
+        own = column.texts() if column.dictionary else list(column.values)
+        assert list(map(repr, columns[name])) == list(map(repr, own)), name

@@ -288,3 +288,41 @@ def _map(data: bytes, at: int, size: int) -> tuple[dict[Any, Any], int]:
         key, at = unpack(data, at)
         found[key], at = unpack(data, at)
     return found, at
+
+
+def features(block: bytes, description: bytes) -> dict[str, list[Any]]:
+    """Read a feature block into its columns; *description* is that of the file, for a block without one."""
+    version, count, rows, _, size, _ = struct.unpack_from("<HHIQII", block)
+    if version != 1 or rows > 1_048_576:
+        raise ValueError("version or rows")
+    described = block[24 : 24 + size] or description
+    at, names = 0, []
+    while at < len(described) and described[at]:
+        name_end = at + 1 + described[at]
+        kind, unit = described[name_end], described[name_end + 1]
+        names.append((described[at + 1 : name_end].decode(), kind))
+        at = name_end + 2 + unit + 2
+    offset = 24 + size
+    forms = block[offset : offset + count]
+    offset += -(-count // 8) * 8
+    columns: dict[str, list[Any]] = {}
+    for (name, kind), form in zip(names, forms, strict=True):
+        letter = {(1, 0): "q", (1, 8): "q", (1, 1): "b", (1, 2): "h", (1, 4): "i", (2, 0): "d", (2, 8): "d",
+                  (3, 0): "Q", (3, 1): "B", (3, 2): "H"}[kind, form]  # fmt: skip
+        base = 0
+        if kind == 1 and form in {1, 2, 4}:
+            base, offset = struct.unpack_from("<q", block, offset)[0], offset + 8
+        number = rows if form else 1
+        values = struct.unpack_from(f"<{number}{letter}", block, offset)
+        columns[name] = [base + value for value in values] * (1 if form else rows)
+        offset += -(-number * struct.calcsize(letter) // 8) * 8
+    for name, kind in names:
+        if kind == 3:
+            entries = []
+            number, offset = _u32(block, offset), offset + 4
+            for _ in range(number):
+                length, offset = _u32(block, offset), offset + 4
+                entries.append(_take(block, offset, length).decode())
+                offset += length
+            columns[name] = [entries[index] for index in columns[name]]
+    return columns
