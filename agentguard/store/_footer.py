@@ -227,11 +227,12 @@ def trace_tag(trace_id: bytes | str) -> int:
 
 def tag_arrays(pairs: Iterable[tuple[int, int]]) -> tuple[array[int], array[int]]:
     """Sort distinct pairs of tag and chunk number into two arrays."""
-    ordered = sorted(set(pairs))
-    is_narrow = all(chunk < 256 for _, chunk in ordered)
+    # As single numbers: sorting is one step that no other thread gets in between.
+    ordered = sorted({tag << 16 | chunk for tag, chunk in pairs})
+    is_narrow = all(number & 0xFF00 == 0 for number in ordered)
     return (
-        array("I", [tag for tag, _ in ordered]),
-        array("B" if is_narrow else "H", [chunk for _, chunk in ordered]),
+        array("I", [number >> 16 for number in ordered]),
+        array("B" if is_narrow else "H", [number & 0xFFFF for number in ordered]),
     )
 
 
