@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +51,7 @@ class FooterCache:
             return None
         if not segment.is_sealed:
             return segment
+        self._followed.pop(path, None)
         identity = _identity(os.fstat(segment.fd))
         if known is not None and known.identity == identity:
             self._known.move_to_end(path)
@@ -69,6 +70,14 @@ class FooterCache:
                 _, dropped = self._known.popitem(last=False)
                 self._bytes -= dropped.footer.memory_bytes
         return segment
+
+    def keep(self, names: Collection[str]) -> None:
+        """Drop what is known of files that are not there any more."""
+        there = frozenset(names)
+        for path in [path for path in self._known if path.name not in there]:
+            self._forget(path)
+        for path in [path for path in self._followed if path.name not in there]:
+            del self._followed[path]
 
     def _forget(self, path: Path) -> None:
         """Drop what was known of a file that is gone, or is another one now."""

@@ -75,6 +75,7 @@ class SegmentFolder:
             return known[1]
         found = self._sorted_out(names, packs)
         self._cache.listing = (state, found)
+        self._cache.keep(names)
         return found
 
     def files(self, is_useless: Callable[[Path], bool] | None = None) -> Iterator[SegmentFile]:
