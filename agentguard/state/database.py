@@ -43,6 +43,7 @@ SCHEMA_VERSION = 1
 LOCK_WAIT_S_MAX = 5.0
 
 _LABEL = b"agentguard/v1/state"
+_BESIDE = ("-journal", "-wal", "-shm")
 _INDEX_LABEL = b"agentguard/v1/state-index"
 _PURPOSE = "state-mark"
 _SCHEMA = """
@@ -258,6 +259,10 @@ class SqliteCells:
         connection = None
         try:
             os.close(open_regular(path))
+            for suffix in _BESIDE:
+                # SQLite opens these as they are: it would wait for ever at a planted FIFO, and follow a link.
+                with contextlib.suppress(FileNotFoundError):
+                    os.close(open_regular(path.with_name(path.name + suffix)))
             connection = sqlite3.connect(
                 path, timeout=LOCK_WAIT_S_MAX, isolation_level=None, check_same_thread=False
             )
