@@ -294,7 +294,7 @@ class Ledger:
                 for account, (_, keep, unsaved, settled, running) in zip(accounts, taken, strict=True):
                     pot = account.pot
                     wanted = 0
-                    if self._is_shared and not is_last and (account.drawn or account.looked_ns is None):
+                    if self._is_shared and not is_last and account.drawn:
                         wanted = self._wanted(account, began_ns)
                     content = read_content(self._cells.get(_KIND, pot.name))
                     _check_not_set_back(account, content, unix_ns)
