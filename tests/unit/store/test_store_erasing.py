@@ -15,6 +15,7 @@ from agentguard.seal import AuditorKey, create_auditor_file
 from agentguard.store import Store, Subject, restore
 from agentguard.store import _keyring_file as layout
 from agentguard.store._keyring import Keyring
+from agentguard.store._keyring_reader import KeyringReader
 from agentguard.values import SpanEvent, SpanRecord
 from agentguard.values import attributes as names
 from tests.support.clock import START_UNIX_NS, FrozenClock
@@ -648,7 +649,7 @@ def test_a_writer_reads_no_entry_of_the_keyring(tmp_path: Path, monkeypatch: pyt
     def fail(self: Keyring, head: object) -> None:
         raise AssertionError("the entries were read")
 
-    monkeypatch.setattr(Keyring, "_entries_of", fail)
+    monkeypatch.setattr(KeyringReader, "_entries_of", fail)
     fill(store, SPANS[30:60], is_sealed=False)
     monkeypatch.undo()
     assert read(tmp_path / "s") == by_id(SPANS[:60])
