@@ -28,10 +28,20 @@ def _write_until_killed(folder: Path, acknowledge: Callable[[str], None]) -> Non
             acknowledge(str(number))
 
 
+_LIVES_MAX = 20
+"""So many lives of one store; with all of them each would have to read what thousands of spans left."""
+
+
 def kill_store(folder: Path, times: int) -> None:
-    """Kill a writer *times* times, and look each time."""
+    """Kill a writer *times* times, and look each time; a new store every twenty times."""
+    for first in range(0, times, _LIVES_MAX):
+        _kill_one(folder / str(first), range(first, min(first + _LIVES_MAX, times)))
+
+
+def _kill_one(folder: Path, seeds: range) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
     new_store(folder)
-    for seed in range(times):
+    for seed in seeds:
         acknowledged = kill_in_the_middle(_write_until_killed, folder, seed=seed, within_s=0.12)
         store = open_store(folder)
         query = store.query()

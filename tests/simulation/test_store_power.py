@@ -56,10 +56,13 @@ def _write(place: Path, acknowledge: Callable[[str], None]) -> None:
 
 def cut_store(rig: PowerRig, times: int) -> tuple[int, int]:
     """Cut the power *times* times, and look; returns how much was acknowledged, and how much of it lost."""
-    with rig.mounted() as place:
-        new_store(place / "store")
     total = lost = 0
     for seed in range(times):
+        if seed % 20 == 0:
+            # Anew now and then: each life reads first what all before it left.
+            with rig.mounted() as place:
+                shutil.rmtree(place / "store", ignore_errors=True)
+                new_store(place / "store")
         said = rig.cut(_write, seed=seed)
         with rig.mounted() as place:
             store = open_store(place / "store")

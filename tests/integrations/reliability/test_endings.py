@@ -74,3 +74,44 @@ def test_abrupt_ends_lose_the_window_at_most(site: Site, how: str) -> None:
     assert len(found.said) - len(found.lost) > 100
     if how == "SIGINT":
         assert not found.lost
+
+
+BATCHED = """
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+class Exporter(SpanExporter):
+    def export(self, spans):
+        with (site.folder / "exported").open("a") as file:
+            file.writelines(f"{span.context.span_id:016x}\\n" for span in spans)
+        return SpanExportResult.SUCCESS
+
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(Exporter()))
+tracer = provider.get_tracer("control")
+while True:
+    with tracer.start_as_current_span("call") as span:
+        site.say(f"{span.context.span_id:016x} work {os.getpid()} {time.time():.6f}")
+    time.sleep(0.005)
+"""
+
+
+def kill_after_calls(site: Site, program: str, calls: int) -> tuple[int, set[str]]:
+    """Kill a program after so many calls; gives how many ran, and which."""
+    run(site, program, end=signal.SIGKILL, after_calls=calls)
+    said = site.said()
+    return len(said), {one.call_id for one in said}
+
+
+def test_a_batch_processor_in_memory_loses_more(tmp_path: Path) -> None:
+    """The control arm: a queue in memory that is sent every five seconds loses all that a window on disk keeps."""
+    control = Site(tmp_path / "control").prepare()
+    made, ids = kill_after_calls(control, BATCHED, 300)
+    exported = control.folder / "exported"
+    kept = set(exported.read_text(encoding="ascii").split()) if exported.exists() else set()
+    lost_there = len(ids - kept)
+    ours = Site(tmp_path / "ours").prepare()
+    kill_after_calls(ours, "site.start()\ncalls(10**6, 0.005)", 300)
+    lost_here = len(ours.look().lost)
+    assert lost_there > made / 2
+    assert lost_here < lost_there / 2
