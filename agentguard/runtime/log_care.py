@@ -15,6 +15,7 @@ from pathlib import Path
 from agentguard.audit import AnchorSink, HookAnchor, adopt_abandoned, anchor_due, prune_journals, sink_for
 from agentguard.errors import AuditError, ConfigurationError, SealError
 from agentguard.runtime.chained import ran_out, utc_day
+from agentguard.runtime.exporting import destinations
 from agentguard.runtime.opening import safeguards_of
 from agentguard.runtime.services import Services
 
@@ -127,21 +128,16 @@ def _sinks(services: Services) -> list[AnchorSink]:
 def _otlp(services: Services) -> AnchorSink:
     """Make the sink that sends checkpoints where spans are exported to."""
     # Imported here: the exporters are loaded only where something is exported.
-    from agentguard.export import checkpoint_sender, otlp_config
+    from agentguard.export import checkpoint_sender
 
-    config = services.config
-    if config.export == "none":
+    found = destinations(services.config, os.environ)
+    if not found:
         raise ConfigurationError("`otlp` needs a destination, and `export` is none")
-    destination = otlp_config(
-        "" if config.export == "otlp" else config.export,
-        protocol=config.export_protocol,
-        headers=config.export_headers,
-        environ=os.environ,
-    )
+    destination = found[0]
     send = checkpoint_sender(
         destination,
         clock=services.clock,
-        resource={"service.name": config.service},
+        resource={"service.name": services.config.service},
         new_id=lambda count: os.urandom(count).hex(),
     )
     return HookAnchor(f"otlp:{destination.endpoint}", lambda anchor: send(anchor.attributes()))
