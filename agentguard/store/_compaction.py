@@ -24,7 +24,6 @@ from agentguard.store._cache import FooterCache
 from agentguard.store._damage import Damage
 from agentguard.store._disk import Disk
 from agentguard.store._folder import File, SegmentFolder
-from agentguard.store._footer import Footer
 from agentguard.store._layout import State, parse_pack_name
 from agentguard.store._live import new_header
 from agentguard.store._members import Member
@@ -40,6 +39,8 @@ PACK_BYTES_MAX: Final = 32 * 1024 * 1024
 PACK_FILES_MAX: Final = 20_000
 FILES_MIN: Final = 8
 """So many files of the current day are packed; of a day that is past, two are enough."""
+_FOOTERS_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Footers are read again when their turn comes: all of them at once would be many objects to look after."""
 _DAY_NS: Final = 86_400 * 10**9
 _WORK_S: Final = 0.005
 """After so much work there is a pause three times as long."""
@@ -65,7 +66,9 @@ class _Source(NamedTuple):
 
     file: File
     size_bytes: int
-    footer: Footer
+    members: int
+    start_unix_ns: int
+    """The earliest in it."""
     day: int
     """Of its latest start, and never before that of its writer's segment before."""
 
@@ -108,7 +111,7 @@ class Compactor:
         self._blocked: set[bytes] = set()
         """Writers with a segment that cannot be packed: nothing that they wrote later may be."""
         self._damage: list[Damage] = []
-        self._folder = SegmentFolder(segments, keystore, FooterCache(), self._damage.append)
+        self._folder = SegmentFolder(segments, keystore, FooterCache(_FOOTERS_BYTES_MAX), self._damage.append)
 
     def run(self) -> Compacted:
         """
@@ -156,7 +159,7 @@ class Compactor:
             chosen += self._of_writer(list(files))
         firsts: dict[bytes, int] = {}
         for source in chosen:
-            firsts.setdefault(source.writer, source.footer.start_range_unix_ns[0])
+            firsts.setdefault(source.writer, source.start_unix_ns)
         # Segments that began together lie together: a reader who asks for a time opens few chunks.
         chosen.sort(key=lambda source: (source.day, firsts[source.writer], source.file.key))
         for batch in _carried_on(_batches(chosen)):
@@ -206,7 +209,8 @@ class Compactor:
             members = file.members or (Member(*file.key, footer.spans, footer.places.next_sequence),)
             if self._is_held(SegmentInfo(file.path.name, True, footer.spans, starts, size_bytes, members)):
                 return None
-        return _Source(file, size_bytes, footer, max(starts[1] // _DAY_NS, day))
+        count = len(file.members or (file.key,))
+        return _Source(file, size_bytes, count, starts[0], max(starts[1] // _DAY_NS, day))
 
     # Writing -----------------------------------------------------------------------
 
@@ -313,13 +317,14 @@ def _batches(sources: Sequence[_Source]) -> Iterator[_Batch]:
         batch: list[_Source] = []
         size = files = 0
         for source in of_day:
-            count = max(len(source.footer.members), 1)
-            if batch and (size + source.size_bytes > PACK_BYTES_MAX or files + count > PACK_FILES_MAX):
+            if batch and (
+                size + source.size_bytes > PACK_BYTES_MAX or files + source.members > PACK_FILES_MAX
+            ):
                 yield _Batch(batch, len(batch) > 1)
                 batch, size, files = [], 0, 0
             batch.append(source)
             size += source.size_bytes
-            files += count
+            files += source.members
         yield _Batch(batch, len(batch) >= (2 if day < newest else FILES_MIN))
 
 
