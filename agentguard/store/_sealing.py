@@ -13,8 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from agentguard.errors import SegmentCorruptError
-from agentguard.seal import Keystore
+from agentguard.errors import SealError, SegmentCorruptError
+from agentguard.seal import Keystore, open_regular
 from agentguard.store import _codec
 from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import Damage
@@ -24,7 +24,7 @@ from agentguard.store._features import decode_features, place_of
 from agentguard.store._footer import Footer, Places, tag_arrays, trace_tag
 from agentguard.store._grid import Grid, cut, joined, pack_grid, trace_ids, unpack_grid
 from agentguard.store._keyring import Keyring
-from agentguard.store._layout import Kind, State, parse_segment_name
+from agentguard.store._layout import HEADER_BYTES, Kind, State, parse_segment_name, unpack_header
 from agentguard.store._live import Body, make_body, new_header
 from agentguard.store._rows import decode_gaps, decode_outcomes
 from agentguard.store._sealed_file import SealedFile
@@ -61,12 +61,18 @@ class Sealer:
 
         """
         sealed = 0
-        for path in sorted(self._folder.iterdir()):
-            if path.name.startswith(".") and path.suffix in {".new", ".tmp"}:
+        names = {path.name for path in self._folder.iterdir()}
+        self._known_sealed &= names
+        for name in sorted(names - self._known_sealed):
+            path = self._folder / name
+            if name.startswith(".") and path.suffix in {".new", ".tmp"}:
                 self._remove_leftover(path)
-            if parse_segment_name(path.name) is None or path.name in self._known_sealed:
+            if parse_segment_name(name) is None:
                 continue
-            if self.seal(path):
+            if _says_sealed(path):
+                # No key is derived for it: a store has thousands of these.
+                self._known_sealed.add(name)
+            elif self.seal(path):
                 sealed += 1
         return sealed
 
@@ -133,6 +139,21 @@ class Sealer:
             self._disk.link(path, quarantine / path.name)
         self._disk.rename(temporary, path)
         self._disk.sync_folder(path.parent)
+
+
+def _says_sealed(path: Path) -> bool:
+    """Whether the header of a file says that it is sealed; False where it cannot be read."""
+    try:
+        fd = open_regular(path)
+    except (OSError, SealError):
+        return False
+    try:
+        header = unpack_header(os.pread(fd, HEADER_BYTES, 0))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return header is not None and header.state != State.LIVE
 
 
 def _is_same_file(live: SegmentFile, path: Path) -> bool:

@@ -107,6 +107,8 @@ class SegmentWriter:
         self._batcher = Batcher(self._drops, self._on_internal_error, config.record_bytes_max)
         self._encoding = Encoding(self._batcher, config, self._clock)
         self._queue = self._encoding.queue
+        # One for all times: it remembers which files are sealed.
+        self._sealer = Sealer(self._segments, self._keystore, self._clock, self._disk)
         self._outlet = Outlet(
             self._segments, keystore=self._keystore, clock=self._clock, resource=self._resource,
             config=config, disk=self._disk, on_internal_error=self._on_internal_error,
@@ -431,7 +433,7 @@ class SegmentWriter:
             return
         if self._sealing_thread is not None and self._sealing_thread.is_alive():
             return
-        sealer = Sealer(self._segments, self._keystore, self._clock, self._disk)
+        sealer = self._sealer
 
         def seal() -> None:
             try:
