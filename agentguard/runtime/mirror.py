@@ -25,11 +25,17 @@ def _has_provider() -> bool:
     """
     Whether a global provider may be set: asking OpenTelemetry itself would read the environment at each call.
 
-    It is sure to be none where OpenTelemetry's own variable says so, and the environment names none.
+    It is sure to be none where OpenTelemetry's own variable says so, the environment names none, and
+    nobody has put a function of theirs in the place of OpenTelemetry's.
     """
-    return getattr(trace, "_TRACER_PROVIDER", trace) is not None or _IS_NAMED
+    return (
+        getattr(trace, "_TRACER_PROVIDER", trace) is not None
+        or _IS_NAMED
+        or trace.get_tracer_provider is not _GET_PROVIDER
+    )
 
 
+_GET_PROVIDER = trace.get_tracer_provider
 _IS_NAMED = OTEL_PYTHON_TRACER_PROVIDER in os.environ
 
 
