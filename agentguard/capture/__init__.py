@@ -7,7 +7,7 @@ caller, never does I/O, never imports an SDK. This door is loaded by
 """
 
 from agentguard.capture.content import CAPTURE_MODES, CaptureMode, ContentCapture, narrower, otel_upper_bound
-from agentguard.capture.context import Parent, context_with, current_span, find_parent
+from agentguard.capture.context import context_with, current_span, find_parent
 from agentguard.capture.cost import PRICES_AS_OF, Price, PriceTable, parse_prices
 from agentguard.capture.environment import CaptureEnvironment, SpanLimits
 from agentguard.capture.failures import class_name, error_type, is_cancellation
@@ -43,7 +43,6 @@ __all__ = [
     "LoadCurve",
     "LoadLevel",
     "Meters",
-    "Parent",
     "Price",
     "PriceTable",
     "RandomIds",

@@ -8,7 +8,7 @@ tracer inside ours makes a span current that records nothing, and would hide it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -16,19 +16,18 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 
 from agentguard.capture.span import Span
+from agentguard.wrapping import current_context
 
 _KEY: Final = otel_context.create_key("agentguard-span")
 _OTEL_KEY: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
 """The key under which OpenTelemetry keeps the current span, learnt through its public function."""
 
 
-class Parent(NamedTuple):
-    """Under what a new span begins."""
-
-    parent: Span | SpanContext | None
-    """The span above in the trace: ours, or the identity of a foreign one, or none."""
-    owner: Span | None
-    """The nearest span of ours, whether or not a foreign one lies between."""
+Parent: TypeAlias = tuple[Span | SpanContext | None, Span | None]
+"""
+Under what a new span begins: the span above in the trace (ours, or the identity of a foreign one, or none),
+and the nearest span of ours, whether or not a foreign one lies between.
+"""
 
 
 def context_with(
@@ -60,15 +59,17 @@ def context_with(
         A new context; one copy, since every guarded call makes one.
 
     """
-    base = otel_context.get_current() if context is None else context
+    base = current_context() if context is None else context
+    if more is None:
+        more = {}
     if not is_visible:
-        return Context({**base, _KEY: span, **(more or {})})
-    return Context({**base, _OTEL_KEY: span if current is None else current, _KEY: span, **(more or {})})
+        return Context({**base, _KEY: span, **more})
+    return Context({**base, _OTEL_KEY: span if current is None else current, _KEY: span, **more})
 
 
 def current_span(context: Context | None = None) -> Span | None:
     """Give the innermost span of ours, or None."""
-    span = (otel_context.get_current() if context is None else context).get(_KEY)
+    span = (current_context() if context is None else context).get(_KEY)
     return span if type(span) is Span else None
 
 
@@ -88,20 +89,20 @@ def find_parent(context: Context | None = None, *, only_ours: bool = False) -> P
 
     """
     if context is None:
-        context = otel_context.get_current()
+        context = current_context()
     if only_ours:
         owner = current_span(context)
-        return Parent(owner, owner)
+        return owner, owner
     current = context.get(_OTEL_KEY)
     if type(current) is Span:
-        return Parent(current, current)
+        return current, current
     owner = current_span(context)
     if current is None or not isinstance(current, trace.Span):
-        return Parent(owner, owner)
+        return owner, owner
     identity = current.get_span_context()
     if not identity.is_valid:
-        return Parent(owner, owner)
+        return owner, owner
     if owner is not None and identity.span_id == owner.get_span_context().span_id:
         # A no-op tracer passes on the identity of our span.
-        return Parent(owner, owner)
-    return Parent(identity, owner)
+        return owner, owner
+    return identity, owner

@@ -108,15 +108,15 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
         attributes.update(self._attributes or {})
         name = names.span_name(row.operation, self._name) if row.subject else self._name
         sees_otel = runtime.mirror.is_visible
-        parent = find_parent(only_ours=not sees_otel)
+        parent, owner = find_parent(only_ours=not sees_otel)
         mirror = runtime.mirror.begin(name, row.otel_kind, None, attributes)
         self._span = made = Span(
             runtime.environment,
             name,
             self._kind,
             otel_kind=row.otel_kind,
-            parent=parent.parent,
-            owner=parent.owner,
+            parent=parent,
+            owner=owner,
             attributes=attributes,
             mirror=mirror,
         )

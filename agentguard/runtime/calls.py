@@ -14,7 +14,7 @@ from functools import partial
 from sys import modules as _modules
 from typing import Any
 
-from opentelemetry.context import create_key, get_current
+from opentelemetry.context import create_key
 
 from agentguard.capture import (
     GENAI_UTIL,
@@ -24,6 +24,7 @@ from agentguard.capture import (
     announce_outer_call,
     context_with,
     find_parent,
+    is_stream,
     narrower,
     take_inner_call,
     take_wait,
@@ -60,6 +61,7 @@ from agentguard.values import (
     RecordMode,
 )
 from agentguard.values import attributes as names
+from agentguard.wrapping import current_context
 
 CALL_KEY = create_key("agentguard-call")
 
@@ -82,57 +84,59 @@ class GuardedCall(JudgedCall):
         self.kwargs = kwargs
         self.arguments = spec.binder.bind(args, kwargs)
         self.admission: Callable[[], Awaitable[None]] | None = None
-        self.result: object = None
+        self.stream: StreamUsage | None = None
+        self.result = self.facts = self.detour = self.replacement = None
         self.error_type = ""
-        self.is_ended = self.is_cancelled = False
-        self.facts = None
-        self.is_recorded = False
-        self.repeats = 0
-        self.tickets = ()
-        self.detour = None
-        self.replacement = None
-        self.unpriced_usd = 0.0
+        self.is_ended = self.is_cancelled = self.is_recorded = False
+        self.repeats, self.tickets, self.unpriced_usd = 0, (), 0.0
 
-        context = self._outside = get_current()
+        context = self._outside = current_context()
         outer = context.get(CALL_KEY)
         owner = self.owner = outer if isinstance(outer, GuardedCall) else None
         run = context.get(RUN_KEY)
-        self.run = run if isinstance(run, Run) else new_run(services.ids, services.clock)
-        if spec.governed_as == "agent":
+        if not isinstance(run, Run):
+            run = new_run(services.ids, services.clock)
+        self.run = run
+        kind = spec.governed_as
+        if kind == "agent":
             self.agent, self.agent_version = spec.name, spec.version
         elif owner is not None:
             self.agent, self.agent_version = owner.agent, owner.agent_version
         else:
             self.agent = self.agent_version = ""
-        self.model = spec.model or self._requested_model() if spec.governed_as == "model" else ""
 
         name = spec.span_name
-        attributes = self._attributes()
-        if self.model and self.model != spec.model:
-            attributes[names.REQUEST_MODEL] = self.model
-            name = names.span_name(spec.operation, self.model)
-        if QUEUED_KEY in context:
-            waited_s = take_wait(context)
-            if waited_s is not None:
-                attributes[names.LOAD_WAITED_S] = waited_s
-        sees_otel = services.mirror.is_visible
-        mirror = services.mirror.begin(name, spec.otel_kind, context, attributes)
-        parent = find_parent(context, only_ours=not sees_otel)
+        attributes = dict(spec.attributes)
+        attributes[names.RUN_ID] = run.run_id
+        if run.conversation_id or spec.conversation_id is not None:
+            self._note_conversation(attributes)
+        if kind != "agent" and self.agent:
+            attributes[names.AGENT_NAME] = self.agent
+        if run.labels:
+            attributes |= {names.LABEL_PREFIX + label: value for label, value in run.labels.items()}
+        self.model = model = (spec.model or self._requested_model()) if kind == "model" else ""
+        if model and model != spec.model:
+            attributes[names.REQUEST_MODEL] = model
+            name = names.span_name(spec.operation, model)
+        if QUEUED_KEY in context and (waited_s := take_wait(context)) is not None:
+            attributes[names.LOAD_WAITED_S] = waited_s
+        beside = services.mirror
+        sees_otel, mirror = beside.is_visible, beside.begin(name, spec.otel_kind, context, attributes)
+        parent, above = find_parent(context, only_ours=not sees_otel)
         mode = services.capture if spec.capture is None else narrower(services.capture, spec.capture)
         self.content = services.content[mode]
-        self.stream: StreamUsage | None = None
         self.span = Span(
             services.silent if mode == "none" else services.environment,
             name,
             spec.kind,
             otel_kind=spec.otel_kind,
-            parent=parent.parent,
-            owner=parent.owner,
+            parent=parent,
+            owner=above,
             attributes=attributes,
             mirror=mirror,
         )
-        more: dict[str, object] = {CALL_KEY: self, RUN_KEY: self.run}
-        if GENAI_UTIL in _modules and services.mirror.joins:
+        more: dict[str, object] = {CALL_KEY: self, RUN_KEY: run}
+        if GENAI_UTIL in _modules and beside.joins:
             more.update(announce_outer_call(spec.kind, context))
         self.context = context_with(self.span, context, current=mirror, is_visible=sees_otel, more=more)
 
@@ -147,38 +151,23 @@ class GuardedCall(JudgedCall):
         model = self.arguments.get("model") if self.arguments else None
         return model if isinstance(model, str) else ""
 
-    def _attributes(self) -> dict[str, AttributeValue]:
-        """Attributes known before the function runs."""
-        attributes = dict(self.spec.attributes)
+    def _note_conversation(self, attributes: dict[str, AttributeValue]) -> None:
+        """Name the conversation: that of the run, or the one that the decorator says, which the run then has."""
         run = self.run
-        attributes[names.RUN_ID] = run.run_id
-        conversation = run.conversation_id or self._conversation_id()
-        if conversation:
-            attributes[names.CONVERSATION_ID] = conversation
-        if self.agent and self.spec.governed_as != "agent":
-            attributes[names.AGENT_NAME] = self.agent
-        for label, value in run.labels.items():
-            attributes[names.LABEL_PREFIX + label] = value
-        return attributes
-
-    def _conversation_id(self) -> str:
-        given = self.spec.conversation_id
-        if callable(given):
-            given = given(*self.args, **self.kwargs)
-        if isinstance(given, str) and given and not self.run.conversation_id:
-            self.run.conversation_id = given
-            return given
-        return ""
+        if not run.conversation_id:
+            given = self.spec.conversation_id
+            if callable(given):
+                given = given(*self.args, **self.kwargs)
+            if not (isinstance(given, str) and given):
+                return
+            run.conversation_id = given
+        attributes[names.CONVERSATION_ID] = run.conversation_id
 
     # Deciding
 
     def count(self) -> None:
-        """Count the call in its run; a denied one counts too, or a loop of them would not show."""
-        if (
-            self.services.engine is not None
-            and "run.repeats" in self.services.engine.reads
-            and self.spec.governed_as == "tool"
-        ):
+        """Count the call of a tool in its run; a denied one counts too, or a loop of them would not show."""
+        if self.services.engine is not None and "run.repeats" in self.services.engine.reads:
             self.repeats = self.run.repeat(self.spec.name, fingerprint(self.arguments))
 
     def enter_run(self) -> None:
@@ -285,9 +274,13 @@ class GuardedCall(JudgedCall):
         """
         if self.is_ended:
             return result
-        if returns_stream(result, self):
+        spec = self.spec
+        kind = spec.governed_as
+        # As `returns_stream`, without its frame: this is the way of most calls.
+        if kind != "tool" and is_stream(result):
             return follow_stream(result, self)
-        self.take_usage(result)
+        if kind == "model" or spec.usage is not None:
+            self.take_usage(result)
         return self.complete(result)
 
     async def finish_async(self, result: Any) -> Any:
@@ -312,8 +305,11 @@ class GuardedCall(JudgedCall):
         """Let the after-rules judge a whole result, then end the span."""
         self.result = result
         self.is_ended = True
-        if self.holds_back:
-            record = decide(self, self.spec.after)
+        engine, spec = self.services.engine, self.spec
+        # As `holds_back`, without its frames.
+        name = self.model if spec.governed_as == "model" else spec.name
+        if engine is not None and engine.acts_after(spec.after, name):
+            record = decide(self, spec.after)
             if record is not None:
                 result = self._judged(record, result)
         self._end()
@@ -377,13 +373,19 @@ class GuardedCall(JudgedCall):
                 self._capture_content()
             span.end()
             usage = span.counted_usage
-            tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
-            cost_usd = charged_usd(services, usage.cost_usd, tokens, self.model) if usage is not None else 0.0
-            is_unpriced = usage is not None and usage.cost_usd is None
-            add_unpriced(self, cost_usd if is_unpriced else 0.0)
+            tokens, cost_usd, unpriced_usd = 0, 0.0, 0.0
+            if usage is not None:
+                tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+                if usage.cost_usd is None:
+                    cost_usd = unpriced_usd = charged_usd(services, None, tokens, self.model)
+                else:
+                    cost_usd = usage.cost_usd
+            if unpriced_usd or self.unpriced_usd:
+                add_unpriced(self, unpriced_usd)
             if self.tickets:
                 settle(self, usage, cost_usd, is_error=is_error)
-            self.run.count_end(is_error=is_error, tokens=tokens, cost_usd=cost_usd, retries=span.retries)
+            if is_error or tokens or cost_usd or span.retries:
+                self.run.count_end(is_error=is_error, tokens=tokens, cost_usd=cost_usd, retries=span.retries)
             if spec.governed_as == "tool":
                 services.state.rates.record(spec.name, is_error=is_error)
             if tokens or cost_usd:
@@ -431,12 +433,15 @@ def begin(
         ApprovalPending: A person must decide first.
     """
     try:
-        spec = spec_of(declaration)
+        spec = declaration.spec
+        if type(spec) is not CallSpec:
+            spec = spec_of(declaration)
         call = make(services, spec, args, kwargs)
         if call.arguments is None and spec.binder.is_exact:
             call.span.discard()
             return None  # The call itself raises the TypeError that the caller is to see.
-        call.count()
+        if spec.governed_as == "tool":
+            call.count()
     except Exception as error:
         services.health("runtime.begin", error)
         if services.engine is None:

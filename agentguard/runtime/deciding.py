@@ -64,22 +64,26 @@ def judge(call: KnownCall, point: Point, engine: Engine | None) -> Decision | No
     Returns:
         The decision; a denial where none can be made.
     """
-    decision = _killed(call)
-    if decision is not None or engine is None:
-        return decision
     services, spec = call.services, call.spec
     try:
-        refusal = services.declared.refusal(spec)
-        return (
-            undecided(refusal)
-            if refusal
-            else engine.decide_named(
-                point,
-                call.agent,
-                services.config.environment,
-                call.model if spec.governed_as == "model" else spec.name,
-                facts_of(call),
-            )
+        orders = services.state.kill.in_force()
+        stopped = _killed(call) if orders else None
+    except Exception as error:
+        # Orders that cannot be read stop everything.
+        services.health("state.kill", error)
+        return undecided(f"the kill switch: {type(error).__name__}")
+    if stopped is not None or engine is None:
+        return stopped
+    try:
+        kind = spec.governed_as
+        if kind == "tool" and (refusal := services.declared.refusal(spec)):
+            return undecided(refusal)
+        return engine.decide_named(
+            point,
+            call.agent,
+            services.config.environment,
+            call.model if kind == "model" else spec.name,
+            facts_of(call),
         )
     except Exception as error:
         # The engine promises not to raise; where it does, silence must not become consent.
@@ -142,15 +146,10 @@ def _decide_anew(call: KnownCall, point: Point) -> DecisionRecord | None:
 
 
 def _killed(call: KnownCall) -> Decision | None:
-    """Say whether an order stops this call; orders that cannot be read stop everything."""
-    kill = call.services.state.kill
-    try:
-        if not kill.in_force():
-            return None
-        order = kill.find(f"agent:{call.agent}", f"{call.spec.governed_as}:{call.model or call.spec.name}")
-    except Exception as error:
-        call.services.health("state.kill", error)
-        return undecided(f"the kill switch: {type(error).__name__}")
+    """Say whether an order stops this call; raises where the orders cannot be read."""
+    order = call.services.state.kill.find(
+        f"agent:{call.agent}", f"{call.spec.governed_as}:{call.model or call.spec.name}"
+    )
     if order is None:
         return None
     return Decision(

@@ -59,7 +59,8 @@ def facts_of(call: KnownCall) -> dict[str, object]:
     """Give the facts of a call; those that were read before are not worked out again."""
     facts = call.facts
     if facts is None:
-        facts = call.facts = new_facts(call)
+        facts = call.facts = CallFacts()
+        facts.call = call
     return facts
 
 

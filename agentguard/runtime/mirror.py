@@ -155,9 +155,7 @@ class Mirror:
         Returns:
             The span, or None where there is no SDK provider but ours.
         """
-        if not self._is_on:
-            return None
-        if not _has_provider():
+        if not (self._is_on and _has_provider()):
             return None
         provider = trace.get_tracer_provider()
         if provider is self._own or not hasattr(provider, "add_span_processor"):

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, create_key, get_current
+from opentelemetry.context import Context, create_key
 
-from agentguard.wrapping import attach, detach
+from agentguard.wrapping import attach, current_context, detach
 
 if TYPE_CHECKING:
     # Only the types: this file is loaded by `import agentguard`.
@@ -83,12 +83,11 @@ class Run:
 
     def count_end(self, *, is_error: bool, tokens: int, cost_usd: float, retries: int) -> None:
         """Count what a call that ended has used."""
-        if is_error or tokens or cost_usd or retries:
-            with self._lock:
-                self.errors += is_error
-                self.tokens += tokens
-                self.cost_usd += cost_usd
-                self.retries += retries
+        with self._lock:
+            self.errors += is_error
+            self.tokens += tokens
+            self.cost_usd += cost_usd
+            self.retries += retries
 
     def note_tool(self, tool: str, now_ns: int) -> None:
         """
@@ -127,7 +126,7 @@ class Run:
 
 def current_run() -> Run | None:
     """Give the run that is current, or None outside any."""
-    run = get_current().get(RUN_KEY)
+    run = current_context().get(RUN_KEY)
     return run if isinstance(run, Run) else None
 
 
@@ -144,7 +143,7 @@ class RunScope:
         self._tokens: list[object] = []
 
     def __enter__(self) -> Run:
-        self._tokens.append(attach(Context({**get_current(), RUN_KEY: self._run})))
+        self._tokens.append(attach(Context({**current_context(), RUN_KEY: self._run})))
         return self._run
 
     def __exit__(self, *_: object) -> None:

@@ -7,6 +7,6 @@ known here. This door is loaded by `import agentguard` and stays light.
 
 from agentguard.wrapping.held import Hold
 from agentguard.wrapping.shapes import ActiveCall, BeginCall, wrap
-from agentguard.wrapping.steps import attach, detach
+from agentguard.wrapping.steps import attach, current_context, detach
 
-__all__ = ["ActiveCall", "BeginCall", "Hold", "attach", "detach", "wrap"]
+__all__ = ["ActiveCall", "BeginCall", "Hold", "attach", "current_context", "detach", "wrap"]
