@@ -1,0 +1,461 @@
+"""
+What every shape of call costs beside the plain function, what it costs to be there, and to be off.
+
+    python benchmarks/overhead_shapes.py [--rounds 15] [--only shapes,off,import,install]
+
+shapes   the same tool or model as a function, a method, a coroutine, a generator, an asynchronous
+         generator, and as a function that returns a stream such as clients of models do. All in one
+         process, by turns, against the undecorated one of the same shape; CPU of the calling thread.
+         Steps are told from the call by runs with few and with many of them.
+off      what a decorator leaves behind with AGENTGUARD_ENABLED=0.
+import   CPU of `import agentguard` beside `import opentelemetry.trace, asyncio, dataclasses`,
+         fresh processes that take turns.
+install  the distributions that the base install brings, and what of them is loaded, with sizes, at
+         `import agentguard`, at `init()`, with policies, and with an export.
+
+Figures are medians; ratios are of one round, so that a busy machine slows both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from overhead_parts import Report, ask, median, parser_of, refund, run_arm, run_python, say, start_governed
+
+PARTS = ("shapes", "off", "import", "install")
+FEW, MANY = 4, 104
+CALLS = 400
+SHAPE_BAR, STEP_BAR_US, OFF_BAR_US, IMPORT_BAR, DISTRIBUTIONS_BAR = 1.5, 1.0, 0.3, 1.3, 45
+
+CHUNK = SimpleNamespace(
+    choices=[SimpleNamespace(delta=SimpleNamespace(content="a word "), finish_reason=None)], usage=None
+)
+LAST = SimpleNamespace(
+    choices=[],
+    usage=SimpleNamespace(prompt_tokens=1200, completion_tokens=90),
+    id="chatcmpl-1",
+    model="gpt-5",
+)
+
+
+class Stream:
+    """What a client of a model returns: an iterator with a `close`, sync or async."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise StopIteration
+        return CHUNK if self._left else LAST
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class AsyncStream:
+    """The same for coroutines."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise StopAsyncIteration
+        return CHUNK if self._left else LAST
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class Desk:
+    """Holds methods."""
+
+    def refund(self, order_id: str, amount_usd: float) -> str:
+        """As the function."""
+        return refund(order_id, amount_usd)
+
+
+async def refund_async(order_id: str, amount_usd: float) -> str:
+    return refund(order_id, amount_usd)
+
+
+async def ask_async(question: str) -> Any:
+    return ask(question)
+
+
+def refunds(order_id: str, amount_usd: float, steps: int) -> Iterator[Any]:  # noqa: ARG001 - a policy reads it
+    for _ in range(steps):
+        yield order_id
+
+
+async def refunds_async(order_id: str, amount_usd: float, steps: int) -> AsyncIterator[Any]:  # noqa: ARG001
+    for _ in range(steps):
+        yield order_id
+
+
+def tell(_: str, steps: int) -> Iterator[Any]:
+    for number in range(steps, 0, -1):
+        yield CHUNK if number > 1 else LAST
+
+
+async def tell_async(_: str, steps: int) -> AsyncIterator[Any]:
+    for number in range(steps, 0, -1):
+        yield CHUNK if number > 1 else LAST
+
+
+def stream(_: str, steps: int) -> Stream:
+    return Stream(steps)
+
+
+async def stream_async(_: str, steps: int) -> AsyncStream:
+    return AsyncStream(steps)
+
+
+# One batch of calls for each way of calling -------------------------------------
+
+
+def by_call(function: Callable[..., Any], arguments: tuple[Any, ...], count: int) -> None:
+    for _ in range(count):
+        function(*arguments)
+
+
+def by_loop(function: Callable[..., Any], arguments: tuple[Any, ...], count: int) -> None:
+    for _ in range(count):
+        for _ in function(*arguments):
+            pass
+
+
+async def by_await(function: Callable[..., Any], arguments: tuple[Any, ...], count: int) -> None:
+    for _ in range(count):
+        await function(*arguments)
+
+
+async def by_async_loop(function: Callable[..., Any], arguments: tuple[Any, ...], count: int) -> None:
+    for _ in range(count):
+        async for _ in function(*arguments):
+            pass
+
+
+async def by_awaited_loop(function: Callable[..., Any], arguments: tuple[Any, ...], count: int) -> None:
+    for _ in range(count):
+        async for _ in await function(*arguments):
+            pass
+
+
+TOOL, MODEL = ("o-17", 12.5), ("which order?",)
+SHAPES: dict[str, tuple[str, str, Callable[..., Any], Callable[..., Any]]] = {
+    "tool: function": ("tool", "", refund, by_call),
+    "tool: method": ("tool", "", Desk.refund, by_call),
+    "tool: coroutine": ("tool", "", refund_async, by_await),
+    "tool: generator": ("tool", "steps", refunds, by_loop),
+    "tool: async generator": ("tool", "steps", refunds_async, by_async_loop),
+    "model: function": ("model", "", ask, by_call),
+    "model: coroutine": ("model", "", ask_async, by_await),
+    "model: generator": ("model", "steps", tell, by_loop),
+    "model: async generator": ("model", "steps", tell_async, by_async_loop),
+    "model: stream": ("model", "steps", stream, by_loop),
+    "model: async stream": ("model", "steps", stream_async, by_awaited_loop),
+}
+
+
+def batch_us(way: Callable[..., Any], function: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    """Microseconds of this thread's CPU for one call."""
+
+    def timed() -> float:
+        started = time.thread_time_ns()
+        way(function, arguments, CALLS)
+        return (time.thread_time_ns() - started) / CALLS / 1e3
+
+    async def timed_inside() -> float:
+        started = time.thread_time_ns()
+        await way(function, arguments, CALLS)
+        return (time.thread_time_ns() - started) / CALLS / 1e3
+
+    return asyncio.run(timed_inside()) if asyncio.iscoroutinefunction(way) else timed()
+
+
+def shapes_arm(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure every shape in this process."""
+    import agentguard
+
+    with tempfile.TemporaryDirectory() as folder:
+        runtime = start_governed(Path(folder))
+        marks = {
+            "tool": agentguard.tool(effect="write", name="refund"),
+            "model": agentguard.model(provider="openai", model="gpt-5"),
+        }
+        desk = Desk()
+        guarded: dict[str, Callable[..., Any]] = {}
+        for name, (kind, _, function, _) in SHAPES.items():
+            made = marks[kind](function)
+            guarded[name] = made.__get__(desk) if "method" in name else made
+        found: dict[str, list[list[float]]] = {name: [] for name in SHAPES}
+        for number in range(options.rounds + 1):
+            for name, (kind, has_steps, function, way) in SHAPES.items():
+                plain = desk.refund if "method" in name else function
+                base = TOOL if kind == "tool" else MODEL
+                added = []
+                for steps in (FEW, MANY) if has_steps else (0,):
+                    arguments = (*base, steps) if has_steps else base
+                    with agentguard.run():
+                        gc.collect()
+                        bare = batch_us(way, plain, arguments)
+                        added.append(batch_us(way, guarded[name], arguments) - bare)
+                    runtime.flush(60)
+                if number:  # The first warms up.
+                    found[name].append(added)
+            say(f"shapes: round {number} of {options.rounds}")
+        agentguard.shutdown(60)
+    return found
+
+
+def report_shapes(report: Report, options: argparse.Namespace) -> None:
+    """Shapes against the function of the same kind."""
+    found = run_arm(__file__, "shapes", rounds=options.rounds)
+    rows, worst, worst_step = [], 0.0, 0.0
+    for name, (kind, has_steps, _, _) in SHAPES.items():
+        rounds = found[name]
+        base = [added[0] for added in found[f"{kind}: function"]]
+        step_us = median([(many - few) / (MANY - FEW) for few, many in rounds]) if has_steps else 0.0
+        own = [added[0] - (FEW * step_us if has_steps else 0.0) for added in rounds]
+        ratio = median([one / other for one, other in zip(own, base, strict=True)])
+        rows.append([name, median(own), ratio, step_us if has_steps else ""])
+        if not name.endswith(": function"):
+            worst = max(worst, ratio)
+        worst_step = max(worst_step, step_us)
+    report.table(
+        "Shapes of calls: what agentguard adds, CPU of the calling thread",
+        ("shape", "us a call", "x the function", "us a step"),
+        rows,
+        "A hundred rules, five of which could apply; the undecorated call of the same shape taken off.",
+    )
+    report.bar("dearest shape, without its steps, against the function", worst, SHAPE_BAR, "x")
+    report.bar("dearest step", worst_step, STEP_BAR_US, "us")
+
+
+def off_arm(options: argparse.Namespace) -> list[list[float]]:
+    """Measure decorated calls that are switched off."""
+    os.environ["AGENTGUARD_ENABLED"] = "0"
+    import agentguard
+
+    agentguard.init()
+    mark = agentguard.tool(effect="write", name="refund")
+    pairs = [(by_call, refund, mark(refund)), (by_await, refund_async, mark(refund_async))]
+    return [
+        [batch_us(way, off, TOOL) - batch_us(way, bare, TOOL) for way, bare, off in pairs]
+        for _ in range(options.rounds * 3)
+    ]
+
+
+def report_off(report: Report, options: argparse.Namespace) -> None:
+    """What is left of a decorator that is off."""
+    found = run_arm(__file__, "off", rounds=options.rounds)
+    function, coroutine = (median([round_[place] for round_ in found]) for place in (0, 1))
+    report.table(
+        "Switched off (AGENTGUARD_ENABLED=0): what a decorator leaves behind",
+        ("shape", "us a call"),
+        [["function", function], ["coroutine", coroutine]],
+    )
+    report.bar("disabled, a call", max(function, coroutine), OFF_BAR_US, "us")
+
+
+IMPORTS = {
+    "agentguard": "import agentguard",
+    "beside": "import opentelemetry.trace, asyncio, dataclasses",
+}
+TIMED = "import time; began = time.process_time_ns(); {}; print((time.process_time_ns() - began) / 1e6)"
+
+
+def report_import(report: Report, options: argparse.Namespace) -> None:
+    """Import time, fresh processes by turns."""
+    pairs = []
+    for number in range(options.rounds + 1):
+        pair = [float(run_python(["-c", TIMED.format(line)])) for line in IMPORTS.values()]
+        if number:  # The first may have compiled.
+            pairs.append(pair)
+    say("import: measured")
+    ours, theirs = (median([pair[place] for pair in pairs]) for place in (0, 1))
+    report.table(
+        "Import, CPU",
+        ("what", "ms"),
+        [[f"`{IMPORTS['agentguard']}`", ours], [f"`{IMPORTS['beside']}`", theirs]],
+    )
+    report.bar(
+        "import, against OpenTelemetry's API", median([one / two for one, two in pairs]), IMPORT_BAR, "x"
+    )
+
+
+# What is installed, and what of it is loaded ----------------------------------
+
+
+def base_distributions() -> list[str]:
+    """Names of all distributions that the base install brings, agentguard's own left out."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, None] = {}
+    waiting = [("agentguard", frozenset[str]())]
+    seen = set(waiting)
+    while waiting:
+        name, extras = waiting.pop()
+        for line in metadata.requires(name) or ():
+            wanted = Requirement(line)
+            if wanted.marker is None or any(
+                wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+            ):
+                key = canonicalize_name(wanted.name)
+                found[key] = None
+                item = (key, frozenset(wanted.extras))
+                if item not in seen:
+                    seen.add(item)
+                    waiting.append(item)
+    return sorted(found)
+
+
+def size_mb(name: str) -> float:
+    """Megabytes of a distribution's files."""
+    files = metadata.files(name) or ()
+    return sum(path.stat().st_size for file in files if (path := Path(str(file.locate()))).is_file()) / 1e6
+
+
+def loaded_arm(options: argparse.Namespace) -> dict[str, Any]:
+    """Load agentguard up to one state, make a call, and say what is in memory."""
+    before = rss_mb()
+    import agentguard
+
+    if options.state != "import":
+        with tempfile.TemporaryDirectory() as folder:
+            start_governed(
+                Path(folder),
+                rules=0 if options.state == "init" else 100,
+                export="http://127.0.0.1:9" if options.state == "export" else None,
+                flush_timeout_s=0.2,
+            )
+            agentguard.tool(effect="write", name="refund")(refund)("o-17", amount_usd=12.5)
+            agentguard.model(provider="openai", model="gpt-5")(ask)("?")
+            if options.state == "export":
+                agentguard.flush(0.5)
+                time.sleep(3)  # The exporter loads what it needs when it first sends.
+            more = rss_mb() - before
+            loaded = loaded_distributions()
+            agentguard.shutdown(0.2)
+    else:
+        more, loaded = rss_mb() - before, loaded_distributions()
+    return {"rss_mb": more, "loaded": loaded}
+
+
+def rss_mb() -> float:
+    """Megabytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def loaded_distributions() -> dict[str, float]:
+    """Distributions with a module in memory, and the megabytes of those modules' files."""
+    owners = metadata.packages_distributions()
+    found: dict[str, float] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        parts = name.split(".")
+        # A namespace shared by several distributions belongs to whoever has the file.
+        names = owners.get(parts[0], [])
+        if file is None or not names:
+            continue
+        owner = names[0] if len(set(names)) == 1 else _owner_of(Path(file), tuple(sorted(set(names))))
+        found[owner] = found.get(owner, 0.0) + Path(file).stat().st_size / 1e6
+    return found
+
+
+_files: dict[str, set[str]] = {}
+
+
+def _owner_of(file: Path, names: tuple[str, ...]) -> str:
+    for name in names:
+        if name not in _files:
+            _files[name] = {str(f.locate()) for f in metadata.files(name) or ()}
+        if str(file) in _files[name]:
+            return name
+    return names[0]
+
+
+STATES = {
+    "import": "import agentguard", "init": "init(), one call", "policies": "init(policies=…), one call",
+    "export": "the same, exporting",
+}  # fmt: skip
+
+
+def report_install(report: Report, _: argparse.Namespace) -> None:
+    """What is installed, and what is loaded when."""
+    names = base_distributions()
+    sizes = {name: size_mb(name) for name in names}
+    heavy = sorted(sizes, key=lambda name: -sizes[name])[:6]
+    whole = sum(sizes.values())
+    report.table(
+        "The base install",
+        ("what", "MB"),
+        [[f"{len(names)} distributions", whole], *([name, sizes[name]] for name in heavy)],
+    )
+    report.bar("distributions of the base install", len(names), DISTRIBUTIONS_BAR, "")
+    rows, unwanted = [], set()
+    for state, title in STATES.items():
+        found = run_arm(__file__, "loaded", state=state)
+        loaded = {name: mb for name, mb in found["loaded"].items() if name != "agentguard"}
+        rows.append([
+            title, len(loaded), sum(loaded.values()), found["rss_mb"],
+            ", ".join(f"{name} {mb:.1f}" for name, mb in sorted(loaded.items(), key=lambda i: -i[1]) if mb >= 0.05),
+        ])  # fmt: skip
+        unwanted |= {"numpy", "scipy", "grpcio"} & set(loaded)
+        say(f"install: {title}")
+    report.table(
+        "What is loaded",
+        ("after", "distributions", "MB of files", "MB of memory", "of which (MB of files)"),
+        rows,
+    )
+    report.bar("numpy, scipy and grpc loaded by any of these", len(unwanted), 0, "")
+
+
+def main(options: argparse.Namespace) -> None:
+    report = Report("shapes", "python benchmarks/overhead_shapes.py")
+    for part in PARTS:
+        if part in options.only:
+            globals()[f"report_{part}"](report, options)
+    report.print(options.format)
+
+
+def read_options() -> argparse.Namespace:
+    parser = parser_of(__doc__)
+    parser.add_argument("--rounds", type=int, default=15, help="of each comparison (default 15)")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=PARTS, help=f"some of {','.join(PARTS)}"
+    )
+    parser.add_argument("--state", default="", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = read_options()
+    arms = {"shapes": shapes_arm, "off": off_arm, "loaded": loaded_arm}
+    if given.arm:
+        print(json.dumps(arms[given.arm](given)))
+    else:
+        main(given)
