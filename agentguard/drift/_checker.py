@@ -23,8 +23,8 @@ from agentguard.drift._profile import Profile, compare_profiles, read_profile
 from agentguard.drift._reference import REFERENCE_BLOB, WINDOW_S, Reference
 from agentguard.drift._season import DAY_S
 from agentguard.drift._source import FeatureStore, read_summary
-from agentguard.drift._summary import MEASURES, MEASURES_MAX, Summary, coarsen
-from agentguard.drift._tier import run
+from agentguard.drift._summary import MEASURES, MEASURES_MAX, Summary, coarsen, empty_summary
+from agentguard.drift._tier import Alarm, run
 from agentguard.drift._typed import Floors
 from agentguard.drift._verdicts import alarm_verdict, from_json, to_json, with_accuracy
 from agentguard.drift._watch import Watch, dump_watch, history_entry, load_watch
@@ -51,6 +51,8 @@ class CheckerConfig:
     """Without a learnt season: calls that the current window needs."""
     slice_windows_max: int = 24 * 7
     """Windows read at once while catching up: it bounds memory."""
+    silent_windows_max: int = 48
+    """Hours without any call that are taken as silence as they pass; longer ones when something is called again."""
     late_windows: int = 3
     """Closed windows that are looked at again to count late calls."""
     described_s_max: float = 7 * 86_400.0
@@ -235,7 +237,7 @@ class Checker:
         )
 
     def _watch(self, reference: Reference) -> Verdict:
-        """Step both tiers over the windows that closed."""
+        """Step the tiers over the windows that closed."""
         assert reference.incident is not None
         now = self._clock.unix_ns()
         blob = self._store.sealed_blob(STATE_BLOB)
@@ -252,8 +254,9 @@ class Checker:
             length = self._config.slice_windows_max if found is not None else min(2 * length, _STRIDE_MAX)
             summary = summary if found is None else found
             first = until
+        is_silent = self._silence(reference, watch, closed)
         watch.late += self._late(watch, summary, before) if before + 1 < closed else 0
-        if watch.incident.window != before:
+        if watch.incident.window != before or is_silent:
             blob.write(dump_watch(watch, reference))
         return self._verdict(reference, watch, now)
 
@@ -281,6 +284,7 @@ class Checker:
             window_s=WINDOW_S,
             agent=reference.agent,
             layout=reference.layout,
+            known=reference.known,
         )
         if not len(summary.keys) or int(summary.windows[-1]) < first:
             return None
@@ -289,10 +293,37 @@ class Checker:
         if reference.drift is not None and watch.drift is not None:
             days = coarsen(summary, DAY_S)
             alarms += run(reference.drift, watch.drift, days, until=until // hours, key=reference.key)
-        for alarm in alarms:
-            watch.history.append(history_entry(reference, alarm))
-        watch.history = watch.history[-config.history_max :]
+        if reference.quality is not None and watch.quality is not None:
+            alarms += run(reference.quality, watch.quality, summary, until=until, key=reference.key)
+        self._note(reference, watch, alarms)
         return summary
+
+    def _note(self, reference: Reference, watch: Watch, alarms: list[Alarm]) -> None:
+        """Enter alarms in the list."""
+        watch.history += [history_entry(reference, alarm) for alarm in alarms]
+        watch.history = watch.history[-self._config.history_max :]
+
+    def _silence(self, reference: Reference, watch: Watch, closed: int) -> bool:
+        """
+        Let the tier that looks at the data take in hours without any call, some of them.
+
+        For it, silence is evidence, as long as it was watched: it goes ahead of the others by a bounded stretch.
+
+        Returns:
+            Whether it took any in.
+        """
+        assert watch.incident is not None
+        if reference.quality is None or watch.quality is None:
+            return False
+        if closed > watch.incident.window + 1 + self._config.silent_windows_max:
+            return False  # nobody looked for so long, or the clock jumped: it says nothing about now
+        before = watch.quality.window
+        self._note(
+            reference,
+            watch,
+            run(reference.quality, watch.quality, empty_summary(WINDOW_S), until=closed, key=reference.key),
+        )
+        return watch.quality.window != before
 
     def _late(self, watch: Watch, summary: Summary | None, before: int) -> int:
         """Count calls that reached closed windows since the last pass, and remember the new counts."""
@@ -311,14 +342,18 @@ class Checker:
         return late
 
     def _verdict(self, reference: Reference, watch: Watch, now: int) -> Verdict:
-        """Say what both tiers think now; the daily one goes first."""
+        """Say what the tiers think now: days before hours, the agent before its data."""
         known = {
             (entry["kind"], entry["time_unix_ns"]): str(entry["acknowledged"])
             for entry in watch.active_entries(reference)
             if entry.get("acknowledged")
         }
         seen: list[str] = []
-        for tier, model in ((watch.drift, reference.drift), (watch.incident, reference.incident)):
+        for tier, model in (
+            (watch.drift, reference.drift),
+            (watch.incident, reference.incident),
+            (watch.quality, reference.quality),
+        ):
             if tier is None or model is None or tier.active is None:
                 continue
             entry = history_entry(reference, tier.active)

@@ -11,7 +11,7 @@ from agentguard.drift._reference import Reference, load_reference
 from agentguard.drift._source import FeatureStore
 from agentguard.drift._tier import Alarm, TierModel, begin
 from agentguard.drift._verdicts import alarm_verdict, attributed, to_json
-from agentguard.drift._watch import dump_watch, load_watch
+from agentguard.drift._watch import dump_watch, load_watch, model_of
 from agentguard.errors import DriftInputError
 from agentguard.values import NO_VERDICT, Verdict
 
@@ -49,7 +49,7 @@ def explain(store: FeatureStore, *, number: int = 1) -> Explanation:
             "list them: agentguard drift status" if history else "there has been no alarm"
         )
     entry = history[-number]
-    model = reference.incident if entry["kind"] == "incident" else reference.drift
+    model = model_of(reference, entry["kind"])
     if entry["reference_id"] != reference.reference_id or model is None:
         raise DriftInputError(
             "drift explain: the reference of that alarm was replaced, expected the same one"
@@ -109,7 +109,8 @@ def reset(store: FeatureStore, *, now_unix_ns: int) -> None:
     with locked(blob) as is_mine:
         _refuse_unless(is_mine)
         watch = load_watch(blob.read(), reference)
-        for name, model in (("incident", reference.incident), ("drift", reference.drift)):
+        for name in ("incident", "drift", "quality"):
+            model = model_of(reference, name)
             if model is not None:
                 here = max(now_unix_ns, reference.until_unix_ns)
                 setattr(watch, name, begin(model, -(-here // (model.window_s * 10**9)) - 1))

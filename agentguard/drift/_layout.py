@@ -15,7 +15,7 @@ import numpy as np
 
 from agentguard.drift._sample import Bools, Ints
 
-PLACES: Final = 64
+PLACES: Final = 128
 """Series numbers of one segment: more than any source of series has."""
 VALUES_MAX: Final = 12
 """Values of one dimension that become segments; rarer ones count in the whole alone."""

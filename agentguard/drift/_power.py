@@ -82,8 +82,14 @@ def arm(
     if daily is not None:
         daily, measured_daily = _raised(known, daily, reference, 10 * years, seed)
         words.append(f"{measured_daily:g} drift alarms a year")
-    sentence = f"{reference.sentence} Measured on days drawn from it: {' and '.join(words)}."
-    armed = replace(reference, reference_id="", incident=incident, drift=daily, sentence=sentence)
+    quality = reference.quality
+    if quality is not None:
+        quality, measured_quality = _raised(known, quality, reference, years, seed)
+        words.append(f"{measured_quality:g} alarms about data a year")
+    sentence = f"{reference.sentence} Measured on days drawn from it: {', '.join(words)}."
+    armed = replace(
+        reference, reference_id="", incident=incident, drift=daily, quality=quality, sentence=sentence
+    )
     return replace(armed, reference_id=hashlib.blake2b(armed.to_bytes(), digest_size=6).hexdigest())
 
 
@@ -101,7 +107,7 @@ def _raised(
         higher = model.log_threshold + math.log(count / allowed) + 0.5
         model = model._replace(log_threshold=higher)
     raise BaselineTooSmallError(
-        f"reference: the {'hours' if model.name == 'incident' else 'days'} of this time cannot carry"
+        f"reference: the {'days' if model.name == 'drift' else 'hours'} of this time cannot carry"
         f" {reference.promise_per_year:g} false alarms a year: {count / years:.1f} a year are left with the threshold"
         f" raised {RAISES_MAX} times"
     ).hint("something changes within it: choose a quieter time, or promise more: --promise 4")

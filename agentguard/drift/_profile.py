@@ -18,6 +18,7 @@ from agentguard.drift._assemble import ROWS_MIN, Correction, Judged, judge_featu
 from agentguard.drift._comparison import Comparison, FeatureComparison
 from agentguard.drift._dependence import dependence
 from agentguard.drift._layout import PLACES, WHOLE, Layout
+from agentguard.drift._quality import PriceSums
 from agentguard.drift._sample import Bools, Ints
 from agentguard.drift._sides import Side
 from agentguard.drift._source import (
@@ -69,6 +70,8 @@ class Profile:
     """By kind and column, such as model.finish_reason, then name."""
     dependence: Mapping[int, float] = field(default_factory=dict)
     """By series: calls that carry as much evidence as one independent call, at least 1."""
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By model: US dollars per input and output token; not kept, what a reference knows is."""
 
 
 def read_profile(
@@ -94,14 +97,14 @@ def read_profile(
         layout:
             Segments that are counted beside the whole.
     """
-    labels = Labels()
+    labels, prices = Labels(), PriceSums()
     waiting: list[Rows] = []
     parts: list[Summary] = []
     block_s = max(1, (until_unix_ns - since_unix_ns) // (BLOCKS * 10**9))
     categories: dict[str, Counter[str]] = {}
     n = 0
     blocks = store.query().features(
-        (*COLUMNS, *CATEGORIES),
+        (*COLUMNS, *CATEGORIES, "cost_usd"),
         since_unix_ns=max(0, since_unix_ns - LONGEST_CALL_NS),
         until_unix_ns=until_unix_ns,
     )
@@ -113,6 +116,7 @@ def read_profile(
             continue
         asked, inside = inside, inside & is_watched(block)
         kept = rows._replace(labels=labels.of(block)).where(inside)
+        prices.add(block, inside)
         n += len(kept.kind)
         _count(block.columns, inside, kept.kind, categories, SAID)
         # A call that a policy stopped was asked for all the same: left out here, a rule that holds a tool
@@ -132,6 +136,7 @@ def read_profile(
         histograms,
         {name: dict(counts.most_common(CATEGORY_NAMES_MAX)) for name, counts in sorted(categories.items())},
         dependences(parts[0], histograms) if parts else {},
+        prices.prices(),
     )
 
 

@@ -11,15 +11,16 @@ from typing import Any, cast
 from agentguard.drift._codec import model_from, model_to
 from agentguard.drift._layout import WHOLE, Layout, Segment, layout_of
 from agentguard.drift._profile import Profile, histograms_of, read_profile
+from agentguard.drift._quality import NOTHING_KNOWN, Known, known_from
 from agentguard.drift._season import DAY_S
 from agentguard.drift._source import DIMENSIONS, PAIRS, FeatureStore, read_summary, time_span
-from agentguard.drift._streams import Stream, possible_streams
+from agentguard.drift._streams import Stream, possible_streams, quality_streams
 from agentguard.drift._summary import Summary, coarsen
 from agentguard.drift._table_store import TableStore
 from agentguard.drift._tier import TierModel, fit_tier
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 
-REFERENCE_VERSION = 2
+REFERENCE_VERSION = 3
 REFERENCE_BLOB = "drift-reference"
 
 WINDOW_S = 3600
@@ -61,6 +62,10 @@ class Reference:
     """What this reference can carry."""
     layout: Layout = WHOLE
     """Segments that have lines of evidence of their own."""
+    quality: TierModel | None = None
+    """Judges the data of each hour: None where hours cannot be judged."""
+    known: Known = NOTHING_KNOWN
+    """Names, shapes of attributes and prices."""
 
     @property
     def days(self) -> float:
@@ -87,6 +92,12 @@ class Reference:
                 "incident": None if self.incident is None else model_to(self.incident),
                 "drift": None if self.drift is None else model_to(self.drift),
                 "sentence": self.sentence,
+                "quality": None if self.quality is None else model_to(self.quality),
+                "known": {
+                    "shapes": sorted(self.known.shapes),
+                    "names": [list(pair) for pair in sorted(self.known.names)],
+                    "prices": {model: list(pair) for model, pair in self.known.prices.items()},
+                },
                 "layout": [[list(part) for part in segment.parts] for segment in self.layout.segments],
             },
             separators=(",", ":"),
@@ -126,6 +137,12 @@ class Reference:
                 None if plain["drift"] is None else model_from(plain["drift"]),
                 plain["sentence"],
                 Layout(tuple(Segment(tuple((d, v) for d, v in parts)) for parts in plain["layout"])),
+                None if plain["quality"] is None else model_from(plain["quality"]),
+                Known(
+                    frozenset(plain["known"]["shapes"]),
+                    frozenset((d, v) for d, v in plain["known"]["names"]),
+                    {model: (float(a), float(b)) for model, (a, b) in plain["known"]["prices"].items()},
+                ),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, DriftInputError):
@@ -210,19 +227,41 @@ def fit_reference(
         },
         PAIRS,
     )
+    known = known_from(profile.categories, profile.prices)
     summary = read_summary(
-        store, since_unix_ns=since, until_unix_ns=until, window_s=WINDOW_S, agent=agent, layout=layout
+        store,
+        since_unix_ns=since,
+        until_unix_ns=until,
+        window_s=WINDOW_S,
+        agent=agent,
+        layout=layout,
+        known=known,
     )
     profile = replace(profile, histograms=histograms_of(summary) or profile.histograms)
     streams = possible_streams(layout)
     incident, drift = fit_tiers(
         summary, since, until, promise_per_year=promise_per_year, key=tie_key, streams=streams
     )
+    quality = None
+    if incident is not None:
+        quality = fit_quality(summary, since, until, promise_per_year=promise_per_year, key=tie_key)
     sentence = _sentence(profile, since, until, incident, drift, promise_per_year)
     if must_arm and incident is None:
         raise BaselineTooSmallError(f"reference: {sentence}")
     reference = Reference(
-        "", agent, since, until, profile, promise_per_year, tie_key, incident, drift, sentence, layout
+        "",
+        agent,
+        since,
+        until,
+        profile,
+        promise_per_year,
+        tie_key,
+        incident,
+        drift,
+        sentence,
+        layout,
+        quality,
+        known,
     )
     return replace(reference, reference_id=hashlib.blake2b(reference.to_bytes(), digest_size=6).hexdigest())
 
@@ -299,6 +338,26 @@ def fit_tiers(
         incident if incident is not None and incident.streams else None,
         drift if drift is not None and drift.streams else None,
     )
+
+
+def fit_quality(
+    summary: Summary, since_unix_ns: int, until_unix_ns: int, *, promise_per_year: float, key: bytes
+) -> TierModel | None:
+    """Fit the tier that judges the data of each hour, on the whole hours between two times; None without data."""
+    window_ns = WINDOW_S * 10**9
+    first, end = -(-since_unix_ns // window_ns), until_unix_ns // window_ns
+    model = fit_tier(
+        "quality",
+        summary,
+        quality_streams(),
+        first=first,
+        n_windows=end - first,
+        season="week",
+        log_threshold=math.log(SAFETY * 365 * 24 / promise_per_year),
+        key=key,
+        with_memory=True,
+    )
+    return model if model.streams else None
 
 
 def _sentence(

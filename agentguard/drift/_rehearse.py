@@ -122,6 +122,7 @@ def days_of(store: FeatureStore, reference: Reference) -> Days:
         window_s=WINDOW_S,
         agent=reference.agent,
         layout=reference.layout,
+        known=reference.known,
     )
     # A week that begins in the middle of a day has six whole ones.
     if end_day - first_day < 6 or not len(summary.keys):

@@ -81,7 +81,7 @@ def report(store: FeatureStore, *, now_unix_ns: int, title: str = "", measured: 
     history = load_watch(store.sealed_blob(STATE_BLOB).read(), reference).history
     tracks = [
         _track(store, reference, model, now_unix_ns)
-        for model in (reference.incident, reference.drift)
+        for model in (reference.incident, reference.drift, reference.quality)
         if model is not None
     ]
     head = title or f"Drift watch{f' of {reference.agent}' if reference.agent else ''}"
@@ -190,7 +190,7 @@ def _alarm_table(history: Sequence[dict[str, Any]]) -> str:
 
 def _track_part(track: Track) -> str:
     """Draw one tier: its evidence, then its streams, those that alarmed or moved most first."""
-    name = "Hours" if track.model.name == "incident" else "Days"
+    name = {"incident": "Hours", "drift": "Days", "quality": "The data, by hours"}[track.model.name]
     if not len(track.evidence):
         return f"<h2>{name}</h2><p>No whole window has ended since the reference.</p>"
     with np.errstate(invalid="ignore"):

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from agentguard.drift._layout import PLACES, WHOLE, Layout, Members
+from agentguard.drift._quality import CHECKS, NOTHING_KNOWN, Duplicates, Known, masks_of
 from agentguard.drift._sample import Bools, Ints
 from agentguard.drift._summary import (
     KINDS,
     MEASURES,
     MEASURES_MAX,
     RETRIES_MAX,
+    SLOT_S,
+    SLOTS_A_DAY,
     Summary,
     empty_summary,
     logarithmic_bins,
@@ -40,6 +43,8 @@ DIMENSIONS = ("tool", "model", "prompt_version")
 """Columns of the feature block whose values are segments."""
 PAIRS = (("model", "prompt_version"),)
 """Dimensions whose pairs are counted; a tool is called without a model."""
+CHECKED = ("cost_usd", "schema", "tool", "model")
+"""Columns that the checks of the data's quality read beside these."""
 SEGMENTED = frozenset({"latency", "tokens", "retries", "error"})
 """Measures that segments have too."""
 
@@ -120,6 +125,10 @@ class Rows(NamedTuple):
     is_usage_missing: Ints
     labels: Ints | None = None
     """Index into the texts of each dimension of `DIMENSIONS`. Shape `(n_rows, n_dimensions)`."""
+    looked: Ints | None = None
+    """Bit i is set where check i of `CHECKS` looked at the call."""
+    failed: Ints | None = None
+    """Bit i is set where it failed."""
 
     def where(self, mask: Bools) -> Rows:
         """Return some of the rows."""
@@ -174,30 +183,39 @@ def summarise_rows(rows: Rows, window_s: int, members: Members = ()) -> Summary:
     window = rows.end_unix_ns // (window_s * 10**9)
     base = rows.kind * MEASURES_MAX
     is_model = rows.kind == KINDS.index("model")
-    everywhere = np.ones(len(window), dtype=bool)
-    parts = (
-        (
-            "latency",
-            everywhere & (rows.duration_ns >= 0),
-            logarithmic_bins(rows.duration_ns.astype(np.float64)),
-        ),
+    parts: list[tuple[str, Bools | None, Ints]] = [
+        ("latency", rows.duration_ns >= 0, logarithmic_bins(rows.duration_ns.astype(np.float64))),
         ("tokens", rows.tokens >= 0, logarithmic_bins(rows.tokens.astype(np.float64))),
         ("retries", rows.retries >= 0, np.clip(rows.retries, 0, RETRIES_MAX)),
-        ("error", everywhere, np.clip(rows.is_error, 0, 1)),
+        ("error", None, np.clip(rows.is_error, 0, 1)),
         ("usage_missing", is_model, np.clip(rows.is_usage_missing, 0, 1)),
         ("first_chunk", rows.first_chunk_ns >= 0, logarithmic_bins(rows.first_chunk_ns.astype(np.float64))),
-    )
-    places = [(0, everywhere), *members]
-    chosen = [
-        (place * PLACES + MEASURES.index(name), keep & mine, values)
-        for place, mine in places
-        for name, keep, values in parts
-        if place == 0 or name in SEGMENTED
     ]
-    windows = np.concatenate([window[keep] for _, keep, _ in chosen])
-    series = np.concatenate([base[keep] + code for code, keep, _ in chosen])
-    bins = np.concatenate([values[keep] for _, keep, values in chosen])
-    return summarise(windows, series, bins, window_s)
+    found: list[Summary] = []
+    for name, keep, values in parts:
+        code = MEASURES.index(name)
+        if keep is None or keep.all():
+            found.append(summarise(window, base + code, values, window_s))
+        elif keep.any():
+            found.append(summarise(window[keep], base[keep] + code, values[keep], window_s))
+    for place, mine in members:
+        some = np.flatnonzero(mine)
+        if not len(some):
+            continue
+        for name, keep, values in parts:
+            if name not in SEGMENTED:
+                continue
+            taken = some if keep is None else some[keep[some]]
+            code = place * PLACES + MEASURES.index(name)
+            found.append(summarise(window[taken], base[taken] + code, values[taken], window_s))
+    if rows.looked is not None and rows.failed is not None:
+        for i, name in enumerate(CHECKS):
+            looked = np.flatnonzero(rows.looked & (1 << i))
+            bits = (rows.failed[looked] >> i) & 1
+            found.append(summarise(window[looked], base[looked] + MEASURES.index(name), bits, window_s))
+        slot = rows.end_unix_ns // (SLOT_S * 10**9) % SLOTS_A_DAY
+        found.append(summarise(window, np.full_like(window, MEASURES.index("slots")), slot, window_s))
+    return merge(found, window_s)
 
 
 def read_summary(
@@ -208,6 +226,7 @@ def read_summary(
     window_s: int,
     agent: str = "",
     layout: Layout = WHOLE,
+    known: Known = NOTHING_KNOWN,
 ) -> Summary:
     """
     Summarise the calls of a store that ended in [since, until).
@@ -225,10 +244,14 @@ def read_summary(
             Only calls of this agent; empty for all.
         layout:
             Segments that are counted beside the whole.
+        known:
+            What the checks of the data's quality compare with.
     """
     parts: list[Summary] = []
     labels = Labels() if layout.segments else None
-    for rows in _batches(store, since_unix_ns - LONGEST_CALL_NS, until_unix_ns, agent, labels):
+    duplicates = Duplicates()
+    for batch in _batches(store, since_unix_ns - LONGEST_CALL_NS, until_unix_ns, agent, labels, known):
+        rows = _with_duplicates(batch, duplicates)
         inside = (rows.end_unix_ns >= since_unix_ns) & (rows.end_unix_ns < until_unix_ns)
         if inside.any():
             kept = rows.where(inside)
@@ -236,6 +259,13 @@ def read_summary(
         if len(parts) > 16:
             parts = [merge(parts, window_s)]
     return merge(parts, window_s) if parts else empty_summary(window_s)
+
+
+def _with_duplicates(rows: Rows, duplicates: Duplicates) -> Rows:
+    """Mark the calls of a batch that were recorded before."""
+    assert rows.failed is not None
+    again = duplicates.of(rows.end_unix_ns, rows.duration_ns, rows.kind, rows.tokens)
+    return rows._replace(failed=rows.failed | (again.astype(np.int64) << CHECKS.index("duplicate")))
 
 
 def time_span(store: FeatureStore, *, agent: str = "") -> tuple[int, int, int]:
@@ -255,16 +285,22 @@ def _batches(
     until_unix_ns: int | None,
     agent: str,
     labels: Labels | None = None,
+    known: Known | None = None,
 ) -> Iterator[Rows]:
     """Yield rows in batches: blocks are small, and NumPy wants large arrays."""
     waiting: list[Rows] = []
     n = 0
     since = None if since_unix_ns is None else max(0, since_unix_ns)
-    wanted = COLUMNS if labels is None else (*COLUMNS, *DIMENSIONS)
+    wanted = tuple(
+        dict.fromkeys((*COLUMNS, *(DIMENSIONS if labels else ()), *(CHECKED if known is not None else ())))
+    )
     for block in store.query().features(wanted, since_unix_ns=since, until_unix_ns=until_unix_ns):
         everything, mine = rows_of(block), is_watched(block) & is_of(block, agent)
         if labels is not None:
             everything = everything._replace(labels=labels.of(block))
+        if known is not None:
+            masks = masks_of(block, kind=everything.kind, duration_ns=everything.duration_ns, known=known)
+            everything = everything._replace(looked=masks.looked, failed=masks.failed)
         rows = everything.where(mine)
         waiting.append(rows)
         n += len(rows.end_unix_ns)

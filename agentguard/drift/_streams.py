@@ -15,13 +15,25 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from agentguard.drift._layout import PLACES, WHOLE, Layout
+from agentguard.drift._quality import CHECKS
 from agentguard.drift._sample import Floats, Ints
-from agentguard.drift._summary import KINDS, MEASURES, Summary, matrix_of, series_code
+from agentguard.drift._summary import KINDS, MEASURES, SLOT_S, Summary, matrix_of, series_code
 
-ScoreType: TypeAlias = Literal["rank", "tail", "share", "count"]
+ScoreType: TypeAlias = Literal["rank", "tail", "share", "count", "gap", "volume"]
 
-FLOORS: Mapping[ScoreType, float] = {"rank": 0.03, "tail": 0.02, "share": 0.01, "count": 0.05}
-"""Smallest change of a score that is worth an alarm; a rank of 0.03 is about 7 % of latency."""
+FLOORS: Mapping[ScoreType, float] = {
+    "rank": 0.03,
+    "tail": 0.02,
+    "share": 0.01,
+    "count": 0.05,
+    "gap": 0.1,
+    "volume": 0.1,
+}
+"""
+Smallest change of a score that is worth an alarm.
+
+A rank of 0.03 is about 7 % of latency; a volume of 0.1 is half as many calls again, or a third fewer.
+"""
 
 RETRIES_CAP = 5.0
 _UNIT = 2**30
@@ -51,7 +63,9 @@ class Stream(NamedTuple):
     @property
     def feature(self) -> str:
         """What it is about, such as model.response_latency_ms."""
-        return f"{self.kind}.{_WORDS[self.measure]}" if self.kind else self.measure
+        if self.measure == "slots":  # of all kinds together
+            return "call_volume" if self.score == "volume" else "silence"
+        return f"{self.kind}.{_WORDS.get(self.measure, self.measure)}" if self.kind else self.measure
 
     @property
     def name(self) -> str:
@@ -68,12 +82,12 @@ class Stream(NamedTuple):
     @property
     def is_two_sided(self) -> bool:
         """Whether a fall is news too. Fewer errors are not."""
-        return self.score == "rank" or self.has_falls
+        return self.score in {"rank", "volume"} or self.has_falls
 
     @property
     def is_quality(self) -> bool:
         """Whether it speaks of the data, not of the agent."""
-        return self.measure == "usage_missing" or (not self.kind and self.measure.endswith(MISSING))
+        return self.measure in _QUALITY or (not self.kind and self.measure.endswith(MISSING))
 
 
 _WORDS = {
@@ -89,9 +103,9 @@ _SCORES: Mapping[str, tuple[ScoreType, ...]] = {
     "tokens": ("rank",),
     "retries": ("count",),
     "error": ("share",),
-    "usage_missing": ("share",),
     "first_chunk": ("rank",),
 }
+_QUALITY = frozenset({"usage_missing", "slots", *CHECKS})
 
 
 MISSING = " missing"
@@ -101,7 +115,10 @@ MISSING = " missing"
 def possible_streams(layout: Layout = WHOLE) -> tuple[Stream, ...]:
     """Return all streams that could be watched, in a fixed order: of the whole, then of each segment."""
     whole = tuple(
-        Stream(kind, measure, score) for kind in KINDS for measure in MEASURES for score in _SCORES[measure]
+        Stream(kind, measure, score)
+        for kind in KINDS
+        for measure in MEASURES
+        for score in _SCORES.get(measure, ())
     )
     parts = tuple(
         Stream(
@@ -116,6 +133,17 @@ def possible_streams(layout: Layout = WHOLE) -> tuple[Stream, ...]:
         for measure in ("latency", "tokens", "retries", "error")
     )
     return whole + parts
+
+
+def quality_streams() -> tuple[Stream, ...]:
+    """Return all streams that speak of the data, in a fixed order."""
+    shares = tuple(
+        Stream(kind, measure, "share")
+        for kind in KINDS
+        for measure in MEASURES
+        if measure in _QUALITY - {"slots"}
+    )
+    return (*shares, Stream(KINDS[0], "slots", "gap"), Stream(KINDS[0], "slots", "volume"))
 
 
 class Scale(NamedTuple):
@@ -143,6 +171,8 @@ def scale_of(stream: Stream, histogram: Mapping[int, int]) -> Scale:
         border = bins[int(np.searchsorted(np.cumsum(counts), 0.95 * counts.sum()))]
         scores = (bins > border).astype(np.float64)
         return Scale(bins, scores, 1.0, np.where(bins > border, 1.0, 0.0))
+    if stream.score in {"gap", "volume"}:
+        return Scale(bins, counts, 0.0, counts)
     scores = np.minimum(bins.astype(np.float64) * stream.grain, RETRIES_CAP)
     return Scale(bins, scores, RETRIES_CAP if stream.score == "count" else 1.0, scores)
 
@@ -173,6 +203,8 @@ def score_windows(summary: Summary, stream: Stream, scale: Scale, *, first: int,
     """Score consecutive windows of one stream."""
     table, bins = matrix_of(summary, stream.code, first=first, n_windows=n_windows)
     rows = table.sum(axis=1)
+    if stream.score in {"gap", "volume"}:
+        return _score_slots(table, stream, scale, window_s=summary.window_s)
     # Sums of whole numbers are the same in any order: streaming, batch and restart agree to the last digit.
     fixed = np.rint(scores_at(scale, stream, bins) * _UNIT).astype(np.int64)
     values = fixed / _UNIT
@@ -185,3 +217,23 @@ def score_windows(summary: Summary, stream: Stream, scale: Scale, *, first: int,
     degrees = float(np.maximum(rows[is_enough] - 1, 0).sum())
     spread = float((variances * rows)[is_enough].sum()) / degrees if total and degrees else 0.0
     return Scored(np.where(is_enough, means, np.nan), rows, spread)
+
+
+def _score_slots(table: Ints, stream: Stream, scale: Scale, *, window_s: int) -> Scored:
+    """
+    Score how many calls there were: the share of five-minute slots without one, or the number itself.
+
+    The number becomes n / (n + m), where m is the mean of the reference's hours: one half is usual, twice as many
+    two thirds. Both are known of a window without any call, too.
+    """
+    slots = max(1, window_s // SLOT_S)
+    calls = table.sum(axis=1).astype(np.float64)
+    rows = np.full(len(table), slots, dtype=np.int64)
+    if stream.score == "gap":
+        empty = slots - np.minimum((table > 0).sum(axis=1), slots)
+        scores = empty / slots
+        return Scored(scores, rows, float((scores * (1 - scores)).mean()) if len(scores) else 0.0)
+    scores = calls / np.maximum(calls + scale.above, 1e-9)
+    usual = max(scale.above, 1e-9)
+    chance = np.maximum(calls, 1.0) * usual**2 / (np.maximum(calls, 1.0) + usual) ** 4
+    return Scored(scores, rows, float(chance.mean()) * slots if len(chance) else 0.0)

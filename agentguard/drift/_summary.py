@@ -20,18 +20,38 @@ GROWTH: Final = 1.02
 """Ratio of neighbouring bin borders: quantiles are within one percent."""
 
 _LOG_GROWTH: Final = math.log(GROWTH)
+SLOT_S: Final = 300
+"""Calls are counted by five-minute slots of the day, to see silence."""
+SLOTS_A_DAY: Final = 24 * 3600 // SLOT_S
 _BIN_BITS: Final = 12
 _SERIES_BITS: Final = 18
 ZERO_BIN: Final = 0
 """Bin of the value 0; bin b > 0 of a logarithmic measure holds values in (1.02^(b-2), 1.02^(b-1)]."""
 
 KINDS: Final = ("agent", "model", "tool", "workflow", "retriever", "other")
-MEASURES: Final = ("latency", "tokens", "retries", "error", "usage_missing", "first_chunk")
-MEASURES_MAX: Final = 10
+MEASURES: Final = (
+    "latency",
+    "tokens",
+    "retries",
+    "error",
+    "usage_missing",
+    "first_chunk",
+    "new_shape",
+    "new_name",
+    "out_of_range",
+    "output_on_error",
+    "cost_mismatch",
+    "duplicate",
+    "clock_skew",
+    "slots",
+)
+MEASURES_MAX: Final = 16
 """Numbers kept for the measures of one kind."""
 LOGARITHMIC: Final = frozenset({"latency", "tokens", "first_chunk"})
 RETRIES_MAX: Final = 100
 """Larger counts are taken as this."""
+_CELLS_MAX: Final = 1 << 22
+"""Cells of the table that counts are made in; what spreads wider is sorted instead."""
 
 
 class Summary(NamedTuple):
@@ -109,6 +129,18 @@ def summarise(window: Ints, series: Ints, bins: Ints, window_s: int) -> Summary:
         window_s:
             Length of a window in seconds.
     """
+    if not len(window):
+        return empty_summary(window_s)
+    # Counting in a table takes a tenth of the time that sorting does; calls come in the order of time, so it is small.
+    first, lowest, n_series = int(window.min()), int(series.min()), int(np.ptp(series)) + 1
+    n_bins = int(bins.max()) + 1
+    if (int(window.max()) - first + 1) * n_series * n_bins <= _CELLS_MAX:
+        cells = np.bincount(((window - first) * n_series + (series - lowest)) * n_bins + bins)
+        taken = np.flatnonzero(cells)
+        above, bin_ = np.divmod(taken, n_bins)
+        window_, series_ = np.divmod(above, n_series)
+        keys = ((window_ + first) << (_BIN_BITS + _SERIES_BITS)) | ((series_ + lowest) << _BIN_BITS) | bin_
+        return Summary(keys.astype(np.int64), cells[taken].astype(np.int64), window_s)
     keys, counts = np.unique(
         (window << (_BIN_BITS + _SERIES_BITS)) | (series << _BIN_BITS) | bins, return_counts=True
     )

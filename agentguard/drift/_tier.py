@@ -33,7 +33,7 @@ class TierModel(NamedTuple):
     """What a tier learnt from its reference. Frozen."""
 
     name: str
-    """incident or drift."""
+    """incident, drift or quality."""
     window_s: int
     season: SeasonKind
     streams: tuple[Stream, ...]
@@ -81,7 +81,7 @@ class TierState:
     log_evidence: float = float("-inf")
 
 
-RECENT = {"incident": 6, "drift": 3}
+RECENT = {"incident": 6, "drift": 3, "quality": 6}
 """Windows after which an alarm is over where their mean change is below the floor."""
 
 
@@ -102,7 +102,7 @@ def fit_tier(
 
     Args:
         name:
-            incident or drift.
+            incident, drift or quality.
         reference:
             Summary in windows of the tier's length.
         streams:
@@ -126,6 +126,8 @@ def fit_tier(
         if not histogram:
             continue
         scale = scale_of(stream, histogram)
+        if stream.score == "volume":
+            scale = scale._replace(above=sum(histogram.values()) / n_windows)
         scored = score_windows(reference, stream, scale, first=first, n_windows=n_windows)
         if np.isfinite(scored.scores).mean() >= 0.6:
             kept.append((stream, scale, scored))
@@ -172,7 +174,7 @@ def fit_tier(
 def _noise_floor(stream: Stream, scored: Scored) -> float:
     """Return the within-window variance, never zero: a reference without one error still may have one."""
     total_rows = max(1.0, float(scored.rows.sum()))
-    least = 0.5 / total_rows if stream.score in {"share", "count", "tail"} else 1e-4
+    least = 0.5 / total_rows if stream.score in {"share", "count", "tail", "gap"} else 1e-4
     return max(scored.spread, least)
 
 
@@ -180,7 +182,7 @@ def _swell(streams: tuple[Stream, ...], expected: Floats, level: Floats) -> Floa
     """Return the factor on the noise: shares and counts are noisier where more is expected."""
     out = np.ones_like(expected)
     for i, stream in enumerate(streams):
-        if stream.score == "rank" or level[i] <= 0:
+        if stream.score in {"rank", "volume"} or level[i] <= 0:
             continue
         share = np.clip(expected[..., i] / level[i], 0.2, 20.0)
         out[..., i] = share
@@ -194,7 +196,7 @@ def _jitter(model: TierModel, rows: Floats, window: int, key: bytes) -> tuple[Fl
     for i, stream in enumerate(model.streams):
         first, second = uniforms(key, f"{model.name}/{stream.name}", window)
         others.append(second)
-        if stream.score != "rank":
+        if stream.score not in {"rank", "volume"}:
             added[i] = (first - 0.5) / max(1.0, rows[i])
     return added, others
 
@@ -336,7 +338,7 @@ def _effect(model: TierModel, state: TierState, cell: tuple[int, int, int]) -> t
     swell = (
         float(np.clip((model.level[i] + effect) / model.level[i], 1.0, 50.0)) if model.level[i] > 0 else 1.0
     )
-    if model.streams[i].score == "rank":
+    if model.streams[i].score in {"rank", "volume"}:
         swell = 1.0
     return effect, math.sqrt(variance * lingering + float(model.dynamics.noise[i]) * swell / weight)
 

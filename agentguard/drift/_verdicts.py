@@ -12,8 +12,9 @@ from agentguard.drift._attribution import Attribution, attribute
 from agentguard.drift._comparison import figure
 from agentguard.drift._layout import PLACES
 from agentguard.drift._profile import Profile, compare_profiles, compare_segment
+from agentguard.drift._quality import QUALITY_WORDS
 from agentguard.drift._reference import Reference
-from agentguard.drift._streams import FLOORS, scale_of
+from agentguard.drift._streams import FLOORS, Stream, scale_of
 from agentguard.drift._tier import Alarm, TierModel
 from agentguard.values import NO_VERDICT, DriftStatus, FeatureVerdict, Verdict
 
@@ -46,6 +47,7 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
             row = compare_segment(reference.profile, since, stream)
         place = alarm.streams.index(stream.name)
         effect, error = alarm.effects[place], alarm.standard_errors[place]
+        level = float(model.level[model.streams.index(stream)])
         unit, value = _score_unit(stream.score), effect
         ends = (effect - 1.96 * error, effect + 1.96 * error)
         moved = f"{stream.name}: {figure(effect, 'share', signed=True)} {unit}"
@@ -53,6 +55,8 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
             unit, value = row.unit, row.effect
             ends = (row.effect_low, row.effect_high)
             moved = row.sentence.split(", p ")[0].split(": within chance")[0]
+        elif stream.is_quality:
+            unit, moved = "share", quality_words(stream, level, effect)
         features.append(
             FeatureVerdict(
                 feature=stream.name,
@@ -93,9 +97,9 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
 
 def attributed(reference: Reference, model: TierModel, alarm: Alarm, since: Profile) -> Attribution | None:
     """Search the segments for the one that carries the strongest stream's change."""
-    if not reference.layout.segments:
-        return None
     lead = next(stream for stream in model.streams if stream.name == alarm.streams[0])
+    if not reference.layout.segments or lead.is_quality:
+        return None
     histogram = reference.profile.histograms.get(lead.code % PLACES)
     if not histogram:
         return None
@@ -113,6 +117,19 @@ def carried_words(found: Attribution) -> str:
     return words
 
 
+def quality_words(stream: Stream, level: float, effect: float) -> str:
+    """Say in words what changed about the data."""
+    if stream.score == "volume":
+        before, after = (min(max(score, 0.001), 0.999) for score in (level, level + effect))
+        times = after / (1 - after) / (before / (1 - before))
+        return f"{stream.name} ({QUALITY_WORDS['volume']}): about {times:.2g} times the usual"
+    before, after = level, min(1.0, max(0.0, level + effect))
+    return (
+        f"{stream.name} ({QUALITY_WORDS[stream.measure]}):"
+        f" {figure(before, 'share')} -> {figure(after, 'share')}"
+    )
+
+
 def _score_unit(score: str) -> str:
     """Return the unit of a score."""
     return {
@@ -120,6 +137,8 @@ def _score_unit(score: str) -> str:
         "tail": "of calls above the reference's 95th percentile",
         "share": "of calls",
         "count": "a call",
+        "gap": "of five-minute slots without a call",
+        "volume": "of calls against the usual",
     }[score]
 
 

@@ -11,16 +11,17 @@ from agentguard.drift._reference import WINDOW_S, Reference
 from agentguard.drift._tier import Alarm, TierModel, TierState, begin
 from agentguard.errors import DriftInputError
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass
 class Watch:
-    """The state of both tiers."""
+    """The state of the tiers."""
 
     reference_id: str
     incident: TierState | None
     drift: TierState | None
+    quality: TierState | None
     counted: dict[int, int]
     """Calls counted in the last closed windows, by window."""
     late: int
@@ -30,7 +31,7 @@ class Watch:
     def active_entries(self, reference: Reference) -> list[dict[str, Any]]:
         """Return the entries of the alarms that are not over."""
         found = []
-        for tier in (self.drift, self.incident):
+        for tier in (self.drift, self.incident, self.quality):
             if tier is not None and tier.active is not None:
                 wanted = history_entry(reference, tier.active)
                 same = ("kind", "time_unix_ns", "reference_id")
@@ -50,6 +51,7 @@ def load_watch(data: bytes | None, reference: Reference) -> Watch:
                     plain["reference_id"],
                     None if plain["incident"] is None else state_from(plain["incident"]),
                     None if plain["drift"] is None else state_from(plain["drift"]),
+                    None if plain["quality"] is None else state_from(plain["quality"]),
                     {int(k): v for k, v in plain["counted"].items()},
                     plain["late"],
                     history,
@@ -62,6 +64,7 @@ def load_watch(data: bytes | None, reference: Reference) -> Watch:
         reference.reference_id,
         _fresh(reference.incident, reference),
         _fresh(reference.drift, reference),
+        _fresh(reference.quality, reference),
         {},
         0,
         history,
@@ -83,6 +86,7 @@ def dump_watch(watch: Watch, reference: Reference) -> bytes:
             "reference_id": reference.reference_id,
             "incident": None if watch.incident is None else state_to(watch.incident),
             "drift": None if watch.drift is None else state_to(watch.drift),
+            "quality": None if watch.quality is None else state_to(watch.quality),
             "counted": watch.counted,
             "late": watch.late,
             "history": watch.history,
@@ -91,9 +95,14 @@ def dump_watch(watch: Watch, reference: Reference) -> bytes:
     ).encode()
 
 
+def model_of(reference: Reference, tier: str) -> TierModel | None:
+    """Return the tier of a name: incident, drift or quality."""
+    return {"incident": reference.incident, "drift": reference.drift, "quality": reference.quality}.get(tier)
+
+
 def history_entry(reference: Reference, alarm: Alarm) -> dict[str, Any]:
     """Return an alarm as it is kept."""
-    model = reference.incident if alarm.tier == "incident" else reference.drift
+    model = model_of(reference, alarm.tier)
     window_s = WINDOW_S if model is None else model.window_s
     return {
         "kind": alarm.tier,
