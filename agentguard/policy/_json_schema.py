@@ -130,7 +130,12 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
         },
         required=["from", "expires"],
     )
-    redact = {"type": "array", "items": {"enum": sorted((*KINDS, *EXTRA_KINDS))}, "minItems": 1, "uniqueItems": True}
+    redact = {
+        "type": "array",
+        "items": {"enum": sorted((*KINDS, *EXTRA_KINDS))},
+        "minItems": 1,
+        "uniqueItems": True,
+    }
     throttle = _object(
         {
             "key": _KEY,

@@ -14,7 +14,8 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, Literal, TypeVar
 
-from agentguard.redaction._items import HELD_CHARS_MAX, HELD_ITEMS_MAX, PieceWalk, StreamScanner
+from agentguard.redaction import _items
+from agentguard.redaction._items import HELD_CHARS_MAX, HELD_ITEMS_MAX, StreamScanner
 from agentguard.redaction._patterns import passes_luhn, passes_mod_97
 from agentguard.redaction._presidio import why_not
 from agentguard.redaction._streamed import Pieces, Seen
@@ -75,7 +76,7 @@ def detect(value: object, kinds: Sequence[str], *, bounds: Bounds = DEFAULT_BOUN
         ['email']
 
     """
-    walk = PieceWalk(_checked(kinds), bounds, opaque="keep")
+    walk = _items.PieceWalk(_checked(kinds), bounds, opaque="keep")
     walk.visit(value, "", 0)
     return tuple(walk.detections)
 
@@ -119,7 +120,7 @@ def redact(
         ('nothing here', 0)
 
     """
-    walk = PieceWalk(_checked(kinds), bounds, opaque=opaque)
+    walk = _items.PieceWalk(_checked(kinds), bounds, opaque=opaque)
     return walk.visit(value, "", 0), walk.count
 
 
