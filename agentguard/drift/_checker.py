@@ -11,7 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from agentguard.drift._reference import REFERENCE_BLOB, WINDOW_S, Reference
 from agentguard.drift._season import DAY_S
 from agentguard.drift._source import FeatureStore, read_summary
 from agentguard.drift._summary import MEASURES, MEASURES_MAX, Summary, coarsen, empty_summary
-from agentguard.drift._tier import Alarm, run
+from agentguard.drift._tier import Alarm, TierModel, run
 from agentguard.drift._typed import Floors
 from agentguard.drift._verdicts import alarm_verdict, from_json, to_json, with_accuracy
 from agentguard.drift._watch import Watch, dump_watch, history_entry, load_watch
@@ -349,6 +349,8 @@ class Checker:
             if entry.get("acknowledged")
         }
         seen: list[str] = []
+        alarms: list[tuple[str, str]] = []
+        loudest: tuple[TierModel, Alarm] | None = None
         for tier, model in (
             (watch.drift, reference.drift),
             (watch.incident, reference.incident),
@@ -361,7 +363,11 @@ class Checker:
                 streams = ", ".join(tier.active.streams)
                 seen.append(f"{streams} (acknowledged: {known[entry['kind'], entry['time_unix_ns']]})")
                 continue
-            change = tier.active.change_window * model.window_s * 10**9
+            alarms += [(stream, tier.active.tier) for stream in tier.active.streams]
+            loudest = (model, tier.active) if loudest is None else loudest
+        if loudest is not None:
+            model, active = loudest
+            change = active.change_window * model.window_s * 10**9
             since = max(change, now - int(self._config.described_s_max * 1e9))
             profile = read_profile(
                 self._store,
@@ -370,7 +376,8 @@ class Checker:
                 agent=reference.agent,
                 layout=reference.layout,
             )
-            return alarm_verdict(reference, model, tier.active, profile, now)
+            verdict = alarm_verdict(reference, model, active, profile, now)
+            return replace(verdict, alarms=tuple(alarms))
         if seen:
             return Verdict(
                 DriftStatus.WARNING,

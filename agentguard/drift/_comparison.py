@@ -190,6 +190,7 @@ class Comparison:
             features=tuple(row.to_verdict() for row in self.features),
             agent=agent,
             sentence=self.verdict,
+            alarms=tuple((row.label, kind or found) for row in self.features if row.is_drift),
         )
 
     def to_dict(self) -> dict[str, object]:

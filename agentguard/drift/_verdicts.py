@@ -145,7 +145,11 @@ def _score_unit(score: str) -> str:
 def with_accuracy(verdict: Verdict, state: AccuracyState) -> Verdict:
     """Add what labels say: an alarm of their own where no other is louder, and the lower end of accuracy."""
     known = replace(verdict, accuracy_lower=state.current.low if state.n_current else 0.0)
-    if not state.is_alarm or verdict.status is DriftStatus.DRIFT:
+    if not state.is_alarm:
+        return known
+    known = replace(known, alarms=(*verdict.alarms, ("accuracy", "accuracy")))
+    # An hour, or the data, may be wrong by chance or by itself; labels that say so are louder.
+    if verdict.status is DriftStatus.DRIFT and verdict.kind not in {"incident", "quality"}:
         return known
     gap = state.current.value - state.reference.value
     sentence = (
@@ -189,6 +193,7 @@ def to_json(verdict: Verdict) -> bytes:
             "change_unix_ns": verdict.change_unix_ns,
             "segment": verdict.segment,
             "accuracy_lower": verdict.accuracy_lower,
+            "alarms": verdict.alarms,
             "features": [
                 {name: getattr(feature, name) for name in FeatureVerdict.__dataclass_fields__}
                 for feature in verdict.features
@@ -213,6 +218,7 @@ def from_json(data: bytes | None) -> Verdict:
             plain.get("change_unix_ns", 0),
             plain.get("segment", ""),
             plain.get("accuracy_lower", 0.0),
+            tuple((stream, kind) for stream, kind in plain.get("alarms", ())),
         )
     except (KeyError, TypeError, ValueError):
         return Verdict(DriftStatus.UNKNOWN, sentence="the last verdict does not decode")

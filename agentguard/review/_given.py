@@ -43,6 +43,7 @@ NEUTRAL: Mapping[str, object] = {
     "drift.status": "unknown",
     "drift.kind": "",
     "drift.features": [],
+    "drift.alarmed": {},
     "drift.age_s": NEVER_S,
     "policy.reload_failed": False,
     "deps.vulnerable": 0,

@@ -188,6 +188,7 @@ PROVIDERS: Mapping[str, Callable[[KnownCall], object]] = {
     "drift.status": lambda call: str(call.services.verdict.status),
     "drift.kind": lambda call: call.services.verdict.kind,
     "drift.features": lambda call: list(call.services.verdict.drifted),
+    "drift.alarmed": lambda call: call.services.verdict.alarmed,
     "drift.age_s": _drift_age_s,
     "quality.features": lambda call: list(call.services.verdict.drifted_data),
     "accuracy.lower": lambda call: call.services.verdict.accuracy_lower,

@@ -223,6 +223,16 @@ _SPECS: tuple[FactSpec, ...] = (
         missing="an empty list",
     ),
     FactSpec(
+        "drift.alarmed",
+        "map<string, string>",
+        "Streams with an active alarm, such as model.error_rate, and its kind: incident, drift, quality, "
+        "known-change or accuracy.",
+        scope="machine",
+        is_plain=True,
+        stale_s_max=60.0,
+        missing="an empty map",
+    ),
+    FactSpec(
         "drift.age_s",
         "double",
         "Seconds since the last drift check; infinite where none ran.",
@@ -241,7 +251,7 @@ _SPECS: tuple[FactSpec, ...] = (
     FactSpec(
         "quality.features",
         "list<string>",
-        "Features that drifted and speak of the data itself: missing values, another shape of attributes.",
+        "Streams that drifted and speak of the data itself: missing usage, unknown shapes, duplicates, silence.",
         scope="machine",
         is_plain=True,
         stale_s_max=60.0,

@@ -59,6 +59,8 @@ class Verdict:
     """The part of the traffic that carries the change; empty for all of it."""
     accuracy_lower: float = 0.0
     """Lower end of the interval of accuracy on the labels since the reference; 0 where there is none."""
+    alarms: tuple[tuple[str, str], ...] = ()
+    """All streams with an active alarm that nobody acknowledged, and the kind of it; the loudest kind first."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -66,10 +68,20 @@ class Verdict:
         return tuple(f.feature for f in self.features if f.is_drift)
 
     @property
+    def alarmed(self) -> dict[str, str]:
+        """The kind of the loudest alarm of each stream that has one."""
+        kinds: dict[str, str] = {}
+        for stream, kind in self.alarms:
+            kinds.setdefault(stream, kind)
+        return kinds
+
+    @property
     def drifted_data(self) -> tuple[str, ...]:
-        """Names of those that speak of the data, not of the agent."""
+        """Names of those that speak of the data, not of the agent, whatever kind the verdict is of."""
         ends = (" (missing)", " missing", ".usage_missing", ".schema")
-        return tuple(name for name in self.drifted if name.endswith(ends))
+        found = [name for name in self.drifted if name.endswith(ends)]
+        found += [stream for stream, kind in self.alarms if kind == "quality"]
+        return tuple(dict.fromkeys(found))
 
 
 NO_VERDICT = Verdict(status=DriftStatus.UNKNOWN, sentence="no drift check has run")
