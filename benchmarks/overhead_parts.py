@@ -26,6 +26,8 @@ from typing import Any
 
 RULES = 100
 RELEVANT = 5
+DOCUMENT_RULES = 1_000
+"""A document may be a megabyte long."""
 QUIET_LOAD = 4.0
 """Above this load figures of wall time say more about the machine than about us."""
 
@@ -55,15 +57,20 @@ def refund(order_id: str, amount_usd: float) -> str:  # noqa: ARG001 - a policy 
 # The governed program ---------------------------------------------------------
 
 
-def policy(rules: int = RULES, *, relevant: int = RELEVANT) -> str:
+def write_policies(folder: Path, rules: int = RULES, *, relevant: int = RELEVANT) -> Path:
     """
-    A bundle of which some rules could apply to a call of the benchmarks, and none has a budget.
+    Write a bundle of which some rules could apply to a call of the benchmarks, and none has a budget.
 
     Args:
+        folder:
+            Where a folder for them is made.
         rules:
             In all.
         relevant:
             Of those, how many are evaluated for a call of `refund` or `gpt-5`; none of them matches.
+
+    Returns:
+        The folder of the documents, each with at most a thousand rules.
     """
     kinds = [
         ("tool.before", "tool.name == 'refund' && args.amount_usd > {n}00.0"),
@@ -82,23 +89,30 @@ def policy(rules: int = RULES, *, relevant: int = RELEVANT) -> str:
         ("tool.before", f"tool.name == 'other_{number}' && args.amount_usd > {number}.5")
         for number in range(rules - len(chosen))
     ]
-    lines = "".join(
-        f"""\
+    policies = folder / "policies"
+    policies.mkdir(exist_ok=True)
+    for first in range(0, rules, DOCUMENT_RULES):
+        lines = "".join(
+            f"""\
   - id: BEN-{number:05}
     title: Rule {number}
     at: {point}
     when: "{condition}"
     then: deny
 """
-        for number, (point, condition) in enumerate(chosen, 1)
-    )
-    return f"""\
+            for number, (point, condition) in enumerate(chosen[first : first + DOCUMENT_RULES], first + 1)
+        )
+        (policies / f"bench-{first}.yaml").write_text(
+            f"""\
 apiVersion: agentguard/v1
 kind: Policy
-metadata: {{ name: bench, version: 1.0.0, title: The rules of a benchmark }}
+metadata: {{ name: bench-{first}, version: 1.0.0, title: The rules of a benchmark }}
 defaults: {{ unmatched: allow, mode: enforce, timezone: UTC }}
 rules:
-{lines}"""
+{lines}""",
+            encoding="utf-8",
+        )
+    return policies
 
 
 def start_governed(folder: Path, *, rules: int = RULES, relevant: int = RELEVANT, **settings: object) -> Any:
@@ -114,13 +128,11 @@ def start_governed(folder: Path, *, rules: int = RULES, relevant: int = RELEVANT
     key = folder / "key"
     if not key.exists():
         create_key_file(key)
-    if rules:
-        (folder / "bench.yaml").write_text(policy(rules, relevant=relevant), encoding="utf-8")
     defaults: dict[str, object] = {
         "service": "bench",
         "store": folder / "store",
         "key": f"file:{key}",
-        "policies": [folder / "bench.yaml"] if rules else None,
+        "policies": write_policies(folder, rules, relevant=relevant) if rules else None,
         "drift_interval_s": 0,
         "flush_timeout_s": 60,
         # Prepared stores carry spans of any age: housekeeping is not what such a run measures.
