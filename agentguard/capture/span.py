@@ -65,6 +65,7 @@ class Span(RetryingSpan):
         "_totals",
         "_usage",
         "kind",
+        "_unpriced",
         "otel_kind",
     )
 
@@ -93,6 +94,7 @@ class Span(RetryingSpan):
         self._totals: UsageTotals | None = None
         self._retries = 0
         self._failed_attempt = None
+        self._unpriced: tuple[int, str] | None = None
         self._first_chunk_ns = -1
         self._chunks_ns: list[int] | None = None
         by_kind = environment.in_flight
@@ -135,8 +137,16 @@ class Span(RetryingSpan):
 
     def _bill(self, usage: Usage) -> None:
         """Add the price of one attempt to the sum over attempts, which has the prices that providers gave."""
-        if usage.cost_usd is None:
-            self._billed = add_totals(self._billed, UsageTotals(None, None, self._priced(usage).cost_usd))
+        if usage.cost_usd is not None:
+            return
+        cost_usd = self._priced(usage).cost_usd
+        if cost_usd is not None:
+            self._billed = add_totals(self._billed, UsageTotals(None, None, cost_usd))
+            return
+        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        if tokens:
+            before = 0 if self._unpriced is None else self._unpriced[0]
+            self._unpriced = before + tokens, usage.model or ""
 
     def discard(self) -> None:
         """Forget a call that never began: nobody hears of it, and it counts nowhere."""
@@ -349,6 +359,15 @@ class Span(RetryingSpan):
     @property
     def outcome(self) -> str:
         """Empty while nothing is wrong, else error, cancelled, abandoned or denied."""
+    @property
+    def unpriced_attempts(self) -> tuple[int, str] | None:
+        """
+        Tokens of attempts that nobody has priced, and the last such model; None where there are none.
+
+        Of a call with several attempts that has ended; they are part of `counted_usage`, not of its price.
+        """
+        return None if self._totals is not None else self._unpriced
+
         return self._outcome
 
     @property
@@ -395,6 +414,7 @@ class Span(RetryingSpan):
             totals=self._totals,
             is_failed=self._outcome not in {"", names.OUTCOME_ABANDONED},
             is_ended=self._duration_ns >= 0,
+            is_billed_whole=self._unpriced is None,
             profile=environment.profile,
             is_plain_on_agents=environment.usage_on_agents,
         )

@@ -141,6 +141,7 @@ def usage_attributes(
     is_failed: bool,
     is_ended: bool,
     profile: Profile,
+    is_billed_whole: bool,
     is_plain_on_agents: bool,
 ) -> None:
     """
@@ -159,6 +160,8 @@ def usage_attributes(
             The sum over the calls below it.
         is_failed:
             Whether the call raised, was cancelled or denied: no usage is then no gap.
+        is_billed_whole:
+            Whether each attempt has a price; the price of some would pass for that of all.
         is_ended:
             Whether nothing more can be reported.
         profile:
@@ -177,7 +180,8 @@ def usage_attributes(
         if billed is not None:
             _put(found, names.USAGE_BILLED_INPUT_TOKENS, billed.input_tokens)
             _put(found, names.USAGE_BILLED_OUTPUT_TOKENS, billed.output_tokens)
-            _put(found, names.COST_BILLED_USD, billed.cost_usd)
+            if is_billed_whole:
+                _put(found, names.COST_BILLED_USD, billed.cost_usd)
         if (
             is_ended
             and not is_failed

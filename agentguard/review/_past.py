@@ -129,6 +129,7 @@ def _kept(span: SpanRecord) -> Kept:
         if name in found:
             facts[fact] = found[name]
     outcome = found.get(names.OUTCOME, "")
+    has_attempts = names.USAGE_BILLED_INPUT_TOKENS in found or names.USAGE_BILLED_OUTPUT_TOKENS in found
     return Kept(
         call_id=span.call_id,
         parent=span.parent_span_id or str(found.get(names.PARENT_CALL_ID, "")),
@@ -141,9 +142,10 @@ def _kept(span: SpanRecord) -> Kept:
         end_ns=span.end_unix_ns,
         is_error=outcome in (names.OUTCOME_ERROR, names.OUTCOME_CANCELLED),
         tokens=_tokens(found, names.USAGE_BILLED_INPUT_TOKENS, names.USAGE_BILLED_OUTPUT_TOKENS)
-        if names.USAGE_BILLED_INPUT_TOKENS in found or names.USAGE_BILLED_OUTPUT_TOKENS in found
+        if has_attempts
         else _tokens(found, names.INPUT_TOKENS, names.OUTPUT_TOKENS),
-        cost_usd=_number(found.get(names.COST_BILLED_USD, found.get(names.COST_USD))),
+        # The price of the last attempt alone is not that of the call.
+        cost_usd=_number(found.get(names.COST_BILLED_USD if has_attempts else names.COST_USD)),
         total_tokens=_tokens(found, names.USAGE_TOTAL_INPUT_TOKENS, names.USAGE_TOTAL_OUTPUT_TOKENS),
         total_usd=_number(found.get(names.COST_TOTAL_USD)),
         retries=int(_number(found.get(names.HTTP_RESEND_COUNT)) or 0),

@@ -120,6 +120,9 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
             attributes=attributes,
             mirror=mirror,
         )
+        if isinstance(this, Run) and this.principal and runtime.capture in {"redacted", "full"}:
+            # As calls do beside content: what is kept of a person can be found, and erased, by this.
+            made.set_content({names.PRINCIPAL_ID: this.principal})
         self._token = attach(context_with(made, current=mirror, is_visible=sees_otel))
         return made
 

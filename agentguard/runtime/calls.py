@@ -380,6 +380,10 @@ class GuardedCall(JudgedCall):
                     cost_usd = unpriced_usd = charged_usd(services, None, tokens, self.model)
                 else:
                     cost_usd = usage.cost_usd
+                    unpriced = span.unpriced_attempts
+                    if unpriced is not None:
+                        unpriced_usd = charged_usd(services, None, *unpriced)
+                        cost_usd += unpriced_usd
             if unpriced_usd or self.unpriced_usd:
                 add_unpriced(self, unpriced_usd)
             if self.tickets:

@@ -124,7 +124,7 @@ _SPECS: tuple[AttributeSpec, ...] = (
     AttributeSpec(names.USAGE_BILLED_OUTPUT_TOKENS, "int", _MODEL, "Output tokens over all attempts that answered."),
     AttributeSpec(names.USAGE_COUNTED_BY, "string", "spans of other libraries", "The model call of ours around this span, which has its tokens."),
     AttributeSpec(names.COST_USD, "double", _MODEL, "Cost of the call in US dollars, where the price is known."),
-    AttributeSpec(names.COST_BILLED_USD, "double", _MODEL, "Cost over all attempts that answered, where there were several."),
+    AttributeSpec(names.COST_BILLED_USD, "double", _MODEL, "Cost over all attempts that answered, where there were several and each has a price."),
     AttributeSpec(names.COST_TOTAL_USD, "double", "agent and others around model calls", "Cost of all calls inside with a known price."),
     AttributeSpec(names.TOOL_EFFECT, "string", "tool", "none, read or write, as declared."),
     AttributeSpec(names.PRINCIPAL_HASH, "string", _ALL, "Keyed hash of the principal."),

@@ -143,3 +143,13 @@ def test_no_event_where_providers_are_left_alone(
     look_up("o-17")
     agentguard.record_outcome(call_id="1" * 16, score=1.0)
     assert logs.get_finished_logs() == ()
+
+
+@pytest.mark.parametrize("mode", ["none", "metadata", "redacted", "full"])
+def test_blocks_say_whose_content_they_hold(start: Start, mode: str) -> None:
+    """A block of a run names the principal where content may stand, so that it can be erased; else it does not."""
+    runtime = start(None, capture=mode)
+    with agentguard.run(principal="ann"), agentguard.span("work"):
+        pass
+    [span] = spans(runtime)
+    assert span.attributes.get("agentguard.principal.id") == ("ann" if mode in {"redacted", "full"} else None)

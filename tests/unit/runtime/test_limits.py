@@ -8,7 +8,7 @@ import pytest
 
 import agentguard
 from agentguard.runtime.active import ACTIVE
-from agentguard.values import DenialKind, Effect
+from agentguard.values import DenialKind, Effect, Usage
 from tests.unit.runtime.conftest import Start, decisions
 
 THROTTLE = """
@@ -230,3 +230,34 @@ budgets:
         mixed()
     assert caught.value.decision.rule_id == "BUD-003"
     assert "1.802 of 1" in caught.value.decision.reason
+
+
+def test_an_attempt_without_a_price_is_charged_beside_one_with_a_price(start: Start) -> None:
+    """A call that went on to a model without a price is charged both, whichever came first."""
+    runtime = start(
+        NOTHING,
+        more="""\
+budgets:
+  - { id: BUD-004, title: A dollar a day, key: [model.name], measure: cost.usd, limit: 1, window: 1d,
+      at: model.before, reserve: none, then: deny }
+""",
+        unpriced_usd_per_million=1000.0,
+    )
+
+    @agentguard.model(name="ask", model="first")
+    def ask(*attempts: Usage) -> None:
+        for attempt in attempts:
+            agentguard.record_usage(attempt)
+
+    priced = Usage(10, 0, model="first", response_id="a", cost_usd=0.001)
+    unpriced = Usage(900, 0, model="nobodys", response_id="b")
+    ask(priced, unpriced)
+    ask(unpriced, priced)
+    with pytest.raises(agentguard.CallDenied) as caught:
+        ask(priced)
+    assert "1.802 of 1" in caught.value.decision.reason
+    assert runtime.flush(10).is_complete
+    first, second, _ = sorted(runtime.store.query().spans(), key=lambda span: span.start_unix_ns)
+    for span in (first, second):
+        assert span.attributes["agentguard.usage.billed.input_tokens"] == 910
+        assert "agentguard.cost.billed_usd" not in span.attributes
