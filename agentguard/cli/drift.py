@@ -16,6 +16,7 @@ from agentguard.cli._common import (
     note,
 )
 from agentguard.cli._drift_alarms import ack, backtest, explain, known_change, report, reset, simulate
+from agentguard.cli._drift_labels import labels
 from agentguard.cli._drift_text import (
     Moment,
     Span,
@@ -284,5 +285,5 @@ def compare(
     return print_comparison(result, output_format)
 
 
-for _command in (backtest, simulate, explain, report, ack, reset, known_change):
+for _command in (backtest, simulate, explain, report, ack, reset, known_change, labels):
     drift.add_command(_command)

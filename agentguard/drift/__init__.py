@@ -13,6 +13,7 @@ from agentguard.drift._compare import compare
 from agentguard.drift._comparison import Comparison, FeatureComparison
 from agentguard.drift._handle import Explanation, acknowledge, explain, reset
 from agentguard.drift._known_change import KnownChange, known_change
+from agentguard.drift._label_file import LabelFile, LabelState, label_state, read_label_file
 from agentguard.drift._labels import LabelledQuality, Metric, labelled_quality, rolling_quality
 from agentguard.drift._power import Detectable, arm, smallest_effects
 from agentguard.drift._quiet import QuietDays, simulate_quiet_days
@@ -35,6 +36,8 @@ __all__ = [
     "FeatureComparison",
     "Floors",
     "KnownChange",
+    "LabelFile",
+    "LabelState",
     "LabelledQuality",
     "Metric",
     "QuietDays",
@@ -52,9 +55,11 @@ __all__ = [
     "explain",
     "fit_reference",
     "known_change",
+    "label_state",
     "labelled_quality",
     "last_verdict",
     "load_reference",
+    "read_label_file",
     "rehearse",
     "report",
     "reset",

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agentguard.drift._intervals import Interval
+from agentguard.drift._label_file import calls_of
 from agentguard.drift._sample import Floats
 
 ALPHA = 0.05
@@ -121,17 +122,16 @@ def labels_of_store(query: Any, border_unix_ns: int) -> tuple[list[bool], list[b
     """
     Read whether labelled answers were right, before and after a moment.
 
-    The last outcome of a call counts, at the place where its first one with both labels arrived.
+    A call is of the reference where it ran within it, however late its label came; labels count in the order in
+    which they arrived. What is said of a call later corrects what was said before.
     """
     if not hasattr(query, "outcomes"):
         return [], []
-    latest: dict[str, tuple[int, bool]] = {}
-    for outcome in query.outcomes():
-        if outcome.predicted_label is None or outcome.true_label is None:
-            continue
-        first = latest.get(outcome.call_id, (outcome.time_unix_ns, True))[0]
-        latest[outcome.call_id] = (first, outcome.predicted_label == outcome.true_label)
-    ordered = sorted(latest.values())
-    before = [is_right for when, is_right in ordered if when < border_unix_ns]
-    after = [is_right for when, is_right in ordered if when >= border_unix_ns]
+    ordered = sorted(
+        (one.matured_unix_ns, call_id, one.known_unix_ns < border_unix_ns, one.predicted == one.true)
+        for call_id, one in calls_of(query.outcomes()).items()
+        if one.matured_unix_ns
+    )
+    before = [is_right for *_, is_before, is_right in ordered if is_before]
+    after = [is_right for *_, is_before, is_right in ordered if not is_before]
     return before[-LABELS_MAX:], after[:LABELS_MAX]
