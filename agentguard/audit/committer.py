@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agentguard.audit import format as layout
-from agentguard.audit.disk import RESERVE, Disk, ReservingDisk, Safeguards
+from agentguard.audit.disk import FULL_DISK, RESERVE, Disk, ReservingDisk, Safeguards
 from agentguard.audit.events import RESERVE_USED
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import Ledger
 from agentguard.audit.records import GAP, encode_event
 from agentguard.audit.writer import JournalFile, RandomBytes, UnsyncedError
+from agentguard.errors import AuditError
 from agentguard.seal import ensure_private_folder
 from agentguard.values import Clock, InternalErrorHook
 
@@ -89,6 +90,8 @@ class Committer:
         """
         Write records to the present file, or to the next where that one fails.
 
+        A failure is not the end of it: one more try costs less than a call that is denied for one bad block.
+
         Args:
             records:
                 As `records` encodes them; counted losses go before them.
@@ -100,6 +103,16 @@ class Committer:
             OSError: The disk refused; none of the records is in the log.
             StoreError: The folder cannot be made, or others may write to it.
         """
+        try:
+            self._write(records, must_sync=must_sync)
+        except (OSError, AuditError) as error:
+            if not _may_pass(error):
+                raise
+            self._on_internal_error("audit.write", error)
+            self._write(records, must_sync=must_sync)
+
+    def _write(self, records: list[bytes], *, must_sync: bool) -> None:
+        """Write records, once; none of them is in the log where it raises."""
         file = self._file
         if file is None and not records and not self._lost:
             return
@@ -129,6 +142,13 @@ class Committer:
             except UnsyncedError as error:
                 self._on_internal_error("audit.sync", error)
                 self._write_anew(file, earlier, batch)
+            except OSError as error:
+                if error.errno in FULL_DISK:
+                    raise  # Another file has no more room.
+                self._on_internal_error("audit.write", error)
+                with contextlib.suppress(UnsyncedError):
+                    file.sync()
+                self._write_anew(file, list(file.unsynced), batch)
         except BaseException:
             self._give_back(lost)
             raise
@@ -255,3 +275,9 @@ class Committer:
                 entry[0] += count
                 entry[1] = min(entry[1], first)
                 entry[2] = max(entry[2], last)
+
+
+def _may_pass(error: OSError | AuditError) -> bool:
+    """Whether the disk refused, so that another try may go well; a lock that others hold was waited for."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and not isinstance(cause, BlockingIOError)

@@ -20,7 +20,7 @@ from agentguard.seal import PRIVATE_FILE_MODE, sync_data, write_all, write_file_
 RESERVE = "reserve.bin"
 RESERVE_BYTES = 16 << 20
 _BLOCK_BYTES = 4096
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Safeguards(NamedTuple):
@@ -90,7 +90,7 @@ class ReservingDisk(Disk):
             try:
                 self._inner.write(fd, data)
             except OSError as error:
-                if error.errno not in _FULL or not self._release(len(data)):
+                if error.errno not in FULL_DISK or not self._release(len(data)):
                     raise
                 # A part may have been written; the next try begins where this one did.
                 self._inner.truncate(fd, start)
@@ -104,7 +104,7 @@ class ReservingDisk(Disk):
             try:
                 self._inner.write_file(path, data)
             except OSError as error:
-                if error.errno not in _FULL or not self._release(len(data)):
+                if error.errno not in FULL_DISK or not self._release(len(data)):
                     raise
             else:
                 return
@@ -178,5 +178,5 @@ def _allocate(fd: int, size: int) -> None:
             write_all(fd, bytes(min(1 << 20, size - position)))
     except OSError as error:
         os.ftruncate(fd, before)
-        if error.errno not in _FULL:
+        if error.errno not in FULL_DISK:
             raise

@@ -21,6 +21,8 @@ from agentguard.store._msgpack import decode_map, encode
 
 FOOTER_VERSION = 1
 CHUNKS_MAX = 65_536
+_SHARES = 64
+_SHARE_SHIFT = 32 - 6
 
 
 class Place(NamedTuple):
@@ -56,11 +58,19 @@ class Places:
     @classmethod
     def of(cls, places: Iterable[Place]) -> Places:
         """Take places that follow one another from the header on."""
-        rows = [(p.kind, *p[2:]) for p in places]
-        columns = list(zip(*rows, strict=True)) if rows else [()] * len(_COLUMNS)
-        return cls(
-            {name: array(code, column) for (name, code), column in zip(_COLUMNS, columns, strict=True)}
-        )
+        found = cls({name: array(code) for name, code in _COLUMNS})
+        for place in places:
+            found.append(place)
+        return found
+
+    def append(self, place: Place) -> None:
+        """Take the frame that follows the last one; columns, since a large pack has many thousands."""
+        self._kinds.append(place.kind)
+        self._sizes.append(place.size_bytes)
+        self._firsts.append(place.first_sequence)
+        self._rows.append(place.rows)
+        self._mins.append(place.start_min_unix_ns)
+        self._maxs.append(place.start_max_unix_ns)
 
     def __len__(self) -> int:
         return len(self._kinds)
@@ -225,15 +235,36 @@ def trace_tag(trace_id: bytes | str) -> int:
     return zlib.crc32(trace_id)
 
 
+class Tags:
+    """
+    Collects which traces are in which chunk; an entry takes 8 bytes until the footer is made.
+
+    Sorted in shares by the first bits of the tag: no other thread gets in between a sort.
+    """
+
+    def __init__(self) -> None:
+        self._shares: list[array[int]] = [array("Q") for _ in range(_SHARES)]
+
+    def add(self, tag: int, chunk: int) -> None:
+        """Note that a trace has spans in a chunk."""
+        self._shares[tag >> _SHARE_SHIFT].append(tag << 16 | chunk)
+
+    def arrays(self) -> tuple[array[int], array[int]]:
+        """Give the distinct tags in order, and the chunk of each."""
+        tags, chunks = array("I"), array("H")
+        for share in self._shares:
+            ordered = sorted(set(share))
+            tags.extend([number >> 16 for number in ordered])
+            chunks.extend([number & 0xFFFF for number in ordered])
+        return tags, array("B", chunks) if max(chunks, default=0) < 256 else chunks
+
+
 def tag_arrays(pairs: Iterable[tuple[int, int]]) -> tuple[array[int], array[int]]:
     """Sort distinct pairs of tag and chunk number into two arrays."""
-    # As single numbers: sorting is one step that no other thread gets in between.
-    ordered = sorted({tag << 16 | chunk for tag, chunk in pairs})
-    is_narrow = all(number & 0xFF00 == 0 for number in ordered)
-    return (
-        array("I", [number >> 16 for number in ordered]),
-        array("B" if is_narrow else "H", [number & 0xFFFF for number in ordered]),
-    )
+    tags = Tags()
+    for tag, chunk in pairs:
+        tags.add(tag, chunk)
+    return tags.arrays()
 
 
 def id_tag(trace_id: str) -> int:

@@ -15,7 +15,7 @@ from typing import Final
 from agentguard.errors import SegmentCorruptError
 from agentguard.store import _codec
 from agentguard.store._features import decode_features
-from agentguard.store._footer import CHUNKS_MAX, Footer, Places, tag_arrays, trace_tag
+from agentguard.store._footer import CHUNKS_MAX, Footer, Tags, trace_tag
 from agentguard.store._grid import trace_ids, unpack_grid
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
@@ -29,6 +29,8 @@ GROUP_ROWS: Final = 128
 """Spans in a frame of a pack, as in a chunk of a segment."""
 _GROUP_PARTS_MAX: Final = 1024
 _GROUP_BYTES_MAX: Final = 1 << 20
+_LATER_BYTES_MAX: Final = 1 << 20
+"""Feature blocks that wait to be written side by side. All those of a pack would be many megabytes."""
 _START: Final = frozenset({"start_unix_ns"})
 
 
@@ -71,7 +73,7 @@ class PackWriter:
         self._groups: dict[int, _Group] = {}
         self._later: list[tuple[Body, _Group]] = []
         self._later_bytes = 0
-        self._tags: list[tuple[int, int]] = []
+        self._tags = Tags()
         self._chunks = 0
         self._members: dict[tuple[bytes, int], Member] = {}
         self._counts: Counter[int] = Counter()
@@ -130,18 +132,17 @@ class PackWriter:
             self._flush(frame.kind)
             group = self._groups[frame.kind] = _Group()
         group.add(Part(frame.writer, frame.n, first, rows, frame.plain), starts)
-        self._tags += [(tag, self._chunks) for tag in tags]
+        for tag in tags:
+            self._tags.add(tag, self._chunks)
 
     def finish(self, damage: Mapping[str, int], now_unix_ns: int) -> Footer:
         """Write what is left and the footer, and bring all to disk."""
         for kind in sorted(self._groups):
             self._flush(kind)
-        # Features stand together at the end, as in a segment.
-        for body, group in sorted(self._later, key=lambda pair: pair[0].kind == Kind.FEATURES):
-            self._write(body, group)
-        tags, chunks = tag_arrays(self._tags)
+        self._write_later()
+        tags, chunks = self._tags.arrays()
         footer = Footer(
-            Places.of(self._sealed.places), tags, chunks, spans=self._counts[Kind.SPANS],
+            self._sealed.places, tags, chunks, spans=self._counts[Kind.SPANS],
             outcomes=self._counts[Kind.OUTCOMES], damage=damage, sealed_unix_ns=now_unix_ns,
             members=Members.of(self._members.values()),
         )  # fmt: skip
@@ -149,7 +150,7 @@ class PackWriter:
         return footer
 
     def _flush(self, kind: int) -> None:
-        """Write a frame of spans, or keep another one for the end."""
+        """Write a frame of spans, or keep another one until there are many."""
         group = self._groups[kind]
         if not group.parts:
             return
@@ -163,6 +164,14 @@ class PackWriter:
             group.parts = []
             self._later.append((body, group))
             self._later_bytes += len(body.data)
+            if self._later_bytes >= _LATER_BYTES_MAX:
+                self._write_later()
+
+    def _write_later(self) -> None:
+        """Write what waits: those of one kind side by side, since a scan reads neighbours at once."""
+        for body, group in sorted(self._later, key=lambda pair: pair[0].kind == Kind.FEATURES):
+            self._write(body, group)
+        self._later, self._later_bytes = [], 0
 
     def _write(self, body: Body, group: _Group) -> None:
         self._sealed.add(body, rows=group.rows, start_range=group.start_range or (0, 0))

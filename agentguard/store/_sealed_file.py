@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentguard.seal import SealKey
 from agentguard.store import _codec
 from agentguard.store._disk import Disk
-from agentguard.store._footer import Footer, Place
+from agentguard.store._footer import Footer, Place, Places
 from agentguard.store._layout import Header, Kind, pack_frame, pack_trailer
 from agentguard.store._live import Body, make_body
 
@@ -18,7 +18,7 @@ class SealedFile:
         self._index = 0
         self._offset = 0
         self._write(header.pack())
-        self.places: list[Place] = []
+        self.places = Places.of(())
 
     @property
     def size_bytes(self) -> int:

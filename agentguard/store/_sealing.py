@@ -21,7 +21,7 @@ from agentguard.store._damage import Damage
 from agentguard.store._derive import encode_features
 from agentguard.store._disk import Disk, try_lock
 from agentguard.store._features import decode_features, place_of
-from agentguard.store._footer import Footer, Places, tag_arrays, trace_tag
+from agentguard.store._footer import Footer, tag_arrays, trace_tag
 from agentguard.store._grid import Grid, cut, joined, pack_grid, trace_ids, unpack_grid
 from agentguard.store._keyring import Keyring
 from agentguard.store._layout import HEADER_BYTES, Kind, State, parse_segment_name, unpack_header
@@ -289,7 +289,7 @@ def _copy(
     tags, numbers = tag_arrays(chunks.tags)
     counts = Counter(place.kind for place in damage)
     return Footer(
-        Places.of(sealed.places), tags, numbers, spans=chunks.spans, outcomes=outcomes, damage=dict(counts),
+        sealed.places, tags, numbers, spans=chunks.spans, outcomes=outcomes, damage=dict(counts),
         sealed_unix_ns=now_unix_ns,
     )  # fmt: skip
 
