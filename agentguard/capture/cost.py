@@ -116,25 +116,28 @@ class PriceTable:
             something is.
 
         """
-        if usage.model is None or usage.input_tokens is None:
+        inputs, outputs, read, written, _, model, _, _, _, _ = usage
+        if model is None or inputs is None:
             return None
-        price = self.find(usage.model)
-        if price is None or (usage.output_tokens is None and price.output > 0):
+        price = self._seen.get(model) or self.find(model)
+        if price is None or (outputs is None and price.output > 0):
             return None
-        read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
-        if read + written > usage.input_tokens:
-            read = min(read, usage.input_tokens)
-            written = usage.input_tokens - read
-        plain = usage.input_tokens - read - written
+        for_input, for_output, for_read, for_written, long_above, long_input, long_output = price
+        # What is not told apart costs what plain input does.
+        read = read or 0
+        written = written or 0
+        if read + written > inputs:
+            read = min(read, inputs)
+            written = inputs - read
         input_usd = (
-            plain * price.input
-            + read * (price.input if price.cache_read is None else price.cache_read)
-            + written * (price.input if price.cache_write is None else price.cache_write)
+            (inputs - read - written) * for_input
+            + read * (for_input if for_read is None else for_read)
+            + written * (for_input if for_written is None else for_written)
         )
-        output_usd = (usage.output_tokens or 0) * price.output
-        if price.long_above_tokens is not None and usage.input_tokens > price.long_above_tokens:
-            input_usd *= price.long_input_factor
-            output_usd *= price.long_output_factor
+        output_usd = (outputs or 0) * for_output
+        if long_above is not None and inputs > long_above:
+            input_usd *= long_input
+            output_usd *= long_output
         return (input_usd + output_usd) / 1e6
 
 

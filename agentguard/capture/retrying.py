@@ -20,11 +20,12 @@ class FailedAttempt(NamedTuple):
 class RetryingSpan(RecordingSpan):
     """A span that keeps count of its attempts; `Span` sets the slots."""
 
-    __slots__ = ("_failed_attempt", "_retries")
+    __slots__ = ("_failed_attempt", "retries")
 
     _failed_attempt: tuple[str, int, int] | None
     """Target, status and time of the last attempt that failed, while another one may follow."""
-    _retries: int
+    retries: int
+    """Attempts beyond the first, so far."""
 
     def record_retry(
         self,
@@ -54,9 +55,9 @@ class RetryingSpan(RecordingSpan):
         if self._duration_ns >= 0:
             self._environment.late_writes += 1
             return
-        self._retries += 1
+        self.retries += 1
         noted: dict[str, object] = {
-            names.RETRY_ATTEMPT: self._retries if attempt is None else attempt,
+            names.RETRY_ATTEMPT: self.retries if attempt is None else attempt,
             names.RETRY_SOURCE: source,
         }
         if error is not None:
@@ -78,11 +79,6 @@ class RetryingSpan(RecordingSpan):
             return None
         self._failed_attempt = None
         return FailedAttempt(failed[1], max(self.elapsed_ns - failed[2], 0) / 1e9)
-
-    @property
-    def retries(self) -> int:
-        """Attempts beyond the first, so far."""
-        return self._retries
 
     @property
     def elapsed_ns(self) -> int:

@@ -10,6 +10,7 @@ record is made lazily, off the thread that made the call.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from types import TracebackType
 from typing import Final, Self
@@ -21,14 +22,14 @@ from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.failures import class_name, error_type, is_cancellation
 from agentguard.capture.load import leave
 from agentguard.capture.mirror import finish_mirror
-from agentguard.capture.recording import DESCRIPTION_CHARS_MAX, text_size
+from agentguard.capture.recording import DESCRIPTION_CHARS_MAX, RecordingSpan, text_size
 from agentguard.capture.retrying import RetryingSpan
 from agentguard.capture.usage import extract_usage
 from agentguard.capture.usage_sums import (
+    LOCKS,
     UsageTotals,
     add_totals,
     combine_usage,
-    totals_lock,
     totals_of,
     usage_attributes,
     with_numbers,
@@ -40,6 +41,7 @@ _CHUNKS_MAX: Final = 4_096
 """Output chunks whose times are noted in one stream; the later ones are not."""
 
 _MODEL_KINDS: Final = frozenset({"model", "embeddings"})
+_make_usage: Final = partial(tuple.__new__, Usage)
 
 
 class Span(RetryingSpan):
@@ -63,9 +65,9 @@ class Span(RetryingSpan):
         "_owner",
         "_owner_id",
         "_totals",
+        "_unpriced",
         "_usage",
         "kind",
-        "_unpriced",
         "otel_kind",
     )
 
@@ -92,9 +94,9 @@ class Span(RetryingSpan):
         self._usage: Usage | None = None
         self._billed: UsageTotals | None = None
         self._totals: UsageTotals | None = None
-        self._retries = 0
-        self._failed_attempt = None
         self._unpriced: tuple[int, str] | None = None
+        self.retries = 0
+        self._failed_attempt = None
         self._first_chunk_ns = -1
         self._chunks_ns: list[int] | None = None
         by_kind = environment.in_flight
@@ -103,7 +105,8 @@ class Span(RetryingSpan):
         except KeyError:
             in_flight = 1
         by_kind[kind] = self._in_flight = in_flight
-        super().__init__(environment, name, parent, attributes, start_unix_ns, mirror)
+        # By name, which is half as long as `super()`: there is one for each call.
+        RecordingSpan.__init__(self, environment, name, parent, attributes, start_unix_ns, mirror)
 
     def _settle(self) -> None:
         """Leave the calls in flight, price the usage, and add it to the span around this one."""
@@ -133,7 +136,7 @@ class Span(RetryingSpan):
             return usage
         if self._environment.profile != "compat":
             self._attributes[names.COST_SOURCE] = "local"
-        return Usage(*usage[:-1], cost_usd)
+        return _make_usage((*usage[:-1], cost_usd))
 
     def _bill(self, usage: Usage) -> None:
         """Add the price of one attempt to the sum over attempts, which has the prices that providers gave."""
@@ -291,7 +294,7 @@ class Span(RetryingSpan):
     def add_inner_usage(self, usage: UsageTotals) -> None:
         """Add what a call inside this one used to the totals; ignored once this one has ended."""
         if self._duration_ns < 0:
-            with totals_lock():
+            with LOCKS.sums:
                 self._totals = add_totals(self._totals, usage)
 
     def first_chunk(self) -> None:
@@ -357,9 +360,6 @@ class Span(RetryingSpan):
         return usage._replace(**billed._asdict())
 
     @property
-    def outcome(self) -> str:
-        """Empty while nothing is wrong, else error, cancelled, abandoned or denied."""
-    @property
     def unpriced_attempts(self) -> tuple[int, str] | None:
         """
         Tokens of attempts that nobody has priced, and the last such model; None where there are none.
@@ -368,6 +368,9 @@ class Span(RetryingSpan):
         """
         return None if self._totals is not None else self._unpriced
 
+    @property
+    def outcome(self) -> str:
+        """Empty while nothing is wrong, else error, cancelled, abandoned or denied."""
         return self._outcome
 
     @property
@@ -395,9 +398,9 @@ class Span(RetryingSpan):
                 del found[names.AGENT_VERSION]
         if self._outcome:
             found[names.OUTCOME] = self._outcome
-        if self._retries:
-            found[names.HTTP_RESEND_COUNT] = self._retries
-            found[names.ATTEMPTS] = self._retries + 1
+        if self.retries:
+            found[names.HTTP_RESEND_COUNT] = self.retries
+            found[names.ATTEMPTS] = self.retries + 1
         if self._first_chunk_ns >= 0:
             found[names.TIME_TO_FIRST_CHUNK_S] = self._first_chunk_ns / 1e9
             if self.kind in _MODEL_KINDS:
@@ -411,10 +414,10 @@ class Span(RetryingSpan):
             kind=self.kind,
             usage=self._usage,
             billed=self._billed,
+            is_billed_whole=self._unpriced is None,
             totals=self._totals,
             is_failed=self._outcome not in {"", names.OUTCOME_ABANDONED},
             is_ended=self._duration_ns >= 0,
-            is_billed_whole=self._unpriced is None,
             profile=environment.profile,
             is_plain_on_agents=environment.usage_on_agents,
         )

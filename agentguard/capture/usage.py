@@ -97,6 +97,14 @@ def token_count(value: object) -> int | None:
     return None
 
 
+def _token_counts(*values: object) -> list[int | None]:
+    """Take numbers as counts of tokens, as `token_count` does each; in one frame, for the usual case."""
+    return [
+        value if value is None or (type(value) is int and 0 <= value <= _INT64_MAX) else token_count(value)
+        for value in values
+    ]
+
+
 def reader(holder: object) -> Callable[[str], object]:
     """Give what reads attributes, or keys of a dict, by name; None for what is not there."""
     return holder.get if isinstance(holder, dict) else lambda name: getattr(holder, name, None)
@@ -203,15 +211,21 @@ def _openai_chat(value: object, usage: object) -> Usage:
     """Read a chat completion of OpenAI, or of what speaks its dialect."""
     count, of, package = reader(usage), reader(value), _package(value)
     read_detail = reader(count("prompt_tokens_details"))
-    cache_read = token_count(read_detail("cached_tokens"))
+    inputs, outputs, cache_read, cache_write, reasoning = _token_counts(
+        count("prompt_tokens"),
+        count("completion_tokens"),
+        read_detail("cached_tokens"),
+        read_detail("cache_write_tokens"),
+        read(count("completion_tokens_details"), "reasoning_tokens"),
+    )
     if cache_read is None:
         cache_read = token_count(count("prompt_cache_hit_tokens"))  # DeepSeek
     return Usage(
-        token_count(count("prompt_tokens")),
-        token_count(count("completion_tokens")),
+        inputs,
+        outputs,
         cache_read,
-        token_count(read_detail("cache_write_tokens")),
-        token_count(read(count("completion_tokens_details"), "reasoning_tokens")),
+        cache_write,
+        reasoning,
         _text(of("model")),
         _text(of("id")),
         _reasons(of("choices"), "finish_reason"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from typing import Final, NamedTuple
 
 from agentguard.capture.usage import token_count
@@ -37,6 +38,10 @@ class UsageTotals(NamedTuple):
     cost_usd: float | None
 
 
+_make: Final = partial(tuple.__new__, UsageTotals)
+"""Makes totals of three values as a row of them, in one step: each model call adds some."""
+
+
 class _Locks:
     """One lock for all sums, made anew in a forked child: its owner may not live there."""
 
@@ -48,21 +53,18 @@ class _Locks:
         self.sums = threading.Lock()
 
 
-_LOCKS: Final = _Locks()
-os.register_at_fork(after_in_child=_LOCKS.renew)
+LOCKS: Final = _Locks()
+"""`sums` is the lock to hold while the totals of a span are added to; never across I/O."""
 
-
-def totals_lock() -> threading.Lock:
-    """Give the lock to hold while the totals of a span are added to; never across I/O."""
-    return _LOCKS.sums
+os.register_at_fork(after_in_child=LOCKS.renew)
 
 
 def totals_of(usage: Usage) -> UsageTotals | None:
     """Take the sums of one usage; None where it has no numbers."""
-    inputs, outputs, cost_usd = usage.input_tokens, usage.output_tokens, usage.cost_usd
+    inputs, outputs, cost_usd = usage[0], usage[1], usage[-1]
     if inputs is None and outputs is None and cost_usd is None:
         return None
-    return UsageTotals(inputs, outputs, cost_usd)
+    return _make((inputs, outputs, cost_usd))
 
 
 def add_totals(first: UsageTotals | None, second: UsageTotals) -> UsageTotals:
@@ -71,10 +73,12 @@ def add_totals(first: UsageTotals | None, second: UsageTotals) -> UsageTotals:
         return second
     inputs, outputs, cost_usd = first
     more_inputs, more_outputs, more_usd = second
-    return UsageTotals(
-        more_inputs if inputs is None else inputs + (more_inputs or 0),
-        more_outputs if outputs is None else outputs + (more_outputs or 0),
-        more_usd if cost_usd is None else cost_usd + (more_usd or 0.0),
+    return _make(
+        (
+            more_inputs if inputs is None else inputs + (more_inputs or 0),
+            more_outputs if outputs is None else outputs + (more_outputs or 0),
+            more_usd if cost_usd is None else cost_usd + (more_usd or 0.0),
+        )
     )
 
 
@@ -137,11 +141,11 @@ def usage_attributes(
     kind: str,
     usage: Usage | None,
     billed: UsageTotals | None,
+    is_billed_whole: bool,
     totals: UsageTotals | None,
     is_failed: bool,
     is_ended: bool,
     profile: Profile,
-    is_billed_whole: bool,
     is_plain_on_agents: bool,
 ) -> None:
     """
@@ -156,12 +160,12 @@ def usage_attributes(
             What the call reported itself.
         billed:
             The sum over its attempts, where there were several.
+        is_billed_whole:
+            Whether each attempt has a price; the price of some would pass for that of all.
         totals:
             The sum over the calls below it.
         is_failed:
             Whether the call raised, was cancelled or denied: no usage is then no gap.
-        is_billed_whole:
-            Whether each attempt has a price; the price of some would pass for that of all.
         is_ended:
             Whether nothing more can be reported.
         profile:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from agentguard.redaction import Pieces, Seen
 from agentguard.runtime.known import KnownCall
-from agentguard.runtime.plain import plain
+from agentguard.runtime.plain import is_flat, plain
 
 NS = 1_000_000_000
 NEVER_S = 1e12
@@ -61,6 +61,10 @@ def facts_of(call: KnownCall) -> dict[str, object]:
     if facts is None:
         facts = call.facts = CallFacts()
         facts.call = call
+        arguments = call.arguments
+        if arguments is not None and is_flat(arguments):
+            # The engine asks for them first, whatever the rules are.
+            facts["args"] = arguments
     return facts
 
 

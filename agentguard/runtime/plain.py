@@ -15,6 +15,11 @@ NODES_MAX = 100_000
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 
+def is_flat(values: dict[str, object]) -> bool:
+    """Whether a dict holds nothing but single values, so that it is plain as it is."""
+    return _PLAIN.issuperset(map(type, values.values()))
+
+
 def plain(value: object) -> object:
     """
     Turn a value into data that a condition can read, without calling the application's methods.
@@ -33,7 +38,7 @@ def plain(value: object) -> object:
     """
     if type(value) in _PLAIN:
         return value
-    if type(value) is dict and _PLAIN.issuperset(map(type, value.values())):
+    if type(value) is dict and is_flat(value):
         return value
     return _plain(value, DEPTH_MAX, [NODES_MAX])
 

@@ -60,7 +60,7 @@ class Memory:
         now_s = self._clock.unix_ns() // 1_000_000_000
         name = _name(tool, argument, key)
         for mark, bucket_s in (("m", FINE_S), ("q", COARSE_S)):
-            self._tally.add(name, f"{mark}{now_s // bucket_s}", (1, units))
+            self._tally.add(name, f"{mark}{now_s // bucket_s}", 1, units)
         self._added()
 
     def total(self, tool: str, argument: str, key: str, window_s: float) -> float:

@@ -33,6 +33,7 @@ class Rates:
         self._added = added
         self._known: dict[tuple[str, float], tuple[Mapping[str, list[int]], int, int, int]] = {}
         """By tool and window: the shared buckets, the first one that counts, and their calls and errors."""
+        self._bucket = (-1, "")
 
     def record(self, tool: str, is_error: bool) -> None:
         """
@@ -44,8 +45,11 @@ class Rates:
             is_error:
                 Whether it raised.
         """
-        bucket = self._clock.unix_ns() // (BUCKET_S * 1_000_000_000)
-        self._tally.add(tool, str(bucket), (1, 1 if is_error else 0))
+        number = self._clock.unix_ns() // (BUCKET_S * 1_000_000_000)
+        bucket = self._bucket
+        if number != bucket[0]:
+            bucket = self._bucket = (number, str(number))
+        self._tally.add(tool, bucket[1], 1, 1 if is_error else 0)
         self._added()
 
     def calls(self, tool: str, window_s: float = 300.0) -> int:
@@ -152,7 +156,7 @@ class Spend:
         if not (0 <= usd < math.inf and tokens >= 0):
             raise StoreError(f"spend: {usd!r} USD and {tokens!r} tokens, expected finite and not negative")
         # Rounded up, but for what is less than a thousandth of a unit: there doubles are not exact.
-        self._tally.add(self._day(), "sum", (int(usd * USD_UNITS + 0.9995), int(tokens)))
+        self._tally.add(self._day(), "sum", int(usd * USD_UNITS + 0.9995), int(tokens))
         self._added()
 
     def usd_today(self) -> float:

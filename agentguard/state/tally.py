@@ -17,7 +17,7 @@ from agentguard.errors import StoreError
 from agentguard.state.cells import Cells, Document
 
 Sums: TypeAlias = dict[str, dict[str, list[int]]]
-"""By key, then by field: a vector of integers."""
+"""By key, then by field: two integers."""
 
 _NOTHING: Mapping[str, list[int]] = {}
 
@@ -26,7 +26,7 @@ OVERFLOW_KEY = "*"
 
 
 class Tally:
-    """Vectors of integers by key and field, summed over all processes."""
+    """Pairs of integers by key and field, summed over all processes."""
 
     def __init__(
         self,
@@ -63,18 +63,17 @@ class Tally:
         self._shared: dict[str, Mapping[str, list[int]]] = {}
         self._revision = 0
 
-    def add(self, key: str, field: str, amounts: tuple[int, ...]) -> None:
-        """Add to one field of one key."""
+    def add(self, key: str, field: str, first: int, second: int) -> None:
+        """Add to the two numbers of one field of one key."""
         with self._lock:
-            if key not in self._pending and not self._is_told_apart(key):
-                key = OVERFLOW_KEY
             try:
                 sums = self._pending[key][field]
             except KeyError:
-                self._pending.setdefault(key, {})[field] = list(amounts)
-                return
-            for position, amount in enumerate(amounts):
-                sums[position] += amount
+                if key not in self._pending and not self._is_told_apart(key):
+                    key = OVERFLOW_KEY
+                sums = self._pending.setdefault(key, {}).setdefault(field, [0, 0])
+            sums[0] += first
+            sums[1] += second
 
     def parts(self, key: str) -> list[Mapping[str, list[int]]]:
         """Give the maps whose sum is the answer for a key; do not change them."""
