@@ -38,7 +38,7 @@ from agentguard.drift._summary import KINDS, Summary, measure_of, merge, sample_
 from agentguard.drift._typed import Floors
 from agentguard.values import FeatureType
 
-ASKED = ("tool", "model", "prompt_version")
+ASKED = ("tool", "model", "prompt_version", "tenant")
 """What was asked for: known of calls that a policy stopped, too."""
 SAID = ("finish_reason", "error_type", "schema")
 """What came of a call that ran."""

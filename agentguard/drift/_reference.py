@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from agentguard.drift._profile import Profile, histograms_of, read_profile
 from agentguard.drift._quality import NOTHING_KNOWN, Known, known_from
 from agentguard.drift._season import DAY_S
 from agentguard.drift._source import DIMENSIONS, PAIRS, FeatureStore, read_summary, time_span
-from agentguard.drift._streams import Stream, possible_streams, quality_streams
+from agentguard.drift._streams import Stream, kinds_of, possible_streams, quality_streams
 from agentguard.drift._summary import Summary, coarsen
 from agentguard.drift._table_store import TableStore
 from agentguard.drift._tier import TierModel, fit_tier
@@ -220,13 +221,7 @@ def fit_reference(
             f"reference: got {profile.n_calls} calls, expected at least {CALLS_MIN}"
         ).hint("let the agent run a while longer, or name a longer time")
     tie_key = key or hashlib.blake2b(f"{agent}\0{since}\0{until}".encode(), digest_size=16).digest()
-    layout = layout_of(
-        {
-            dimension: profile.categories.get(f"{'tool' if dimension == 'tool' else 'model'}.{dimension}", {})
-            for dimension in DIMENSIONS
-        },
-        PAIRS,
-    )
+    layout = layout_of({dimension: _values_of(profile, dimension) for dimension in DIMENSIONS}, PAIRS)
     known = known_from(profile.categories, profile.prices)
     summary = read_summary(
         store,
@@ -264,6 +259,14 @@ def fit_reference(
         known,
     )
     return replace(reference, reference_id=hashlib.blake2b(reference.to_bytes(), digest_size=6).hexdigest())
+
+
+def _values_of(profile: Profile, dimension: str) -> dict[str, int]:
+    """Return how many calls of models and tools had each value of a dimension."""
+    counts: Counter[str] = Counter()
+    for kind in kinds_of(dimension):
+        counts.update(profile.categories.get(f"{kind}.{dimension}", {}))
+    return dict(counts)
 
 
 def _as_store(source: object) -> FeatureStore:

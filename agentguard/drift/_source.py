@@ -39,9 +39,9 @@ COLUMNS = (
 )
 """Columns of the feature block that the checker reads."""
 
-DIMENSIONS = ("tool", "model", "prompt_version")
+DIMENSIONS = ("tool", "model", "prompt_version", "tenant")
 """Columns of the feature block whose values are segments."""
-PAIRS = (("model", "prompt_version"),)
+PAIRS = (("model", "prompt_version"), ("model", "tenant"), ("prompt_version", "tenant"), ("tenant", "tool"))
 """Dimensions whose pairs are counted; a tool is called without a model."""
 CHECKED = ("cost_usd", "schema", "tool", "model")
 """Columns that the checks of the data's quality read beside these."""

@@ -122,7 +122,7 @@ def possible_streams(layout: Layout = WHOLE) -> tuple[Stream, ...]:
     )
     parts = tuple(
         Stream(
-            "tool" if segment.parts[0][0] == "tool" else "model",
+            kind,
             measure,
             _SCORES[measure][0],
             segment.name,
@@ -130,6 +130,7 @@ def possible_streams(layout: Layout = WHOLE) -> tuple[Stream, ...]:
         )
         for place, segment in enumerate(layout.segments, 1)
         if not segment.is_pair
+        for kind in kinds_of(segment.parts[0][0])
         for measure in ("latency", "tokens", "retries", "error")
     )
     return whole + parts
@@ -144,6 +145,11 @@ def quality_streams() -> tuple[Stream, ...]:
         if measure in _QUALITY - {"slots"}
     )
     return (*shares, Stream(KINDS[0], "slots", "gap"), Stream(KINDS[0], "slots", "volume"))
+
+
+def kinds_of(dimension: str) -> tuple[str, ...]:
+    """Return the kinds of call that a dimension tells apart."""
+    return {"tool": ("tool",), "tenant": ("model", "tool")}.get(dimension, ("model",))
 
 
 class Scale(NamedTuple):

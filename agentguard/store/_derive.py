@@ -62,6 +62,7 @@ def derive(grid: Grid) -> Columns:
         _texts(find(names.TOOL_NAME)),
         _texts(_each(grid, _either, find(names.RESPONSE_MODEL), find(names.REQUEST_MODEL))),
         _texts(find(names.PROMPT_VERSION)),
+        _texts(find(names.LABEL_TENANT)),
         _texts(list(map(first_reason_of, find(names.RESPONSE_FINISH_REASONS)))),
         _texts(find(names.ERROR_TYPE)),
         grid.merged(list(map(_fingerprints, grid.groups))),

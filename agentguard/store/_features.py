@@ -204,6 +204,7 @@ def texts_of(record: SpanRecord) -> tuple[str, ...]:
         get(names.TOOL_NAME),
         get(names.RESPONSE_MODEL) or get(names.REQUEST_MODEL),
         get(names.PROMPT_VERSION),
+        get(names.LABEL_TENANT),
         first_reason_of(get(names.RESPONSE_FINISH_REASONS)),
         get(names.ERROR_TYPE),
     )

@@ -164,6 +164,8 @@ FALLBACK_RULE_ID: Final = "agentguard.fallback.rule.id"
 POLICY_LATENCY_US: Final = "agentguard.policy.latency_us"
 LABEL_PREFIX: Final = "agentguard.label."
 """A label of the run becomes an attribute with this prefix."""
+LABEL_TENANT: Final = LABEL_PREFIX + "tenant"
+"""The label whose values are segments of drift."""
 
 FOREIGN_PREFIXES: Final = ("gen_ai.", "mcp.")
 """What tells the spans of other libraries that concern us."""

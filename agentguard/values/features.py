@@ -43,6 +43,7 @@ _SPECS: tuple[FeatureSpec, ...] = (
     FeatureSpec("tool", "dict", "category", "", "Name of the tool."),
     FeatureSpec("model", "dict", "category", "", "Model that answered, else the one requested."),
     FeatureSpec("prompt_version", "dict", "category", "", "gen_ai.prompt.version."),
+    FeatureSpec("tenant", "dict", "category", "", "Label `tenant` of the run: agentguard.label.tenant."),
     FeatureSpec("finish_reason", "dict", "category", "", "First finish reason."),
     FeatureSpec("error_type", "dict", "category", "", "error.type."),
     FeatureSpec(

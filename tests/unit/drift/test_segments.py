@@ -1,5 +1,7 @@
 """Segments: lines of evidence of their own, the right one named, the change taken apart."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,9 @@ from agentguard.drift._streams import Stream, scale_of
 from agentguard.values import DriftStatus, Verdict
 from tests.support.clock import FrozenClock
 from tests.support.feature_store import MemoryStore
+from tests.support.spans import make_span
+from tests.support.stores import fill as write
+from tests.support.stores import new_store
 
 DAY_S, NS = 86_400, 10**9
 TOOLS = ("search", "mail", "pay", "files", "maps")
@@ -124,3 +129,73 @@ def test_one_value_is_no_segment() -> None:
     layout = layout_of({"model": {"m": 9, "n": 3}, "prompt": {"1": 5, "2": 5}}, [("model", "prompt")])
     assert [s.name for s in layout.segments][:3] == ["model=m", "model=n", "prompt=1"]
     assert sum(s.is_pair for s in layout.segments) == 4
+
+
+def tenants(
+    store: MemoryStore,
+    first_hour: int,
+    n_hours: int,
+    *,
+    slow: tuple[str, str] | None = None,
+    mix: float = 0.5,
+) -> None:
+    """Add model calls of two tenants on two models; one pair of them may be slower, or one tenant more frequent."""
+    for hour in range(first_hour, first_hour + n_hours):
+        rng = np.random.default_rng([11, hour])
+        n = int(rng.poisson(60))
+        tenant = np.where(rng.random(n) < mix, "acme", "globex")
+        model = np.where(rng.random(n) < 0.5, "m1", "m2")
+        level = np.where(tenant == "globex", 900.0, 300.0)
+        if slow is not None:
+            level = np.where((tenant == slow[0]) & ((model == slow[1]) | (slow[1] == "")), 2.2 * level, level)
+        store.add(
+            start_unix_ns=np.sort(rng.integers(0, 3590 * NS, n)) + (MONDAY_S + hour * 3600) * NS,
+            duration_ns=(rng.lognormal(0, 0.4, n) * level * 1e6).astype(int),
+            input_tokens=rng.integers(100, 900, n), output_tokens=rng.integers(10, 90, n),
+            tenant=tenant.tolist(), model=model.tolist(), schema="s",
+        )  # fmt: skip
+
+
+def tenants_verdict(slow: tuple[str, str] | None, mix: float = 0.5) -> Verdict:
+    """Fit nine days, change something, and watch two days."""
+    store = MemoryStore()
+    tenants(store, 0, 9 * 24)
+    drift.save_reference(store, drift.fit_reference(store, since_unix_ns=MONDAY_S * NS))
+    tenants(store, 9 * 24, 48, slow=slow, mix=mix)
+    clock = FrozenClock(unix_ns=(MONDAY_S + 11 * DAY_S + 600) * NS)
+    return drift.Checker(store, clock=clock, publish=lambda _: None).check_once()
+
+
+def test_a_tenant_that_changes_is_named() -> None:
+    """One tenant's calls got slower: the alarm names it, as a change within it."""
+    verdict = tenants_verdict(("acme", ""))
+    assert verdict.status is DriftStatus.DRIFT
+    assert verdict.segment == "tenant=acme"
+    assert "another mix" not in verdict.sentence
+
+
+def test_a_pair_of_tenant_and_model_is_named() -> None:
+    """Only one tenant on one model got slower: the pair carries it, not either alone."""
+    assert tenants_verdict(("acme", "m2")).segment == "model=m2, tenant=acme"
+
+
+def test_more_calls_of_a_slower_tenant_are_a_change_of_mix() -> None:
+    """The whole got slower, and no tenant did: the sentence says so."""
+    verdict = tenants_verdict(None, mix=0.15)
+    assert verdict.status is DriftStatus.DRIFT
+    assert "mostly another mix of tenant" in verdict.sentence
+
+
+def test_the_label_of_a_run_reaches_the_feature_block(tmp_path: Path) -> None:
+    """`run(labels={"tenant": ...})` is a column of the store, live and sealed."""
+    for is_sealed in (False, True):
+        store = new_store(tmp_path / str(is_sealed))
+        spans = [make_span(i, attributes={"agentguard.label.tenant": f"t{i % 2}"}) for i in range(1, 5)]
+        write(store, spans, is_sealed=is_sealed)
+        blocks = list(store.query().features(["tenant"]))
+        assert [text for block in blocks for text in block.columns["tenant"].texts()] == [
+            "t1",
+            "t0",
+            "t1",
+            "t0",
+        ]
