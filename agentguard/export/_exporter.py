@@ -36,6 +36,8 @@ LEASE_INTERVAL_S = 5.0
 """Between two tries to take over from a process that may have died."""
 IDLE_INTERVAL_S_MAX = 5.0
 """Longest pause between two looks into a store in which nothing happens."""
+WRITERS_MIN = 1000
+"""So many writers a cursor may name before it is looked which of them the store still has."""
 
 
 class OtlpExporter:
@@ -89,6 +91,7 @@ class OtlpExporter:
         self._flushes_done = 0
         self._is_standby = False
         self._cursor: dict[str, tuple[int, int]] | None = None
+        self._writers_max = WRITERS_MIN
         self._tail: Tail | None = None
         self._left_out = 0
         self._thread: threading.Thread | None = None
@@ -263,7 +266,7 @@ class OtlpExporter:
         with IMPORTS:
             from agentguard.export._encode import encode_item
 
-        cursor = self._read_cursor()
+        cursor = self._without_the_gone(self._read_cursor())
         begin = self._read_window(cursor)
         tail = self._tail
         batch: list[Item] = []
@@ -309,6 +312,19 @@ class OtlpExporter:
                 self._on_internal_error("export.cursor", error)
                 self._cursor = {}
         return dict(self._cursor)
+
+    def _without_the_gone(self, cursor: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """
+        Leave out writers of which the store has nothing any more; looked at once there are twice as many as then.
+
+        One that writes again later begins with spans that are new in any case.
+        """
+        if len(cursor) <= self._writers_max:
+            return cursor
+        there = self._store.query().writers()
+        left = {writer: place for writer, place in cursor.items() if writer in there or not there}
+        self._writers_max = max(2 * len(left), WRITERS_MIN)
+        return left
 
     def _read_window(self, cursor: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         """Say from where to read: behind the cursor, or from where spans still wait for a reason to be sent."""

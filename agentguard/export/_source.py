@@ -25,6 +25,10 @@ class Query(Protocol):
         """Spans after a cursor, those of each writer in order."""
         ...
 
+    def writers(self) -> set[str]:
+        """All writers of which the store still has something."""
+        ...
+
 
 class Blob(Protocol):
     """A small sealed file beside the segments."""

@@ -258,6 +258,12 @@ class Query(AsTables):
                     found[member.writer.hex()] = (member.n, member.next_sequence - 1)
         return found
 
+    def writers(self) -> set[str]:
+        """Give the ids of all who wrote what is in the store now; no segment is opened for it."""
+        files = self._folder.listing().files
+        keys = (file.members or (Member(*file.key, 0, 0),) for file in files)
+        return {member.writer.hex() for members in keys for member in members}
+
     def segments(self) -> list[SegmentInfo]:
         """Say of each file what is in it."""
         found = []

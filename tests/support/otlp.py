@@ -71,6 +71,9 @@ class FakeStore:
         for sequence in range(start, len(self.spans)):
             yield ("w", 0, sequence), self.spans[sequence], RESOURCE
 
+    def writers(self) -> set[str]:
+        return {"w"}
+
     def sealed_blob(self, name: str) -> FakeBlob:
         return self.blobs.setdefault(name, FakeBlob())
 

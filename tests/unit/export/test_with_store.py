@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentguard.export import OtlpExporter, feature_rows, otlp_config
+from agentguard.export import OtlpExporter, decode_cursor, feature_rows, otlp_config
 from agentguard.seal import FileKey, create_key_file
 from agentguard.store import SegmentWriter, Store, WriterConfig
 from agentguard.values import OutcomeRecord, SpanRecord
@@ -164,3 +164,23 @@ def test_rows_of_a_store_have_its_outcomes(store: Store) -> None:
     (row,) = feature_rows(store.query())
     assert (row.token_count, row.predicted_label, row.true_label, row.score) == (5, "a", "b", 0.5)
     assert len(list(feature_rows(store.query(), kind=None))) == 2
+
+
+def test_a_cursor_forgets_writers_that_are_gone(
+    store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What retention has removed is not remembered for ever; who is still there, sends nothing twice."""
+    monkeypatch.setattr("agentguard.export._exporter.WRITERS_MIN", 4)
+    blob = store.sealed_blob(f"cursor-{otlp_config(receiver.endpoint).destination}")
+    for first in range(0, 60, 10):
+        writer = writer_of(store)
+        write(writer, range(first, first + 10))
+        assert writer.close(10).is_complete
+        assert export(store, receiver) == 10
+    assert len(decode_cursor(blob.read())) == 6
+    store.remove_old(size_bytes_max=max(path.stat().st_size for path in store.segments.iterdir()))
+    left = store.query().writers()
+    assert len(left) == 1
+    assert export(store, receiver) == 0
+    assert set(decode_cursor(blob.read())) == left
+    assert export(store, receiver) == 0
