@@ -146,6 +146,22 @@ class SealKey:
         nonce = self._random_bytes(NONCE_BYTES)
         return nonce + self._aead.encrypt(nonce, plaintext, aad)
 
+    def seal_at(self, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+        """
+        Do what `seal` does under a nonce that is stored elsewhere; returns ciphertext and tag.
+
+        Args:
+            nonce:
+                12 random bytes. Several keys may share them; one key must never meet them twice.
+
+            plaintext:
+                What to seal.
+
+            aad:
+                What it is bound to.
+        """
+        return self._aead.encrypt(nonce, plaintext, aad)
+
     def open(self, sealed: bytes | memoryview, aad: bytes) -> bytes:
         """
         Check and decrypt what `seal` returned.

@@ -2,7 +2,8 @@
 Compression, bounded on the way back: no frame grows past what was agreed.
 
 A codec byte says how: 0 raw, 1 zlib, 2 zstd. For 1 and 2 the compressed bytes
-follow four bytes with the plain length.
+follow four bytes with the plain length. Content of persons, which is in small pieces, has
+codec 3: zstd with a dictionary that comes with the package, and no bytes around it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import sys
 import zlib
 from collections import deque
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentguard.errors import SegmentCorruptError
@@ -23,14 +26,22 @@ else:
 RAW = 0
 ZLIB = 1
 ZSTD = 2
+CONTENT = 3
 _SMALL_BYTES = 96
 """Below this, compression costs more than it saves."""
 
 LIVE_LEVEL = 1
 SEALED_LEVEL = 3
+_CONTENT_LEVEL = 3
+_CONTENT_SMALL_BYTES = 16
+_ZSTD_MAGIC = bytes.fromhex("28b52ffd")
+_DICTIONARY = Path(__file__).with_name("content-1.dict")
 _IDLE_MAX = 4
 _idle: dict[int, deque[zstd.ZstdCompressor]] = {}
-"""By level, compressors that nobody uses just now: what they need is not reserved for each frame anew."""
+"""By level, or `_WITH_DICTIONARY`, compressors that nobody uses just now: what they need is not reserved for each frame anew."""
+
+
+_WITH_DICTIONARY = -1
 
 
 def compress(plain: bytes, level: int = LIVE_LEVEL) -> tuple[int, bytes]:
@@ -56,10 +67,58 @@ def _packed(plain: bytes, level: int) -> bytes:
     try:
         compressor = idle.pop()
     except IndexError:
-        compressor = zstd.ZstdCompressor(level)
+        compressor = _new_compressor(level)
     packed = compressor.compress(plain, zstd.ZstdCompressor.FLUSH_FRAME)
     idle.append(compressor)  # Where it failed it is thrown away.
     return packed
+
+
+def _new_compressor(level: int) -> zstd.ZstdCompressor:
+    if level != _WITH_DICTIONARY:
+        return zstd.ZstdCompressor(level)
+    options: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: _CONTENT_LEVEL,
+        zstd.CompressionParameter.dict_id_flag: 0,
+    }
+    return zstd.ZstdCompressor(options=options, zstd_dict=_dictionary())
+
+
+@cache
+def _dictionary() -> zstd.ZstdDict:
+    """What pieces of content have in common: names, scaffolding of messages, common English."""
+    return zstd.ZstdDict(_DICTIONARY.read_bytes())
+
+
+def compress_content(plain: bytes) -> bytes:
+    """Compress a piece of content; returns the codec byte and the bytes, as one."""
+    if len(plain) >= _CONTENT_SMALL_BYTES:
+        packed = _packed(plain, _WITH_DICTIONARY)
+        if len(packed) - len(_ZSTD_MAGIC) < len(plain):
+            return bytes([CONTENT]) + packed[len(_ZSTD_MAGIC) :]
+    return bytes([RAW]) + plain
+
+
+def decompress_content(packed: bytes) -> bytes:
+    """
+    Undo `compress_content`.
+
+    Raises:
+        SegmentCorruptError: The codec is unknown, or the bytes do not decompress to at most
+            `PLAIN_BYTES_MAX`.
+    """
+    codec, data = packed[0] if packed else None, packed[1:]
+    if codec == RAW:
+        return data
+    if codec != CONTENT:
+        raise SegmentCorruptError(f"content: got codec {codec}, expected 0 or 3")
+    decompressor = zstd.ZstdDecompressor(zstd_dict=_dictionary())
+    try:
+        plain = decompressor.decompress(_ZSTD_MAGIC + data, PLAIN_BYTES_MAX + 1)
+    except zstd.ZstdError as error:
+        raise SegmentCorruptError("content: got bytes that do not decompress, expected them to") from error
+    if not decompressor.eof or decompressor.unused_data or len(plain) > PLAIN_BYTES_MAX:
+        raise SegmentCorruptError(f"content: got no whole piece of at most {PLAIN_BYTES_MAX} bytes")
+    return plain
 
 
 def decompress(codec: int, data: bytes) -> bytes:

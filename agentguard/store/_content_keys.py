@@ -7,21 +7,23 @@ needed, so that erasing either is enough.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final, cast
 
 import msgspec
 
 from agentguard.errors import KeyUnavailableError, SegmentCorruptError, TamperedError
-from agentguard.seal import SealKey
+from agentguard.seal import NONCE_BYTES, SealKey
 from agentguard.store import _codec
 from agentguard.store._grid import ELSEWHERE, Grid, with_content
-from agentguard.store._groups import ERASED, NO_KEY, ContentRow, SealedGroup
+from agentguard.store._groups import ERASED, NO_KEY, ContentPart, SealedGroup, groups_of
 from agentguard.store._keyring import CONVERSATION, USER, Keyring, Subject, SubjectKey
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
-from agentguard.store._msgpack import decode_plain, encode_plain
-from agentguard.store._subjects import PENDING
+from agentguard.store._msgpack import decode_plain
+from agentguard.store._subjects import PENDING, ContentGroup
 
 GROUP_LABEL: Final = b"agentguard/v1/subject"
 _GROUP_KEYS_MAX: Final = 1024
@@ -35,10 +37,13 @@ class ContentKeys:
     the disk where a key is new.
     """
 
-    def __init__(self, keyring: Keyring, store_id: bytes) -> None:
+    def __init__(
+        self, keyring: Keyring, store_id: bytes, random_bytes: Callable[[int], bytes] = os.urandom
+    ) -> None:
         self._keyring = keyring
+        self._random_bytes = random_bytes
         self._store_id = store_id
-        self._keys: dict[tuple[bytes, bytes], SealKey] = {}
+        self._keys: dict[tuple[bytes, bytes], tuple[SealKey, bytes]] = {}
         self._number = 0
         self._opening: dict[tuple[bytes, bytes], tuple[int, SealKey]] = {}
 
@@ -60,17 +65,21 @@ class ContentKeys:
         named = [(_subject(USER, user), _subject(CONVERSATION, text)) for user, text, *_ in groups]
         known = self._keyring.keys_for({subject for pair in named for subject in pair if subject is not None})
         sealed = []
+        # One for all: no key seals two groups of a frame.
+        nonce = self._random_bytes(NONCE_BYTES)
         for (user, conversation), (_, _, places, packed) in zip(named, groups, strict=True):
             of_user = known[user] if user else None
             of_conversation = known[conversation] if conversation else None
             refs = (of_user.ref if of_user else b"", of_conversation.ref if of_conversation else b"")
-            key = self._keys.get(refs)
-            if key is None:
+            found = self._keys.get(refs)
+            if found is None:
                 if len(self._keys) >= _GROUP_KEYS_MAX:
                     self._keys.clear()
-                key = self._keys[refs] = group_key(self._store_id, of_user, of_conversation)
-            sealed.append([*refs, places, key.seal(packed, group_context(self._store_id, *refs))])
-        return make_body(Kind.SPANS, with_content(plain, sealed), records=body.records)
+                key = group_key(self._store_id, of_user, of_conversation)
+                found = self._keys[refs] = key, group_context(self._store_id, *refs)
+            key, context = found
+            sealed.append([*refs, places, key.seal_at(nonce, packed, context)])
+        return make_body(Kind.SPANS, with_content(plain, [[nonce, sealed]]), records=body.records)
 
     @staticmethod
     def bare(body: Body) -> Body:
@@ -78,16 +87,20 @@ class ContentKeys:
         plain, _ = decode_plain(body.data, "content")
         return make_body(Kind.SPANS, plain, records=body.records)
 
-    def open_group(self, group: SealedGroup) -> tuple[list[list[str]], list[ContentRow]] | str:
+    def open_group(self, group: SealedGroup) -> list[ContentPart] | str:
         """Open the content of a group, as `GroupOpener` says."""
         key = self._opening_key(group.user, group.conversation)
         if isinstance(key, str):
             return key
-        packed = key.open(group.blob, group_context(self._store_id, group.user, group.conversation))
-        document = decode_plain(_codec.decompress(packed[0], packed[1:]), "content")
-        if type(document) is not list or len(document) != 2 or len(document[1]) != len(group.places):
-            raise SegmentCorruptError("content: got rows of another form, expected one for each place")
-        return document[0], document[1]
+        context = group_context(self._store_id, group.user, group.conversation)
+        plain = _codec.decompress_content(key.open(group.nonce + group.blob, context))
+        try:
+            parts = [ContentPart.of(part) for part in decode_plain(plain, "content")]
+        except (TypeError, ValueError) as error:
+            raise SegmentCorruptError("content: got parts of another form, expected columns") from error
+        if sum(part.rows for part in parts) != len(group.places):
+            raise SegmentCorruptError("content: got rows of another number, expected one for each place")
+        return parts
 
     def regrouped(self, grid: Grid) -> Grid:
         """
@@ -97,38 +110,42 @@ class ContentKeys:
         such as what was erased, stays as it is; of a group that was cut, what is elsewhere goes.
         """
         groups: dict[tuple[bytes, bytes], list[SealedGroup]] = {}
-        for user, conversation, places, blob in grid.content or ():
-            group = SealedGroup(user, conversation, places, blob, self)
-            groups.setdefault((user, conversation), []).append(group)
-        content: list[object] = []
+        for group in groups_of(grid.content, grid.count, self):
+            groups.setdefault((group.user, group.conversation), []).append(group)
+        nonce = self._random_bytes(NONCE_BYTES)
+        content: dict[bytes, list[object]] = {}
         for refs, parts in groups.items():
             is_whole = len(parts) == 1 and ELSEWHERE not in parts[0].places
-            together = None if is_whole else self._together(*refs, parts)
-            content += [together] if together else [(*refs, part.places, part.blob) for part in parts]
-        return msgspec.structs.replace(grid, content=content or None)
+            together = None if is_whole else self._together(nonce, *refs, parts)
+            if together:
+                content.setdefault(nonce, []).append(together)
+            else:
+                for part in parts:
+                    content.setdefault(part.nonce, []).append([*refs, part.places, part.blob])
+        found = [[key, each] for key, each in content.items()]
+        return msgspec.structs.replace(grid, content=found or None)
 
     def _together(
-        self, user: bytes, conversation: bytes, parts: Sequence[SealedGroup]
+        self, nonce: bytes, user: bytes, conversation: bytes, parts: Sequence[SealedGroup]
     ) -> list[object] | None:
         """Seal the rows of some groups as one; `None` where one of them does not open."""
         key = self._opening_key(user, conversation)
         if isinstance(key, str):
             return None
-        shapes: dict[tuple[str, ...], int] = {}
-        rows: list[ContentRow] = []
-        places: list[int] = []
+        whole = ContentGroup()
         try:
             for part in parts:
-                names, found = cast("tuple[list[list[str]], list[ContentRow]]", part.opened())
-                for place, (shape, *rest) in zip(part.places, found, strict=True):
-                    if place != ELSEWHERE:
-                        rows.append([shapes.setdefault(tuple(names[shape]), len(shapes)), *rest])
-                        places.append(place)
-        except (SegmentCorruptError, TamperedError, LookupError, TypeError, ValueError):
+                places = iter(part.places)
+                for piece in cast("list[ContentPart]", part.opened()):
+                    there = list(islice(places, piece.rows))
+                    kept = [i for i, place in enumerate(there) if place != ELSEWHERE]
+                    if kept:
+                        whole.add([there[i] for i in kept], piece.only(kept))
+        except (SegmentCorruptError, TamperedError):
             return None  # Whoever reads it is told.
-        codec, data = _codec.compress(encode_plain([list(shapes), rows]), _codec.SEALED_LEVEL)
-        blob = key.seal(bytes([codec]) + data, group_context(self._store_id, user, conversation))
-        return [user, conversation, places, blob]
+        packed, _ = whole.packed()
+        context = group_context(self._store_id, user, conversation)
+        return [user, conversation, whole.places, key.seal_at(nonce, packed, context)]
 
     def _opening_key(self, user: bytes, conversation: bytes) -> SealKey | str:
         """The key of a group, or why there is none; one that was found holds until somebody is erased."""

@@ -169,6 +169,14 @@ def _short(column: tuple[Any, ...]) -> Column:
     return column[:1] if is_same else column
 
 
+def short_text(column: tuple[Any, ...]) -> Column:
+    """Reduce a column to one value where all are the same text."""
+    first = column[0]
+    if type(first) is str and column[-1] == first and column.count(first) == len(column):
+        return column[:1]
+    return column
+
+
 def _whole(column: Sequence[Any]) -> Sequence[int]:
     """See that times are integers; anything else becomes the nearest one."""
     if set(map(type, column)) == {int}:
@@ -320,12 +328,12 @@ def joined(grids: Sequence[Grid]) -> Grid:
         shape += [of_grid[number] for number in places]
     groups = [
         Group(names, [
-            _joined_columns([(group.columns[i], count) for group, count in found]) for i in range(len(names))
+            joined_columns([(group.columns[i], count) for group, count in found]) for i in range(len(names))
         ])
         for (names, _), found in zip(numbers, members, strict=True)
     ]  # fmt: skip
     fields: dict[str, Any] = {
-        name: _joined_columns([(getattr(grid, name), grid.count) for grid in grids]) for name in _COLUMNS
+        name: joined_columns([(getattr(grid, name), grid.count) for grid in grids]) for name in _COLUMNS
     }
     for name, size in _ID_BYTES.items():
         ids = [getattr(grid, name) for grid in grids]
@@ -353,19 +361,35 @@ def _content_from(parts: Sequence[tuple[list[Any] | None, int]], count: int) -> 
     """
     found = []
     for content, moved in parts:
-        for group in content or ():
-            try:
-                *keys, places, blob = group
-                places = [place + moved if place != ELSEWHERE else place for place in places]
-            except (TypeError, ValueError) as error:
-                raise SegmentCorruptError("spans: got a group of content of another form") from error
-            places = [place if 0 <= place < count else ELSEWHERE for place in places]
-            if any(place != ELSEWHERE for place in places):
-                found.append([*keys, places, blob])
+        for nonce, groups in checked_content(content):
+            kept = []
+            for user, conversation, places, blob in groups:
+                there = [place + moved if place != ELSEWHERE else place for place in places]
+                there = [place if 0 <= place < count else ELSEWHERE for place in there]
+                if any(place != ELSEWHERE for place in there):
+                    kept.append([user, conversation, there, blob])
+            if kept:
+                found.append([nonce, kept])
     return found or None
 
 
-def _joined_columns(parts: Sequence[tuple[Column, int]]) -> Column:
+def checked_content(content: object) -> Sequence[tuple[bytes, Sequence[Sequence[Any]]]]:
+    """
+    See that content has its form, but for what is sealed: for each nonce its groups.
+
+    Raises:
+        SegmentCorruptError: It has not.
+    """
+    try:
+        return msgspec.convert(content or [], _SealedContent)
+    except msgspec.ValidationError as error:
+        raise SegmentCorruptError(f"spans: got groups of content of another form: {error}") from error
+
+
+_SealedContent = list[tuple[bytes, list[tuple[bytes, bytes, list[int], bytes]]]]
+
+
+def joined_columns(parts: Sequence[tuple[Column, int]]) -> Column:
     """Put columns behind one another; those of one and the same text stay one value."""
     first = parts[0][0][0]
     if (type(first) is str or first is None) and all(len(c) == 1 and c[0] == first for c, _ in parts):

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from agentguard.errors import SegmentCorruptError, TamperedError
 from agentguard.store._grid import Column, Grid, Group, Ids
-from agentguard.store._groups import GroupOpener, InGroup, attach_groups
+from agentguard.store._groups import GroupOpener, groups_of, merge_all
 from agentguard.store._rows import event_of, link_of
 from agentguard.values import SpanRecord
 
@@ -47,11 +47,7 @@ def records_of(grid: Grid, opener: GroupOpener | None = None) -> list[SpanRecord
         )  # fmt: skip
         records = cast("list[SpanRecord]", list(map(_make, rows)))
         if grid.content is not None:
-            places: list[list[Any]] = [[] for _ in records]
-            attach_groups(grid.content, places, opener)
-            for place, found in enumerate(places):
-                if found:
-                    records[place] = cast("InGroup", found[0]).merge(records[place])
+            merge_all(groups_of(grid.content, count, opener), records)
     except (TypeError, ValueError, LookupError, AttributeError, TamperedError) as error:
         raise SegmentCorruptError("spans: got a row that does not decode, expected 17 places") from error
     return records

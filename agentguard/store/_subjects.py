@@ -10,16 +10,18 @@ span with neither user nor conversation keeps its content in its row.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import repeat
-from typing import Any, Final, NamedTuple, cast
+from itertools import chain, repeat
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from agentguard.store import _codec
-from agentguard.store._grid import Column, Grid, Group, pack_grid
-from agentguard.store._groups import ContentRow
+from agentguard.store._grid import Column, Grid, Group, joined_columns, pack_grid, short_text
+from agentguard.store._groups import ContentPart
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
 from agentguard.store._msgpack import encode_plain
@@ -56,28 +58,33 @@ def _plan_of(names: tuple[str, ...]) -> _Plan:
 class ContentGroup:
     """What was said by or about one user in one conversation, within one frame."""
 
-    __slots__ = ("_rows", "_shapes", "places")
+    __slots__ = ("_parts", "places")
 
     def __init__(self) -> None:
         self.places: list[int] = []
         """For each row of content its row in the frame."""
-        self._shapes: dict[tuple[str, ...], int] = {}
-        self._rows: list[ContentRow] = []
+        self._parts: list[ContentPart] = []
 
-    def add(self, place: int, names: tuple[str, ...], values: Sequence[Any], more: Sequence[Any]) -> None:
-        """Take the personal part of a row."""
-        self.places.append(place)
-        self._rows.append([self._shapes.setdefault(names, len(self._shapes)), values, *more])
+    def add(self, places: Sequence[int], part: ContentPart) -> None:
+        """Take the personal part of some rows whose attributes have the same names."""
+        self.places += places
+        last = self._parts[-1] if self._parts else None
+        if last is not None and last.names == part.names and not last.items and not part.items:
+            counts = ((last.columns, last.rows), (part.columns, part.rows))
+            columns = [joined_columns([(c[i], n) for c, n in counts]) for i in range(len(part.names))]
+            self._parts[-1] = ContentPart(last.rows + part.rows, part.names, columns)
+        else:
+            self._parts.append(part)
 
     def packed(self) -> tuple[bytes, int]:
         """Codec and compressed content, which is what is sealed; and how long the content is."""
-        plain = encode_plain([list(self._shapes), self._rows])
-        codec, data = _codec.compress(plain)
-        return bytes([codec]) + data, len(plain)
+        plain = encode_plain([part.document() for part in self._parts])
+        return _codec.compress_content(plain), len(plain)
 
 
 ContentGroups = Mapping[tuple[str, str], ContentGroup]
 """By user and conversation; either may be empty, not both."""
+_NOBODY: Final = ("", "")
 
 
 def split_content(grid: Grid) -> tuple[Grid, ContentGroups]:
@@ -94,111 +101,122 @@ def split_content(grid: Grid) -> tuple[Grid, ContentGroups]:
     ] if any(grid.event) or any(grid.link) else []  # fmt: skip
     if not any((plan.users or plan.conversations) and (plan.is_content or any(has_items)) for plan in plans):
         return grid, {}
-    places: list[list[int]] = [[] for _ in plans]
-    for place, number in enumerate(grid.expanded(grid.shape)):
-        places[number].append(place)
     found: dict[tuple[str, str], ContentGroup] = {}
     groups: list[Group] = []
     shape = [0] * grid.count
-    split = _Split(grid, has_items)
-    for group, plan, members in zip(grid.groups, plans, places, strict=True):
-        subjects = split.subjects(group, plan, members)
-        moved = [i for i, subject in enumerate(subjects) if subject is not None]
-        rest = [i for i, subject in enumerate(subjects) if subject is None]
-        if rest:
-            for i in rest:
-                shape[members[i]] = len(groups)
-            groups.append(Group(group.names, _taken(group.columns, len(members), rest)))
-        if moved:
-            for i in moved:
-                shape[members[i]] = len(groups)
-            kept = [group.columns[i] for i in plan.kept]
-            groups.append(Group([group.names[i] for i in plan.kept], _taken(kept, len(members), moved)))
-            names = tuple(group.names[i] for i in plan.moved)
-            columns = [group.columns[i] for i in plan.moved]
-            rows = _rows(_taken(columns, len(members), moved), len(moved))
-            for i, values in zip(moved, rows, strict=True):
-                place, subject = members[i], cast("tuple[str, str]", subjects[i])
-                content = found.get(subject)
-                if content is None:
-                    content = found[subject] = ContentGroup()
-                content.add(place, names, values, split.take_items(place))
+    items = _Items(grid)
+    for group, plan, members in zip(grid.groups, plans, _members(grid), strict=True):
+        subjects = _by_subject(group, plan, members, has_items)
+        rest = subjects.pop(_NOBODY, [])
+        moved = sorted(chain.from_iterable(subjects.values())) if rest else range(len(members))
+        for kept, places in ((range(len(group.names)), rest), (plan.kept, moved)):
+            if places:
+                for place in places if groups or len(places) < grid.count else ():
+                    shape[members[place]] = len(groups)
+                columns = [group.columns[i] for i in kept]
+                groups.append(Group([group.names[i] for i in kept], _taken(columns, len(members), places)))
+        names = tuple(group.names[i] for i in plan.moved)
+        columns = [group.columns[i] for i in plan.moved]
+        for subject, places in subjects.items():
+            content = found.get(subject)
+            if content is None:
+                content = found[subject] = ContentGroup()
+            rows = [members[place] for place in places]
+            taken = _taken(columns, len(members), places)
+            content.add(rows, ContentPart(len(rows), names, taken, items.take(rows)))
     if not found:
         return grid, {}
     # What is left of the columns is for the frame; features are derived before.
     left = msgspec.structs.replace(
-        grid, groups=groups, shape=shape if len(groups) > 1 else (0,), **split.columns_left()
+        grid, groups=groups, shape=shape if len(groups) > 1 else (0,), **items.columns
     )
     return left, found
 
 
+def _members(grid: Grid) -> Sequence[Sequence[int]]:
+    """For each group of a grid the rows of its spans."""
+    if len(grid.groups) == 1:
+        return [range(grid.count)]
+    members: list[list[int]] = [[] for _ in grid.groups]
+    for place, number in enumerate(grid.expanded(grid.shape)):
+        members[number].append(place)
+    return members
+
+
 def _taken(columns: Sequence[Column], count: int, places: Sequence[int]) -> list[Column]:
-    """Some places of columns."""
+    """Some places of columns; one value where all of them are the same text."""
     if len(places) == count:
         return list(columns)
-    return [column if len(column) != count else [column[i] for i in places] for column in columns]
+    if len(places) == 1:
+        return [column if len(column) != count else (column[places[0]],) for column in columns]
+    take = itemgetter(*places)
+    return [column if len(column) != count else short_text(take(column)) for column in columns]
 
 
-def _rows(columns: Sequence[Column], count: int) -> Iterable[Sequence[Any]]:
-    """Columns as rows."""
-    if not columns:
-        return repeat((), count)
-    return zip(*[c if len(c) == count else repeat(c[0], count) for c in columns], strict=True)
-
-
-class _Split:
-    """The columns that lose something where a span has a subject: events, links, status description."""
-
-    def __init__(self, grid: Grid, has_items: Sequence[bool]) -> None:
-        self._grid = grid
-        self._has_items = has_items
-        has_any = any(grid.event) or any(grid.link) or any(grid.description)
-        self._columns: dict[str, list[Any]] = {
-            name: list(grid.expanded(getattr(grid, name)))
-            for name in ("event", "link", "description") if has_any
-        }  # fmt: skip
-
-    def subjects(self, group: Group, plan: _Plan, places: Sequence[int]) -> list[tuple[str, str] | None]:
-        """User and conversation of each span of a group; `None` where its content stays in the frame."""
-        count = len(places)
-        if not plan.users and not plan.conversations:
-            return [None] * count
-        users = _first_of([group.columns[i] for i in plan.users], count)
-        conversations = _first_of([group.columns[i] for i in plan.conversations], count)
-        return [
-            (user, conversation)
-            if (user or conversation) and (plan.is_content or (self._has_items and self._has_items[place]))
-            else None
-            for user, conversation, place in zip(users, conversations, places, strict=True)
-        ]
-
-    def take_items(self, place: int) -> Sequence[Any]:
-        """Move what is personal in the events, links and status description of a span."""
-        columns = self._columns
-        if not columns or not (
-            columns["event"][place] or columns["link"][place] or columns["description"][place]
-        ):
-            return ()
-        events, columns["event"][place] = _without_personal(columns["event"][place])
-        links, columns["link"][place] = _without_personal(columns["link"][place])
-        description, text = "", columns["description"][place]
-        if not _CODE.fullmatch(text):
-            description, columns["description"][place] = text, ""
-        return (events, links, description) if events or links or description else ()
-
-    def columns_left(self) -> Mapping[str, Column]:
-        """The columns without what was taken."""
-        return self._columns
+def _by_subject(
+    group: Group, plan: _Plan, members: Sequence[int], has_items: Sequence[bool]
+) -> dict[tuple[str, str], list[int]]:
+    """Places in a group by user and conversation; under `_NOBODY` those whose content stays in the frame."""
+    count = len(members)
+    if not plan.is_content and not has_items:
+        return {_NOBODY: list(range(count))}
+    users = _first_of([group.columns[i] for i in plan.users], count)
+    conversations = _first_of([group.columns[i] for i in plan.conversations], count)
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, subject in enumerate(zip(users, conversations, strict=False)):
+        if plan.is_content or has_items[members[place]]:
+            found[subject].append(place)
+        else:
+            found[_NOBODY].append(place)
+    return found
 
 
 def _first_of(columns: Sequence[Column], count: int) -> Iterable[str]:
     """For each span the first value that is not empty, as text; empty where there is none."""
     if not columns:
         return repeat("", count)
-    values: Iterable[Any] = columns[0] if len(columns[0]) == count else repeat(columns[0][0], count)
-    if len(columns) > 1:
-        values = [next((value for value in row if value), "") for row in _rows(columns, count)]
-    return [str(value)[:_SUBJECT_CHARS_MAX] if value else "" for value in values]
+    if len(columns) == 1:
+        column = columns[0]
+        if len(column) != count:
+            return repeat(_text(column[0]), count)
+        if set(map(type, column)) == {str} and max(map(len, column)) <= _SUBJECT_CHARS_MAX:
+            return column
+        return map(_text, column)
+    every = [column if len(column) == count else repeat(column[0], count) for column in columns]
+    return [_text(next(filter(None, row), "")) for row in zip(*every, strict=True)]
+
+
+def _text(value: Any) -> str:
+    """How a user or a conversation is named in the keyring."""
+    return str(value)[:_SUBJECT_CHARS_MAX] if value else ""
+
+
+class _Items:
+    """The columns that lose something where a span has a subject: events, links, status description."""
+
+    def __init__(self, grid: Grid) -> None:
+        has_any = any(grid.event) or any(grid.link) or any(grid.description)
+        self.columns: dict[str, list[Any]] = {
+            name: list(grid.expanded(getattr(grid, name)))
+            for name in ("event", "link", "description") if has_any
+        }  # fmt: skip
+        """What is left; nothing where there was nothing."""
+
+    def take(self, rows: Sequence[int]) -> Sequence[Sequence[Any]]:
+        """Move what is personal in the events, links and status descriptions of some spans: three columns."""
+        if not self.columns:
+            return ()
+        taken = [self._take(row) for row in rows]
+        return tuple(zip(*taken, strict=True)) if any(map(any, taken)) else ()
+
+    def _take(self, row: int) -> tuple[list[Any], list[Any], str]:
+        columns = self.columns
+        events, columns["event"][row] = _without_personal(columns["event"][row])
+        links, columns["link"][row] = _without_personal(columns["link"][row])
+        description, text = "", columns["description"][row]
+        if not _CODE.fullmatch(text):
+            description, columns["description"][row] = text, ""
+        return events, links, description
 
 
 def spans_body(grid: Grid) -> tuple[Body, int]:

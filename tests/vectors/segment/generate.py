@@ -354,15 +354,14 @@ def _content_vectors() -> Iterator[tuple[str, Vector]]:
         maker = _Maker()
         maker.add(Kind.RESOURCE, encode({"resource": {"service.name": "x"}, "created_unix_ns": 1}))
         grid, groups = split_content(grid_of(spans[:count], 0))
-        chance, sealed = _Random(), []
+        nonce, sealed = _Random()(12), []
         for (user, _), group in groups.items():
             of_user = USER if user else None
             key = group_key(STORE_ID, of_user, TALK)
-            key._random_bytes = chance
             refs = (of_user.ref if of_user else b"", TALK.ref)
-            blob = change(key.seal(group.packed()[0], group_context(STORE_ID, *refs)))
+            blob = change(key.seal_at(nonce, group.packed()[0], group_context(STORE_ID, *refs)))
             sealed.append([*refs, group.places, blob])
-        maker.add(Kind.SPANS, with_content(pack_grid(grid), sealed))
+        maker.add(Kind.SPANS, with_content(pack_grid(grid), [[nonce, sealed]]))
         return maker.data()
 
     def without(numbers: Iterable[int], why: str) -> str:

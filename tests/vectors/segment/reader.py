@@ -12,6 +12,7 @@ import hmac
 import struct
 import sys
 import zlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -23,6 +24,8 @@ else:
     from backports import zstd
 
 LABEL = b"agentguard/v1/seg"
+DICTIONARY = Path(__file__).resolve().parents[3] / "agentguard" / "store" / "content-1.dict"
+"""The page names it by its hash."""
 
 
 class Result(NamedTuple):
@@ -161,13 +164,14 @@ def _rows(content: bytes, store_id: bytes, keys: dict[bytes, bytes | None]) -> l
         if type(number) is not int or not 0 <= number < len(rests):
             raise ValueError("group")
         found.append((first + i, [*[c[i] for c in ids], *[c[i] for c in columns[:7]], next(rests[number])]))
-    for group in fields[20] or []:
-        _add_content([row for _, row in found], group, store_id, keys)
+    for nonce, of_nonce in fields[20] or []:
+        for group in of_nonce:
+            _add_content([row for _, row in found], nonce, group, store_id, keys)
     return found
 
 
 def _add_content(
-    rows: list[list[Any]], group: list[Any], store_id: bytes, keys: dict[bytes, bytes | None]
+    rows: list[list[Any]], nonce: bytes, group: list[Any], store_id: bytes, keys: dict[bytes, bytes | None]
 ) -> None:
     """Put the content of a group into its rows, or say why not."""
     user, conversation, places, blob = group
@@ -177,27 +181,41 @@ def _add_content(
     why = ""
     for ref in refs:
         why = why or ("no_key" if ref not in keys else "erased" if keys[ref] is None else "")
-    shapes: list[Any] = []
-    moved: list[Any] = [None] * len(places)
-    if not why:
-        secrets = [keys[ref] or b"" for ref in refs]
-        secret = secrets[0] if len(secrets) == 1 else hmac.digest(secrets[0], secrets[1], hashlib.sha256)
-        context = store_id + bytes([len(user)]) + user + bytes([len(conversation)]) + conversation
-        key = expand(secret, b"agentguard/v1/subject", context, 64)[:32]
-        packed = AESGCM(key).decrypt(blob[:12], blob[12:], context)
-        (shapes, moved), _ = unpack(_content(packed[0], packed[1:]), 0)
-        if len(moved) != len(places):
-            raise ValueError("rows")
-    for place, content in zip(places, moved, strict=True):
-        if place == -1:
-            continue
-        row = rows[place]
-        if why:
-            row[-1]["agentguard.content.unreadable"] = why
-            continue
-        row[-1].update(zip(shapes[content[0]], content[1], strict=True))
-        if len(content) > 2 and content[4]:
-            row[9] = content[4]
+    if why:
+        for place in places:
+            if place != -1:
+                rows[place][-1]["agentguard.content.unreadable"] = why
+        return
+    secrets = [keys[ref] or b"" for ref in refs]
+    secret = secrets[0] if len(secrets) == 1 else hmac.digest(secrets[0], secrets[1], hashlib.sha256)
+    context = store_id + bytes([len(user)]) + user + bytes([len(conversation)]) + conversation
+    key = expand(secret, b"agentguard/v1/subject", context, 64)[:32]
+    parts, _ = unpack(_piece(AESGCM(key).decrypt(nonce, blob, context)), 0)
+    if sum(part[0] for part in parts) != len(places):
+        raise ValueError("rows")
+    at = iter(places)
+    for count, names, columns, *items in parts:
+        whole = [_column(column, count) for column in columns]
+        for i in range(count):
+            place = next(at)
+            if place == -1:
+                continue
+            rows[place][-1].update(zip(names, [column[i] for column in whole], strict=True))
+            if items and items[2][i]:
+                rows[place][9] = items[2][i]
+
+
+def _piece(packed: bytes) -> bytes:
+    """Decompress a piece of content."""
+    if packed[0] == 0:
+        return packed[1:]
+    if packed[0] != 3:
+        raise ValueError("unknown codec")
+    decompressor = zstd.ZstdDecompressor(zstd_dict=zstd.ZstdDict(DICTIONARY.read_bytes()))
+    plain = decompressor.decompress(bytes.fromhex("28b52ffd") + packed[1:], 67_108_865)
+    if not decompressor.eof or len(plain) > 67_108_864:
+        raise ValueError("no whole piece")
+    return plain
 
 
 def _ids(field: Any, size: int, count: int) -> list[str]:
