@@ -8,11 +8,13 @@ imported, and no provider is ever set. Meant for the thread that writes spans.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from agentguard.capture.measuring import Measurement
@@ -21,6 +23,9 @@ from agentguard.values import AttributeValue, SpanRecord
 from agentguard.values import attributes as names
 from agentguard.values.attributes import SCHEMA_URL, Profile
 from agentguard.values.metric_names import METRICS
+
+_VARIABLE: Final = "_METER_PROVIDER"
+"""Where OpenTelemetry keeps the provider, beside its function that gives it."""
 
 _WARN: Final = 13
 _INFO: Final = 9
@@ -48,6 +53,8 @@ class Meters:
         self._profile: Profile = profile
         self._version = version
         self._api: Any = None
+        self._get: Any = None
+        self._is_named = OTEL_PYTHON_METER_PROVIDER in os.environ
         self._provider: Any = None
         self._instruments: dict[str, Any] = {}
 
@@ -64,8 +71,13 @@ class Meters:
             with IMPORTS:
                 from opentelemetry import metrics
 
-                self._api = metrics
-        provider = self._api.get_meter_provider()
+                self._api, self._get = metrics, metrics.get_meter_provider
+        get = self._api.get_meter_provider
+        # Asking reads the environment, for each record: there is sure to be none where OpenTelemetry's own
+        # variable says so, the environment names none, and nobody has put another function there.
+        if not self._is_named and get is self._get and get.__globals__.get(_VARIABLE, self) is None:
+            return False
+        provider = get()
         if provider is self._provider:
             return True
         if not _is_set(provider):

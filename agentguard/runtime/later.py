@@ -7,7 +7,8 @@ what happened; ids, texts and the record itself are the work of the log's thread
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from agentguard.values import Decision, DecisionRecord, Effect, Point
 from agentguard.values import attributes as names
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from agentguard.runtime.known import KnownCall
 
 _OUTCOME = Decision(effect=Effect.ALLOW)
+_make: Final = partial(tuple.__new__, DecisionRecord)
+"""Makes a record of its fields in their order: by name it would take twice as long, twice a call."""
+_COOPERATIVE: Final[str] = DecisionRecord._field_defaults["enforcement"]
 
 
 class Admitted:
@@ -44,23 +48,29 @@ class Admitted:
     def decision_record(self) -> DecisionRecord:
         """Make the record."""
         span, run, detour = self._span, self._run, self._detour
-        return DecisionRecord(
-            decision_id=f"{self._ids.span_id():016x}",
-            time_unix_ns=self._time_unix_ns,
-            point=str(self._point),
-            decision=self._decision,
-            bundle=self._revision,
-            call_id=span.call_id,
-            trace_id=span.trace_id,
-            run_id=run.run_id,
-            agent=self._agent,
-            tool=self._tool,
-            model=self._model,
-            principal=run.principal,
-            evaluation_ns=self._evaluation_ns,
-            requested=detour.path[0] if detour is not None else "",
-            fallback=",".join(detour.rules) if detour is not None else "",
+        record: DecisionRecord = _make(
+            (
+                self._ids.span_id().to_bytes(8, "big").hex(),
+                self._time_unix_ns,
+                str(self._point),
+                self._decision,
+                self._revision,
+                span.call_id,
+                span.trace_id,
+                run.run_id,
+                self._agent,
+                self._tool,
+                self._model,
+                run.principal,
+                self._evaluation_ns,
+                "",
+                "",
+                _COOPERATIVE,
+                detour.path[0] if detour is not None else "",
+                ",".join(detour.rules) if detour is not None else "",
+            )
         )
+        return record
 
 
 class Ended:
@@ -78,14 +88,26 @@ class Ended:
     def decision_record(self) -> DecisionRecord:
         """Make the record that closes the call."""
         span = self._span
-        return DecisionRecord(
-            decision_id=f"{self._ids.span_id():016x}",
-            time_unix_ns=span.start_unix_ns + max(span.duration_ns, 0),
-            point="outcome",
-            decision=_OUTCOME,
-            bundle=self._revision,
-            call_id=span.call_id,
-            trace_id=span.trace_id,
-            run_id=self._run.run_id,
-            outcome=span.outcome or names.OUTCOME_OK,
+        record: DecisionRecord = _make(
+            (
+                self._ids.span_id().to_bytes(8, "big").hex(),
+                span.start_unix_ns + max(span.duration_ns, 0),
+                "outcome",
+                _OUTCOME,
+                self._revision,
+                span.call_id,
+                span.trace_id,
+                self._run.run_id,
+                "",
+                "",
+                "",
+                "",
+                0,
+                "",
+                span.outcome or names.OUTCOME_OK,
+                _COOPERATIVE,
+                "",
+                "",
+            )
         )
+        return record
