@@ -6,6 +6,7 @@ caller, never does I/O, never imports an SDK. This door is loaded by
 `import agentguard` and stays light.
 """
 
+from agentguard.capture.attribute_values import clean_attributes
 from agentguard.capture.content import CAPTURE_MODES, CaptureMode, ContentCapture, narrower, otel_upper_bound
 from agentguard.capture.context import context_with, current_span, find_parent
 from agentguard.capture.cost import PRICES_AS_OF, Price, PriceTable, parse_prices
@@ -56,6 +57,7 @@ __all__ = [
     "announce_outer_call",
     "async_http_hooks",
     "class_name",
+    "clean_attributes",
     "context_with",
     "current_span",
     "error_type",

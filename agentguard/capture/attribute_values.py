@@ -23,6 +23,8 @@ INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 
 _DEPTH_MAX: Final = 16
+_KEY_CHARS_MAX: Final = 1_024
+_NAME_CHARS_MAX: Final = 1_024
 _NULLS: Final[Mapping[type, str | bool | int | float]] = {str: "", bool: False, int: 0, float: 0.0}
 """What stands for a null in an array of a type; the specification allows it where null cannot be kept."""
 
@@ -55,6 +57,15 @@ def clean_value(value: object, *, chars_max: int, items_max: int) -> AttributeVa
         True
 
     """
+    try:
+        return _clean(value, chars_max, items_max)
+    except Exception:
+        # An object may raise when it is asked for its class; then it is none of those that are allowed.
+        return None
+
+
+def _clean(value: object, chars_max: int, items_max: int) -> AttributeValue | None:
+    """Do it, for an object that does not raise."""
     scalar = _clean_scalar(value, chars_max)
     if scalar is not None:
         return scalar
@@ -65,6 +76,76 @@ def clean_value(value: object, *, chars_max: int, items_max: int) -> AttributeVa
     if isinstance(value, (bytes, list, tuple, dict)):
         return _as_text(value, chars_max, items_max)
     return None
+
+
+def clean_key(key: object) -> str | None:
+    """
+    Make a name of an attribute that is safe to keep: plain text, neither empty nor huge.
+
+    Example:
+        >>> clean_key(b"key") is None
+        True
+
+    """
+    if not issubclass(type(key), str):
+        return None
+    text = str.__str__(key)
+    return text if 0 < len(text) <= _KEY_CHARS_MAX else None
+
+
+def clean_attributes(
+    attributes: Mapping[str, object], *, chars_max: int = 16_384, items_max: int = 256
+) -> dict[str, AttributeValue]:
+    """
+    Keep of some attributes what is safe to keep; the rest is left out.
+
+    Example:
+        >>> clean_attributes({"a": 1, "b": None})
+        {'a': 1}
+
+    """
+    cleaned: dict[str, AttributeValue] = {}
+    for key, value in attributes.items():
+        name, kept = clean_key(key), clean_value(value, chars_max=chars_max, items_max=items_max)
+        if name is not None and kept is not None:
+            cleaned[name] = kept
+    return cleaned
+
+
+def clean_name(name: object) -> str:
+    """
+    Make a name of a span or an event that is safe to keep; what is no text stands as its class.
+
+    Example:
+        >>> clean_name(None)
+        'NoneType'
+
+    """
+    if issubclass(type(name), str):
+        return str.__str__(name)[:_NAME_CHARS_MAX]
+    return type(name).__name__
+
+
+def clean_time(time_unix_ns: object) -> int | None:
+    """
+    Make a time in nanoseconds since 1970 that 64 bits hold; None where it is none.
+
+    Example:
+        >>> clean_time(1.5e18), clean_time("now")
+        (1500000000000000000, None)
+
+    """
+    kind = type(time_unix_ns)
+    try:
+        if issubclass(kind, float):
+            number = float.__int__(time_unix_ns)  # type: ignore[arg-type] # by the line above
+        elif issubclass(kind, int) and kind is not bool:
+            number = int.__int__(time_unix_ns)  # type: ignore[arg-type] # by the line above
+        else:
+            return None
+    except (ValueError, OverflowError):  # Not a number, or infinite.
+        return None
+    return number if 0 <= number <= INT64_MAX else None
 
 
 def _clean_scalar(value: object, chars_max: int) -> str | bool | int | float | None:

@@ -219,7 +219,7 @@ def render(value: object, *, chars_max: int) -> str:
         '{"a": [1, "<object>"]}'
 
     """
-    if isinstance(value, str):
+    if issubclass(type(value), str):
         return str.__str__(value)[: chars_max + 1]
     budget = _Budget(chars_max)
     return json.dumps(budget.plain(value, 0), ensure_ascii=False)
@@ -234,7 +234,15 @@ class _Budget:
         self.left = chars_max + 1
 
     def plain(self, value: Any, depth: int) -> Any:
-        """Make one value plain."""
+        """Make one value plain; one that raises when it is looked at is named by its class, as any other object."""
+        try:
+            return self._plain(value, depth)
+        except Exception:
+            self.left -= 16
+            return f"<{type(value).__qualname__}>"
+
+    def _plain(self, value: Any, depth: int) -> Any:
+        """Do it, for a value that does not raise."""
         if self.left <= 0 or depth > _DEPTH_MAX:
             return _CUT
         if value is None or value is True or value is False:

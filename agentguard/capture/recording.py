@@ -23,7 +23,14 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import Attributes as OtelAttributes
 
-from agentguard.capture.attribute_values import INT64_MAX, INT64_MIN, clean_value
+from agentguard.capture.attribute_values import (
+    INT64_MAX,
+    INT64_MIN,
+    clean_key,
+    clean_name,
+    clean_time,
+    clean_value,
+)
 from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.failures import class_name, looks_like_a_class
 from agentguard.values import AttributeValue, SpanEvent, SpanLink, SpanRecord
@@ -106,8 +113,7 @@ class RecordingSpan(trace.Span):
         self._attributes: dict[str, AttributeValue] = {} if attributes is None else attributes
         self._events: list[SpanEvent] | None = None
         self._links: list[SpanLink] | None = None
-        self._dropped_attributes = self._dropped_events = self._dropped_links = 0
-        self._text_bytes = 0
+        self._dropped_attributes = self._dropped_events = self._dropped_links = self._text_bytes = 0
         self._status = "unset"
         self._status_description = ""
         self._duration_ns = -1
@@ -173,11 +179,13 @@ class RecordingSpan(trace.Span):
                 return
             self._text_bytes += text_size(value)
         attributes = self._attributes
-        if key not in attributes and (
-            len(attributes) >= self._environment.limits.attributes_max or type(key) is not str or not key
-        ):
-            self._dropped_attributes += 1
-            return
+        if type(key) is not str or key not in attributes:
+            key = clean_key(key)  # type: ignore[assignment] # None is refused here
+            if key is None or (
+                key not in attributes and len(attributes) >= self._environment.limits.attributes_max
+            ):
+                self._dropped_attributes += 1
+                return
         attributes[key] = value  # type: ignore[assignment] # checked above
 
     def _shortened(self, text: str) -> str:
@@ -190,6 +198,9 @@ class RecordingSpan(trace.Span):
 
     def set_attributes(self, attributes: Mapping[str, object]) -> None:
         """Set several attributes."""
+        if not issubclass(type(attributes), Mapping):
+            self._dropped_attributes += 1
+            return
         for key, value in attributes.items():
             self.set_attribute(key, value)
 
@@ -204,14 +215,18 @@ class RecordingSpan(trace.Span):
         if len(events) >= self._environment.limits.events_max:
             self._dropped_events += 1
             return
-        if timestamp is None:
-            timestamp = self._start_unix_ns + self._environment.monotonic_ns() - self._start_monotonic_ns
-        events.append(SpanEvent(str(name), timestamp, self._clean(attributes)))
+        time_ns = None if timestamp is None else clean_time(timestamp)
+        if time_ns is None:
+            time_ns = self._start_unix_ns + self._environment.monotonic_ns() - self._start_monotonic_ns
+        events.append(SpanEvent(clean_name(name), time_ns, self._clean(attributes)))
 
     def add_link(self, context: SpanContext, attributes: OtelAttributes = None) -> None:
         """Point to a span of another trace; an invalid pointer without attributes is ignored."""
         if self._duration_ns >= 0:
             self._environment.late_writes += 1
+            return
+        if not issubclass(type(context), SpanContext):
+            self._dropped_links += 1
             return
         if not context.is_valid and not attributes and not context.trace_state:
             return
@@ -234,25 +249,21 @@ class RecordingSpan(trace.Span):
     def _clean(self, attributes: Mapping[str, object] | None) -> dict[str, AttributeValue]:
         """Keep of some attributes what is allowed, and count the rest."""
         cleaned: dict[str, AttributeValue] = {}
-        if not attributes:
+        if not issubclass(type(attributes), Mapping):
+            self._dropped_attributes += attributes is not None
             return cleaned
         limits = self._environment.limits
-        for key, value in attributes.items():
+        for key, value in (attributes or {}).items():
             kept = clean_value(
                 value, chars_max=limits.attribute_chars_max, items_max=limits.sequence_items_max
             )
-            is_secret = key in _MESSAGE_KEYS and not self._environment.captures_messages
-            if (
-                kept is None
-                or is_secret
-                or type(key) is not str
-                or not key
-                or len(cleaned) >= limits.event_attributes_max
-            ):
+            name = clean_key(key)
+            is_secret = name in _MESSAGE_KEYS and not self._environment.captures_messages
+            if kept is None or is_secret or name is None or len(cleaned) >= limits.event_attributes_max:
                 # A withheld message is no loss: nobody asked for it.
                 self._dropped_attributes += 0 if is_secret else 1
                 continue
-            cleaned[key] = kept
+            cleaned[name] = kept
             self._text_bytes += text_size(kept)
         return cleaned
 
@@ -261,7 +272,7 @@ class RecordingSpan(trace.Span):
         if self._duration_ns >= 0:
             self._environment.late_writes += 1
             return
-        self.name = name
+        self.name = clean_name(name)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """
@@ -273,15 +284,16 @@ class RecordingSpan(trace.Span):
         if self._duration_ns >= 0:
             self._environment.late_writes += 1
             return
-        if isinstance(status, Status):
-            description = status.description
-            code = status.status_code
-        else:
-            code = status
-        if code is StatusCode.UNSET or self._status == "ok":
+        code: object = status
+        if issubclass(type(status), Status):
+            description = status.description  # type: ignore[union-attr] # by the line above
+            code = status.status_code  # type: ignore[union-attr]
+        if (code is not StatusCode.OK and code is not StatusCode.ERROR) or self._status == "ok":
             return
         self._status = "ok" if code is StatusCode.OK else "error"
-        text = str(description) if description and code is StatusCode.ERROR else ""
+        text = ""
+        if code is StatusCode.ERROR and issubclass(type(description), str):
+            text = str.__str__(description)
         if text and not self._environment.captures_messages and not looks_like_a_class(text):
             text = ""
         self._status_description = text[:DESCRIPTION_CHARS_MAX]
@@ -297,7 +309,7 @@ class RecordingSpan(trace.Span):
         noted: dict[str, object] = {names.EXCEPTION_TYPE: class_name(exception)}
         if self._environment.captures_messages:
             noted[names.EXCEPTION_MESSAGE] = message_of(exception)
-        if attributes:
+        if attributes is not None and issubclass(type(attributes), Mapping):
             noted.update(attributes)
         self.add_event(names.EVENT_EXCEPTION, noted, timestamp)  # type: ignore[arg-type]
 
@@ -316,11 +328,13 @@ class RecordingSpan(trace.Span):
         except AttributeError:
             return
         environment = self._environment
+        if end_time is not None:
+            end_time = clean_time(end_time)
         if end_time is None:
             duration_ns = environment.monotonic_ns() - self._start_monotonic_ns
         else:
             duration_ns = end_time - self._start_unix_ns
-        self._duration_ns = max(duration_ns, 0)
+        self._duration_ns = max(0, duration_ns)
         try:
             self._settle()
         except Exception as error:
@@ -352,9 +366,10 @@ class RecordingSpan(trace.Span):
     def bytes_estimate(self) -> int:
         """About how many bytes of memory the span holds."""
         entries = len(self._attributes)
-        for more in (self._events, self._links):
-            if more:
-                entries += 4 * len(more)
+        if self._events:
+            entries += 4 * len(self._events)
+        if self._links:
+            entries += 4 * len(self._links)
         return _BASE_BYTES + _ENTRY_BYTES * entries + self._text_bytes
 
 

@@ -29,6 +29,9 @@ class _Inside(NamedTuple):
     late_usd: float = 0.0
 
 
+_NOTHING: Final = _Inside()
+
+
 class Refiner:
     """
     Looks at each record before it is written; implements `environment.Refine`.
@@ -44,7 +47,7 @@ class Refiner:
         events: Events | None,
         late_prices: LatePrices | None,
         on_internal_error: InternalErrorHook,
-        on_metered: Callable[[], object],
+        on_metered: Callable[[bool], object],
     ) -> None:
         """
         Hold what is asked.
@@ -61,7 +64,7 @@ class Refiner:
             on_internal_error:
                 Hears of errors of our own.
             on_metered:
-                Called once a MeterProvider is there.
+                Told whether a MeterProvider is there, at the first record and when that changes.
 
         """
         self._profile: Profile = profile
@@ -70,24 +73,23 @@ class Refiner:
         self._late_prices = late_prices
         self._on_internal_error = on_internal_error
         self._on_metered = on_metered
-        self._is_metered = False
+        self._is_metered: bool | None = None
         self._inside: dict[str, _Inside] = {}
 
     def __call__(self, record: SpanRecord, usage: Usage | None, gaps_s: Sequence[float]) -> SpanRecord:
         """Price, measure and report one record."""
         try:
             meters = self._meters if self._meters is not None and self._meters.find() else None
-            inside = _Inside()
+            inside = _NOTHING
             if meters is not None or self._late_prices is not None:
                 record, inside = self._counted(record, usage)
-            if meters is not None:
-                if not self._is_metered:
-                    self._is_metered = True
-                    self._on_metered()
-                if record.scope == "agentguard":
-                    calls = CallsMade(inside.inference, inside.tools)
-                    measured = measurements(record, profile=self._profile, gaps_s=gaps_s, calls=calls)
-                    meters.record(measured, span_context(record.trace_id, record.span_id))
+            if (meters is not None) is not self._is_metered:
+                self._is_metered = meters is not None
+                self._on_metered(self._is_metered)
+            if meters is not None and record.scope == "agentguard":
+                calls = CallsMade(inside.inference, inside.tools)
+                measured = measurements(record, profile=self._profile, gaps_s=gaps_s, calls=calls)
+                meters.record(measured, span_context(record.trace_id, record.span_id))
             if self._events is not None and record.events and record.kind in _CLIENT_KINDS:
                 self._events.exceptions(record)
         except Exception as error:
@@ -96,7 +98,7 @@ class Refiner:
 
     def _counted(self, record: SpanRecord, usage: Usage | None) -> tuple[SpanRecord, _Inside]:
         """Price the record, and add it to what runs around it."""
-        inside = self._inside.pop(record.span_id, _Inside())
+        inside = self._inside.pop(record.span_id, _NOTHING)
         attributes = record.attributes
         late_usd = self._late_usd(record, usage)
         if late_usd is not None:
@@ -117,7 +119,7 @@ class Refiner:
         )
         around = str(attributes.get(names.PARENT_CALL_ID, "")) or record.parent_span_id
         if around and any(added):
-            before = self._inside.pop(around, _Inside())
+            before = self._inside.pop(around, _NOTHING)
             if len(self._inside) >= _OPEN_MAX:
                 # Parents in other processes never come: the oldest is forgotten.
                 del self._inside[next(iter(self._inside))]
@@ -137,6 +139,10 @@ class Refiner:
             or names.INPUT_TOKENS not in record.attributes
         ):
             return None
+        asked = record.attributes.get(names.REQUEST_MODEL)
+        if usage.model is None and isinstance(asked, str):
+            # An answer that names no model is that of the one that was asked.
+            usage = usage._replace(model=asked)
         return self._late_prices.price_usd(usage)
 
     def _priced(self, cost_usd: float) -> dict[str, AttributeValue]:

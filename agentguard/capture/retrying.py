@@ -61,11 +61,17 @@ class RetryingSpan(RecordingSpan):
             names.RETRY_SOURCE: source,
         }
         if error is not None:
-            noted[names.ERROR_TYPE] = error if isinstance(error, str) else error_type(error)
+            noted[names.ERROR_TYPE] = (
+                # By the type: what is given may be anything, and must not raise here.
+                error_type(error) if issubclass(type(error), BaseException) else error  # type: ignore[arg-type]
+            )
         if status_code is not None:
             noted[names.HTTP_STATUS_CODE] = status_code
         if backoff_s is not None:
-            noted[names.RETRY_BACKOFF_S] = float(backoff_s)
+            try:
+                noted[names.RETRY_BACKOFF_S] = float(backoff_s)
+            except Exception:
+                self._dropped_attributes += 1
         self.add_event(names.EVENT_RETRY, noted)  # type: ignore[arg-type]
 
     def note_failed_attempt(self, target: str, status_code: int) -> None:

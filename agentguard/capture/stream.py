@@ -234,6 +234,7 @@ class WatchedStream(_Proxy):
     def close(self) -> Any:
         """Close the inner stream; if it was not read to its end, it is abandoned."""
         try:
+            # Of a stream that can be read both ways this may be something to be awaited.
             return self._agentguard_inner.close()
         finally:
             self._agentguard_watch.leave()
@@ -298,6 +299,12 @@ class WatchedAsyncStream(_Proxy):
             self._agentguard_watch.leave()
 
 
+class WatchedEitherStream(WatchedStream, WatchedAsyncStream):
+    """A stream that can be read with `for` and with `async for`, as those of some gateways can."""
+
+    __slots__ = ()
+
+
 def _raised(exc_info: tuple[object, ...]) -> BaseException | None:
     """Take the exception out of what `__exit__` gets."""
     error = exc_info[1] if len(exc_info) > 1 else None
@@ -308,8 +315,10 @@ def _wrap(inner: Any, watch: _Watch) -> Any:
     """Choose the proxy by what the object can do."""
     # Not `type`: a proxy of somebody else may have the methods of both, its `__class__` says what it stands for.
     kind = inner.__class__
-    if hasattr(kind, "__anext__") or hasattr(kind, "__aiter__") or hasattr(kind, "__aenter__"):
-        return WatchedAsyncStream(inner, watch)
+    is_async = any(hasattr(kind, name) for name in ("__anext__", "__aiter__", "__aenter__"))
+    is_sync = any(hasattr(kind, name) for name in ("__next__", "__iter__", "__enter__"))
+    if is_async:
+        return WatchedEitherStream(inner, watch) if is_sync else WatchedAsyncStream(inner, watch)
     return WatchedStream(inner, watch)
 
 
@@ -339,7 +348,9 @@ def _is_stream_type(kind: type) -> bool:
     is_manager = kind.__name__.endswith("StreamManager") and (
         hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
     )
-    return (is_iterator or is_manager) and not hasattr(kind, "readline")
+    # What can be asked for its items by number is a container, or a stand-in of a test that can be anything.
+    is_container = hasattr(kind, "__len__") and hasattr(kind, "__getitem__")
+    return (is_iterator or is_manager) and not (is_container or hasattr(kind, "readline"))
 
 
 def watch_stream(stream: Any, observer: StreamObserver) -> Any:

@@ -58,7 +58,7 @@ def run(
             start_ns=time.perf_counter_ns(),
             conversation_id=conversation_id,
             principal=principal,
-            roles=tuple(roles),
+            roles=roles,
             labels=labels,
         )
     )
@@ -105,7 +105,6 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
                 attributes[names.CONVERSATION_ID] = this.conversation_id
             for label, value in this.labels.items():
                 attributes[names.LABEL_PREFIX + label] = value
-        attributes.update(self._attributes or {})
         name = names.span_name(row.operation, self._name) if row.subject else self._name
         sees_otel = runtime.mirror.is_visible
         parent, owner = find_parent(only_ours=not sees_otel)
@@ -120,6 +119,8 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
             attributes=attributes,
             mirror=mirror,
         )
+        if self._attributes:
+            made.set_attributes(self._attributes)
         if isinstance(this, Run) and this.principal and runtime.capture in {"redacted", "full"}:
             # As calls do beside content: what is kept of a person can be found, and erased, by this.
             made.set_content({names.PRINCIPAL_ID: this.principal})

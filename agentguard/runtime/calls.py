@@ -64,6 +64,8 @@ from agentguard.values import attributes as names
 from agentguard.wrapping import current_context
 
 CALL_KEY = create_key("agentguard-call")
+MODEL_CHARS_MAX = 256
+"""Of a model's name on a span; the names of calls come from callers, and may be anything."""
 
 
 class GuardedCall(JudgedCall):
@@ -116,8 +118,8 @@ class GuardedCall(JudgedCall):
             attributes |= {names.LABEL_PREFIX + label: value for label, value in run.labels.items()}
         self.model = model = (spec.model or self._requested_model()) if kind == "model" else ""
         if model and model != spec.model:
-            attributes[names.REQUEST_MODEL] = model
-            name = names.span_name(spec.operation, model)
+            attributes[names.REQUEST_MODEL] = shown = model[:MODEL_CHARS_MAX]
+            name = names.span_name(spec.operation, shown)
         if QUEUED_KEY in context and (waited_s := take_wait(context)) is not None:
             attributes[names.LOAD_WAITED_S] = waited_s
         beside = services.mirror
@@ -149,7 +151,8 @@ class GuardedCall(JudgedCall):
     def _requested_model(self) -> str:
         """Read the model from the arguments, where they name one."""
         model = self.arguments.get("model") if self.arguments else None
-        return model if isinstance(model, str) else ""
+        # Plain text, whatever kind of text it is; by the type, since an argument may be anything.
+        return str.__str__(model) if issubclass(type(model), str) else ""
 
     def _note_conversation(self, attributes: dict[str, AttributeValue]) -> None:
         """Name the conversation: that of the run, or the one that the decorator says, which the run then has."""
@@ -160,7 +163,7 @@ class GuardedCall(JudgedCall):
                 given = given(*self.args, **self.kwargs)
             if not (isinstance(given, str) and given):
                 return
-            run.conversation_id = given
+            run.conversation_id = str.__str__(given)
         attributes[names.CONVERSATION_ID] = run.conversation_id
 
     # Deciding
@@ -357,7 +360,7 @@ class GuardedCall(JudgedCall):
         self.span.set_content(self.content.attributes(kind, self.arguments, is_input=True))
         if self.is_ended and not self.error_type:
             # Of a stream that was judged as it went by nothing was kept.
-            result = None if isinstance(self.result, Seen) else self.result
+            result = None if type(self.result) is Seen else self.result
             self.span.set_content(self.content.attributes(kind, result, is_input=False))
         if self.run.principal and self.content.mode != "metadata":
             # Whose words these are: what is kept of a person can be found, and erased, by this.
@@ -377,7 +380,7 @@ class GuardedCall(JudgedCall):
             if usage is not None:
                 tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
                 if usage.cost_usd is None:
-                    cost_usd = unpriced_usd = charged_usd(services, None, tokens, self.model)
+                    cost_usd = unpriced_usd = charged_usd(services, None, tokens, usage.model or self.model)
                 else:
                     cost_usd = usage.cost_usd
                     unpriced = span.unpriced_attempts

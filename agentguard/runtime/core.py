@@ -143,6 +143,8 @@ class Runtime(Services):
         )
         self.environment = self._environment(self.sink.append, prices)
         self.silent = self._environment(_not_kept, prices)
+        # Until the first record says whether anybody measures: the first call may be a stream.
+        self.environment.measures_chunks = joins
         self.mirror = Mirror(
             self.environment, mode=config.otel, resource=_resource(config), on_usage=self._count_native
         )
@@ -208,9 +210,9 @@ class Runtime(Services):
             refine=self._refiner,
         )
 
-    def _measure_chunks(self) -> None:
-        """Note the time of each output chunk from now on: there is a metric of it."""
-        self.environment.measures_chunks = True
+    def _measure_chunks(self, is_metered: bool) -> None:
+        """Note the time of each output chunk from now on, where somebody takes a metric of it."""
+        self.environment.measures_chunks = is_metered
 
     def _count_native(self, _owner: Span | None, usage: Usage) -> None:
         """Add to the day's spending what only a native span of an SDK has counted."""

@@ -73,8 +73,9 @@ def follow_stream(result: Any, call: StreamingCall) -> Any:
     watched = watch_stream(result, StreamEnd(call))
     if not call.holds_back:
         return watched
-    is_async = hasattr(watched, "__anext__")
-    return HeldAsyncStream(watched, call) if is_async else HeldStream(watched, call)
+    if not hasattr(watched, "__anext__"):
+        return HeldStream(watched, call)
+    return HeldEitherStream(watched, call) if hasattr(watched, "__next__") else HeldAsyncStream(watched, call)
 
 
 class _Held:
@@ -185,3 +186,7 @@ class HeldAsyncStream(_Held):
 
     async def __aexit__(self, *exc_info: object) -> Any:
         return await self._stream.__aexit__(*exc_info)
+
+
+class HeldEitherStream(HeldStream, HeldAsyncStream):
+    """The same for a stream that can be read both ways."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, create_key
@@ -18,6 +18,15 @@ RUN_KEY = create_key("agentguard-run")
 REPEATS_MAX = 4096
 TOOLS_MAX = 4096
 """Tools that one run remembers for `history.called`."""
+LABEL_CHARS_MAX = 1024
+"""Longer labels are cut: they stand on each span of the run."""
+
+
+def _text(value: object) -> str:
+    """Make plain text of what an application has as an id: an enumeration, a number, or nothing."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return "" if value is None else str(value)
 
 
 class Run:
@@ -54,16 +63,20 @@ class Run:
         start_ns: int,
         conversation_id: str = "",
         principal: str = "",
-        roles: tuple[str, ...] = (),
+        roles: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
     ) -> None:
         self.run_id = run_id
         self.start_ns = start_ns
         """Monotonic nanoseconds."""
-        self.conversation_id = conversation_id
-        self.principal = principal
-        self.roles = roles
-        self.labels = dict(labels or {})
+        self.conversation_id = _text(conversation_id)
+        self.principal = _text(principal)
+        # One role given as text would be one for each of its letters.
+        self.roles = (_text(roles),) if isinstance(roles, str) else tuple(_text(role) for role in roles or ())
+        self.labels = {
+            _text(label)[:LABEL_CHARS_MAX]: _text(value)[:LABEL_CHARS_MAX]
+            for label, value in (labels or {}).items()
+        }
         self.calls = self.tool_calls = self.model_calls = 0
         self.errors = self.retries = self.tokens = 0
         self.cost_usd = 0.0

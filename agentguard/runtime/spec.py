@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentguard.capture import CaptureMode
+from agentguard.capture import CaptureMode, clean_attributes
 from agentguard.runtime.arguments import Binder
 from agentguard.runtime.declaration import Declaration, ToolEffect
 from agentguard.values import AttributeValue, Point
@@ -134,7 +134,7 @@ def make_spec(
     if provider:
         fixed[names.PROVIDER_NAME] = provider
     if attributes:
-        fixed.update(attributes)
+        fixed.update(clean_attributes(attributes))
     call = inner if inspect.isroutine(inner) else getattr(inner, "__call__", inner)  # noqa: B004
     return CallSpec(
         kind=kind,

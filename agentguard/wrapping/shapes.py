@@ -141,7 +141,8 @@ def _function(function: Callable[..., Any], begin: BeginCall) -> Callable[..., A
             raise
         finally:
             detach(token)
-        if isinstance(result, _LAZY):
+        # By the type: `isinstance` would ask a result for its `__class__`, which may be anything and may raise.
+        if issubclass(type(result), _LAZY):
             return _lazy(result, call)
         return call.finish(result)
 

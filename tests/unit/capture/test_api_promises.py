@@ -6,6 +6,7 @@ Source: OpenTelemetry specification 1.50, trace/api.md; the headings are its.
 
 from __future__ import annotations
 
+import enum
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,6 +37,31 @@ OTHER = SpanContext(
     0xA, 0xB, is_remote=False, trace_flags=TraceFlags(1), trace_state=TraceState([("v", "1")])
 )
 REMOTE_UNSAMPLED = SpanContext(0xC, 0xD, is_remote=True, trace_flags=TraceFlags(0))
+
+
+class Raises:
+    """Raises whatever it is asked."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __hash__(self) -> int:
+        raise RuntimeError
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+    def __bool__(self) -> bool:
+        raise RuntimeError
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class Word(str, enum.Enum):  # noqa: UP042 - its `str()` is not its value, which is what is tested
+    """A text that is more than text."""
+
+    KEY = "key"
 
 
 @pytest.fixture
@@ -276,6 +302,24 @@ def test_as_a_context_manager_of_the_api(make: Callable[..., Span]) -> None:
         lambda span: span.add_event("e", {"k": object(), None: 1}),
         lambda span: span.add_link(OTHER, {"k": object()}),
         lambda span: span.record_exception(ValueError(), {"k": object()}),
+        lambda span: span.set_attribute(Raises(), 1),
+        lambda span: span.set_attribute([], 1),
+        lambda span: span.set_attribute("k", Raises()),
+        lambda span: span.set_attribute("k", [Raises()]),
+        lambda span: span.set_attributes(None),
+        lambda span: span.set_attributes(Raises()),
+        lambda span: span.add_event(Raises(), Raises()),
+        lambda span: span.add_event("e", [1]),
+        lambda span: span.add_event("e", None, "now"),
+        lambda span: span.add_link(None),
+        lambda span: span.add_link(OTHER, Raises()),
+        lambda span: span.set_status(Raises()),
+        lambda span: span.set_status(StatusCode.ERROR, Raises()),
+        lambda span: span.update_name(Raises()),
+        lambda span: span.record_exception(Raises(), Raises(), Raises()),
+        lambda span: span.record_retry(Raises(), Raises(), Raises(), Raises()),
+        lambda span: span.end("now"),
+        lambda span: span.end(Raises()),
     ],
 )
 def test_wrong_arguments_never_raise(make: Callable[..., Span], call: Callable[[Span], object]) -> None:
@@ -283,7 +327,38 @@ def test_wrong_arguments_never_raise(make: Callable[..., Span], call: Callable[[
     span = make()
     call(span)
     span.end()
-    assert isinstance(span.record(), SpanRecord)
+    record = span.record()
+    assert isinstance(record, SpanRecord)
+    assert type(record.name) is str
+    for event in record.events:
+        assert (type(event.name), type(event.time_unix_ns)) == (str, int)
+
+
+def test_texts_of_other_kinds_are_kept_as_text(make: Callable[..., Span]) -> None:
+    """Keys, names and times may be members of enumerations, or numbers of a library; plain ones are kept."""
+    span = make()
+    span.set_attribute(Word.KEY, 1)
+    span.set_attribute("key", 2)
+    begin: Any = float(START_UNIX_NS)
+    span.add_event(Word.KEY, {Word.KEY: Word.KEY}, begin)
+    span.update_name(Word.KEY)
+    span.end(begin + 2**40)
+    record = span.record()
+    assert record.attributes["key"] == 2
+    assert [type(key) for key in record.attributes] == [str] * len(record.attributes)
+    assert (record.name, type(record.name), record.duration_ns) == ("key", str, 2**40)
+    [(name, time_unix_ns, attributes)] = record.events
+    assert (name, time_unix_ns, dict(attributes)) == ("key", START_UNIX_NS, {"key": "key"})
+
+
+def test_names_and_keys_are_bounded(make: Callable[..., Span]) -> None:
+    """A name is cut, a key that long is dropped: both may come from outside."""
+    span = make()
+    span.update_name("n" * 10_000)
+    span.set_attribute("k" * 10_000, 1)
+    span.end()
+    assert len(span.name) == 1_024
+    assert span.attributes["agentguard.dropped.attributes"] == 1
 
 
 def test_concurrent_writers(make: Callable[..., Span]) -> None:

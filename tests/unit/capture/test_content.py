@@ -155,17 +155,20 @@ def test_json_stays_json(value: object) -> None:
 
 
 def test_errors_are_reported() -> None:
-    """Law 1: an object that raises costs its content, not the call."""
+    """Law 1: an object that raises costs its content, not the call; unredacted it stands as its class."""
     seen: list[str] = []
 
     class Raising(dict[str, object]):
         def items(self) -> Any:
             raise RuntimeError
 
-    content = ContentCapture(
-        "full", bytes_max=10, kinds=[], on_internal_error=lambda where, _e: seen.append(where)
-    )
-    assert content.attributes("tool", Raising(a=1), is_input=True) == {}
+    found = [
+        ContentCapture(
+            mode, bytes_max=99, kinds=["email"], on_internal_error=lambda where, _e: seen.append(where)
+        ).attributes("tool", Raising(a=1), is_input=True)
+        for mode in ("full", "redacted")
+    ]
+    assert found == [{"gen_ai.tool.call.arguments": f'"<{Raising.__qualname__}>"'}, {}]
     assert seen == ["capture.content"]
 
 

@@ -54,8 +54,8 @@ def make(
         records: list[SpanRecord] = []
         environment: CaptureEnvironment
 
-        def metered() -> None:
-            environment.measures_chunks = True
+        def metered(is_metered: bool) -> None:
+            environment.measures_chunks = is_metered
 
         refiner = Refiner(
             profile=profile,
@@ -335,7 +335,7 @@ def test_errors_of_ours_leave_the_record(clock: FrozenClock, monkeypatch: pytest
     monkeypatch.setattr(metrics._internal, "_METER_PROVIDER", Broken())
     refiner = Refiner(
         profile="compat", meters=Meters("compat", "1"), events=None, late_prices=None,
-        on_internal_error=lambda where, _error: seen.append(where), on_metered=lambda: None,
+        on_internal_error=lambda where, _error: seen.append(where), on_metered=lambda _is_metered: None,
     )  # fmt: skip
     environment = CaptureEnvironment(
         clock=clock,
