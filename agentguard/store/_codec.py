@@ -54,9 +54,26 @@ def compress(plain: bytes, level: int = LIVE_LEVEL) -> tuple[int, bytes]:
     return ZSTD, len(plain).to_bytes(4, "little") + packed
 
 
+def compress_two(plain: bytes, sealed: bytes) -> tuple[int, bytes]:
+    """Compress a frame whose end is sealed and does not compress: that is a block of its own."""
+    compressor = _taken(LIVE_LEVEL)
+    packed = compressor.compress(plain, zstd.ZstdCompressor.FLUSH_BLOCK)
+    packed += compressor.compress(sealed, zstd.ZstdCompressor.FLUSH_FRAME)
+    _idle[LIVE_LEVEL].append(compressor)
+    return ZSTD, (len(plain) + len(sealed)).to_bytes(4, "little") + packed
+
+
 def _packed(plain: bytes, level: int) -> bytes:
+    """Compress with a compressor that is at hand."""
+    compressor = _taken(level)
+    packed = compressor.compress(plain, zstd.ZstdCompressor.FLUSH_FRAME)
+    _idle[level].append(compressor)  # Where it failed it is thrown away.
+    return packed
+
+
+def _taken(level: int) -> zstd.ZstdCompressor:
     """
-    Compress with a compressor that is at hand.
+    Take a compressor that nobody uses.
 
     While it is in use it is in no list, so that a thread, a signal handler or the child of
     a fork that comes in between takes another one.
@@ -65,12 +82,9 @@ def _packed(plain: bytes, level: int) -> bytes:
     if idle is None:
         idle = _idle[level] = deque(maxlen=_IDLE_MAX)
     try:
-        compressor = idle.pop()
+        return idle.pop()
     except IndexError:
-        compressor = _new_compressor(level)
-    packed = compressor.compress(plain, zstd.ZstdCompressor.FLUSH_FRAME)
-    idle.append(compressor)  # Where it failed it is thrown away.
-    return packed
+        return _new_compressor(level)
 
 
 def _new_compressor(level: int) -> zstd.ZstdCompressor:

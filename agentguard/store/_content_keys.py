@@ -17,7 +17,7 @@ import msgspec
 from agentguard.errors import KeyUnavailableError, SegmentCorruptError, TamperedError
 from agentguard.seal import NONCE_BYTES, SealKey
 from agentguard.store import _codec
-from agentguard.store._grid import ELSEWHERE, Grid, with_content
+from agentguard.store._grid import ELSEWHERE, Grid, content_of, with_content
 from agentguard.store._groups import ERASED, NO_KEY, ContentPart, SealedGroup, groups_of
 from agentguard.store._keyring import CONVERSATION, USER, Keyring, Subject, SubjectKey
 from agentguard.store._layout import Kind
@@ -78,8 +78,9 @@ class ContentKeys:
                 key = group_key(self._store_id, of_user, of_conversation)
                 found = self._keys[refs] = key, group_context(self._store_id, *refs)
             key, context = found
-            sealed.append([*refs, places, key.seal_at(nonce, packed, context)])
-        return make_body(Kind.SPANS, with_content(plain, [[nonce, sealed]]), records=body.records)
+            sealed.append((*refs, places, key.seal_at(nonce, packed, context)))
+        codec, data = _codec.compress_two(*with_content(plain, nonce, sealed))
+        return Body(Kind.SPANS, codec, data, body.records)
 
     @staticmethod
     def bare(body: Body) -> Body:
@@ -113,7 +114,7 @@ class ContentKeys:
         for group in groups_of(grid.content, grid.count, self):
             groups.setdefault((group.user, group.conversation), []).append(group)
         nonce = self._random_bytes(NONCE_BYTES)
-        content: dict[bytes, list[object]] = {}
+        content: dict[bytes, list[Sequence[object]]] = {}
         for refs, parts in groups.items():
             is_whole = len(parts) == 1 and ELSEWHERE not in parts[0].places
             together = None if is_whole else self._together(nonce, *refs, parts)
@@ -121,13 +122,12 @@ class ContentKeys:
                 content.setdefault(nonce, []).append(together)
             else:
                 for part in parts:
-                    content.setdefault(part.nonce, []).append([*refs, part.places, part.blob])
-        found = [[key, each] for key, each in content.items()]
-        return msgspec.structs.replace(grid, content=found or None)
+                    content.setdefault(part.nonce, []).append((*refs, part.places, part.blob))
+        return msgspec.structs.replace(grid, content=content_of(content.items()))
 
     def _together(
         self, nonce: bytes, user: bytes, conversation: bytes, parts: Sequence[SealedGroup]
-    ) -> list[object] | None:
+    ) -> Sequence[object] | None:
         """Seal the rows of some groups as one; `None` where one of them does not open."""
         key = self._opening_key(user, conversation)
         if isinstance(key, str):
@@ -145,7 +145,7 @@ class ContentKeys:
             return None  # Whoever reads it is told.
         packed, _ = whole.packed()
         context = group_context(self._store_id, user, conversation)
-        return [user, conversation, whole.places, key.seal_at(nonce, packed, context)]
+        return user, conversation, whole.places, key.seal_at(nonce, packed, context)
 
     def _opening_key(self, user: bytes, conversation: bytes) -> SealKey | str:
         """The key of a group, or why there is none; one that was found holds until somebody is erased."""

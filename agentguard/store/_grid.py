@@ -234,9 +234,23 @@ def pack_grid(grid: Grid) -> bytes:
     return encode([fields[name] for name in Grid.__struct_fields__])
 
 
-def with_content(plain: bytes, content: Sequence[object]) -> bytes:
-    """Add sealed groups of content to an encoded frame: they take its last place, which is empty."""
-    return plain[:-1] + encode(content)
+def with_content(plain: bytes, nonce: bytes, groups: Sequence[Sequence[Any]]) -> tuple[bytes, bytes]:
+    """
+    Add sealed groups of content to an encoded frame: they take its last place, which is empty.
+
+    Returns:
+        The frame in two pieces. The second one is what is sealed: it does not compress, and
+        spoils it for what is compressed with it.
+    """
+    (document,) = content_of([(nonce, groups)]) or ([nonce, [], []],)
+    *head, sealed = document
+    return b"".join([plain[:-1], b"\x91\x93", *map(encode, head)]), encode(sealed)
+
+
+def content_of(groups: Iterable[tuple[bytes, Sequence[Sequence[Any]]]]) -> list[Any] | None:
+    """The content of a frame: for each nonce user, conversation, places and sealed bytes of its groups."""
+    found = [[nonce, [group[:-1] for group in each], [group[-1] for group in each]] for nonce, each in groups]
+    return found or None
 
 
 def unpack_grid(plain: bytes) -> Grid:
@@ -367,13 +381,13 @@ def _content_from(parts: Sequence[tuple[list[Any] | None, int]], count: int) -> 
                 there = [place + moved if place != ELSEWHERE else place for place in places]
                 there = [place if 0 <= place < count else ELSEWHERE for place in there]
                 if any(place != ELSEWHERE for place in there):
-                    kept.append([user, conversation, there, blob])
+                    kept.append((user, conversation, there, blob))
             if kept:
-                found.append([nonce, kept])
-    return found or None
+                found.append((nonce, kept))
+    return content_of(found)
 
 
-def checked_content(content: object) -> Sequence[tuple[bytes, Sequence[Sequence[Any]]]]:
+def checked_content(content: object) -> list[tuple[bytes, list[tuple[bytes, bytes, list[int], bytes]]]]:
     """
     See that content has its form, but for what is sealed: for each nonce its groups.
 
@@ -381,12 +395,16 @@ def checked_content(content: object) -> Sequence[tuple[bytes, Sequence[Sequence[
         SegmentCorruptError: It has not.
     """
     try:
-        return msgspec.convert(content or [], _SealedContent)
-    except msgspec.ValidationError as error:
+        sets = msgspec.convert(content or [], _SealedContent)
+        return [
+            (nonce, [(*head, blob) for head, blob in zip(heads, blobs, strict=True)])
+            for nonce, heads, blobs in sets
+        ]
+    except ValueError as error:
         raise SegmentCorruptError(f"spans: got groups of content of another form: {error}") from error
 
 
-_SealedContent = list[tuple[bytes, list[tuple[bytes, bytes, list[int], bytes]]]]
+_SealedContent = list[tuple[bytes, list[tuple[bytes, bytes, list[int]]], list[bytes]]]
 
 
 def joined_columns(parts: Sequence[tuple[Column, int]]) -> Column:

@@ -361,7 +361,7 @@ def _content_vectors() -> Iterator[tuple[str, Vector]]:
             refs = (of_user.ref if of_user else b"", TALK.ref)
             blob = change(key.seal_at(nonce, group.packed()[0], group_context(STORE_ID, *refs)))
             sealed.append([*refs, group.places, blob])
-        maker.add(Kind.SPANS, with_content(pack_grid(grid), [[nonce, sealed]]))
+        maker.add(Kind.SPANS, b"".join(with_content(pack_grid(grid), nonce, sealed)))
         return maker.data()
 
     def without(numbers: Iterable[int], why: str) -> str:

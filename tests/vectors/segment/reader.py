@@ -164,9 +164,9 @@ def _rows(content: bytes, store_id: bytes, keys: dict[bytes, bytes | None]) -> l
         if type(number) is not int or not 0 <= number < len(rests):
             raise ValueError("group")
         found.append((first + i, [*[c[i] for c in ids], *[c[i] for c in columns[:7]], next(rests[number])]))
-    for nonce, of_nonce in fields[20] or []:
-        for group in of_nonce:
-            _add_content([row for _, row in found], nonce, group, store_id, keys)
+    for nonce, heads, blobs in fields[20] or []:
+        for head, blob in zip(heads, blobs, strict=True):
+            _add_content([row for _, row in found], nonce, [*head, blob], store_id, keys)
     return found
 
 
