@@ -1,7 +1,8 @@
 """
 What runs beside the calls: the drift checker, the exporter and the housekeeping of the store.
 
-Each is loaded only when it first runs, so that a short program pays nothing for it.
+Each is loaded only when it first runs, so that a short program pays nothing for it. A
+forked child starts its own with its first span: one that records nothing has no threads of ours.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agentguard.errors import StoreError
-from agentguard.forks import IMPORTS
+from agentguard.forks import IMPORTS, process_mark
 from agentguard.runtime.exporting import destinations
 from agentguard.runtime.log_care import LogCare
 from agentguard.runtime.services import Services
@@ -35,18 +36,26 @@ class Background:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._is_stopped = False
+        self._start()
+
+    def _start(self) -> None:
+        """Start everything; what a parent has started is left alone."""
+        self._mark = process_mark()
         self._stop = threading.Event()
         self._exporters: list[OtlpExporter] = []
-        self._drift: threading.Thread | None = None
-        config = services.config
-        self._care = LogCare(services, self._stop)
+        config = self._services.config
+        self._care = LogCare(self._services, self._stop)
         if config.export != "none" or config.export_others:
             self._start_exporters()
         if config.drift_interval_s > 0:
-            self._drift = threading.Thread(target=self._watch_drift, name="agentguard-drift", daemon=True)
-            self._drift.start()
-        self._keeping = threading.Thread(target=self._keep, name="agentguard-keep", daemon=True)
-        self._keeping.start()
+            threading.Thread(target=self._watch_drift, name="agentguard-drift", daemon=True).start()
+        threading.Thread(target=self._keep, name="agentguard-keep", daemon=True).start()
+
+    def resume(self) -> None:
+        """Start everything in a forked child, once; elsewhere nothing is done."""
+        if not self._is_stopped and not self._mark[0]:
+            self._start()
 
     def _keep(self) -> None:
         """Remove what is too old or too much: soon after the start, and then every hour."""
@@ -127,6 +136,9 @@ class Background:
             timeout_s:
                 Longest wait, in seconds.
         """
+        self._is_stopped = True
+        if not self._mark[0]:
+            return  # A child that has recorded nothing: threads and locks are the parent's.
         self._stop.set()
         deadline_s = time.monotonic() + timeout_s
         for exporter in self._exporters:

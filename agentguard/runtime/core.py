@@ -106,6 +106,7 @@ class Runtime(Services):
             resource=_resource(config),
             on_internal_error=self.health,
             config=WriterConfig(queue_bytes_max=config.queue_bytes_max),
+            on_begin=self._resume,
         )
         self.journal = self._open_log()
         self.state = MachineState.open(
@@ -158,6 +159,10 @@ class Runtime(Services):
             if bundle is not None and config.reload_interval_s > 0
             else None
         )
+
+    def _resume(self) -> None:
+        """Start in a forked child what runs beside the calls."""
+        self.background.resume()
 
     def _open_log(self) -> DecisionJournal:
         """Open the decision log, and say with which key: once, a forked child says so in its opening record."""

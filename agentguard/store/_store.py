@@ -113,9 +113,23 @@ class Store:
         resource: Mapping[str, str],
         on_internal_error: InternalErrorHook,
         config: WriterConfig | None = None,
+        on_begin: Callable[[], object] | None = None,
     ) -> SegmentWriter:
         """
         Make the writer of this process; its file is made when the first span is written.
+
+        Args:
+            resource:
+                What is said of this process.
+
+            on_internal_error:
+                Is told of errors.
+
+            config:
+                Sizes and times.
+
+            on_begin:
+                Runs on the thread of the writer when the first span was taken; in a forked child once more.
 
         Raises:
             StoreError: The folder of the segments is not safe.
@@ -130,7 +144,7 @@ class Store:
             on_internal_error("store.disk", error)
         return SegmentWriter(
             self.segments, keystore=self.keystore, clock=self.clock, resource=resource,
-            on_internal_error=on_internal_error, config=config, disk=self._disk,
+            on_internal_error=on_internal_error, config=config, disk=self._disk, on_begin=on_begin,
         )  # fmt: skip
 
     def query(self) -> Query:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -60,6 +60,7 @@ class SegmentWriter:
         on_internal_error: InternalErrorHook,
         config: WriterConfig | None = None,
         disk: Disk | None = None,
+        on_begin: Callable[[], object] | None = None,
     ) -> None:
         self.config = config or WriterConfig()
         self._segments = segments
@@ -67,6 +68,7 @@ class SegmentWriter:
         self._clock = clock
         self._resource = dict(resource)
         self._on_internal_error = on_internal_error
+        self._on_begin = on_begin
         self._disk = disk or Disk()
         self._outlet: Outlet | None = None
         self._is_closed = False
@@ -95,6 +97,7 @@ class SegmentWriter:
         self._flush_wanted = 0
         self._flush_done = 0
         self._is_stopping = False
+        self._has_begun = False
         self._no_wait_until_ns = 0
         # Both make the next append take the slow path, which starts the thread or wakes it.
         self._is_asleep = True
@@ -310,10 +313,18 @@ class SegmentWriter:
             try:
                 self._sleep()
                 if not self._is_stopping:
+                    self._begin()
                     self._step()
             except BaseException as error:  # Law 1: the thread must outlive any error of its own.
                 self._on_internal_error("store.writer", error)
                 time.sleep(0.05)
+
+    def _begin(self) -> None:
+        """Tell once that spans come."""
+        if self._accepted and not self._has_begun:
+            self._has_begun = True
+            if self._on_begin is not None:
+                self._on_begin()
 
     def _sleep(self) -> None:
         """Wait for work: long where there is none, else until the next write or sync is due."""
