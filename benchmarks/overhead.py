@@ -16,94 +16,50 @@ ratios within the rounds, so that a busy machine slows both sides of each ratio.
     beside      governed, in an application that has the provider of `otel`: what is above `otel` is ours
 
 `hot` is the CPU time of the calling thread, `process` that of the whole process until
-everything is on disk or at the sink. Run: `make bench`, or `python benchmarks/overhead.py
-[--rounds 7] [--turns 2000] [--arms record,governed]`.
+everything is on disk or at the sink; an arm that drops anything fails. The SDK's processor has room
+for every span of a run, since it would drop most of them; agentguard runs with its default queue.
+
+    make bench, or python benchmarks/overhead.py [--rounds 7] [--turns 2000] [--arms record,governed]
+
+Beside it: `overhead_shapes.py` (other shapes of calls, imports), `overhead_latency.py` (latency, losses,
+memory), `overhead_growth.py` (curves), `overhead_peers.py` (other libraries), `overhead_stages.py` (where
+the time goes), and `overhead_report.py`, which runs them all and writes the tables of
+docs/explanation/overhead.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import random
-import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from overhead_parts import (
+    RULES,
+    Report,
+    arrived,
+    ask,
+    median,
+    parser_of,
+    refund,
+    say,
+    sink_process,
+    start_governed,
+)
+from overhead_parts import run_arm as arm_figures
 
 ARMS = ("plain", "off", "sketch", "otel", "record", "governed", "exported", "beside")
 CALLS_A_TURN = 4
 WARM_UP_TURNS = 200
 QUEUE_SPANS = 1 << 18
 """Room for every span of a run: the SDK's processor drops what does not fit, which would make it look cheap."""
-
-RULES = 100
-RELEVANT = 5
-
-
-def policy() -> str:
-    """A bundle of a hundred rules, of which five could apply to a call of the benchmark; none has a budget."""
-    relevant = [
-        ("tool.before", "tool.name == 'refund' && args.amount_usd > 100.0"),
-        ("tool.before", "tool.effect != 'read' && run.tool_calls > 1000000000"),
-        ("tool.before", "tool.calls_5m > 100000000"),
-        ("model.before", "!(model.name in ['gpt-5', 'gpt-5-mini'])"),
-        ("model.before", "run.model_calls > 1000000000"),
-    ]
-    others = [
-        ("tool.before", f"tool.name == 'other_{number}' && args.amount_usd > {number}.5")
-        for number in range(RULES - RELEVANT)
-    ]
-    rules = "".join(
-        f"""\
-  - id: BEN-{number:03}
-    title: Rule {number}
-    at: {point}
-    when: "{condition}"
-    then: deny
-"""
-        for number, (point, condition) in enumerate((*relevant, *others), 1)
-    )
-    return f"""\
-apiVersion: agentguard/v1
-kind: Policy
-metadata: {{ name: bench, version: 1.0.0, title: A hundred rules }}
-defaults: {{ unmatched: allow, mode: enforce, timezone: UTC }}
-rules:
-{rules}"""
-
-
-ANSWER = {
-    "id": "chatcmpl-1",
-    "model": "gpt-5-2026-08-07",
-    "choices": [{"finish_reason": "stop"}],
-    "usage": {
-        "prompt_tokens": 1200,
-        "completion_tokens": 90,
-        "prompt_tokens_details": {"cached_tokens": 1000},
-        "completion_tokens_details": {"reasoning_tokens": 30},
-    },
-}
-
-
-def ask(_: str) -> dict[str, Any]:
-    """Stand in for a model."""
-    return ANSWER
-
-
-def refund(order_id: str, amount_usd: float) -> str:  # noqa: ARG001 - a policy reads it
-    """Stand in for a tool."""
-    return order_id
-
 
 # The arms: each gives the function of one turn, and what brings everything to its place ------
 
@@ -269,33 +225,29 @@ def beside_arm(options: argparse.Namespace) -> tuple[Callable[[int], object], Ca
 def agentguard_arm(options: argparse.Namespace) -> tuple[Callable[[int], object], Callable[[], object]]:
     import agentguard
 
-    folder = Path(options.folder)
-    is_governed = options.arm != "record"
-    if is_governed:
-        (folder / "bench.yaml").write_text(policy(), encoding="utf-8")
-    agentguard.init(
-        service="bench",
-        store=folder / "store",
-        key=f"file:{make_key(folder)}",
-        policies=[folder / "bench.yaml"] if is_governed else None,
+    runtime = start_governed(
+        Path(options.folder),
+        rules=0 if options.arm == "record" else RULES,
         export=options.sink if options.arm == "exported" else None,
-        flush_timeout_s=60,
-        drift_interval_s=0,
-        queue_bytes_max=1 << 29,
     )
+
+    def finish() -> None:
+        agentguard.shutdown(60)
+        # What was dropped was not paid for.
+        assert not runtime.sink.dropped
+        assert not runtime.journal.dropped
+
     inner = turn_of(
         agentguard.model(provider="openai", model="gpt-5")(ask), agentguard.tool(effect="write")(refund)
     )
-    return agentguard.agent(name="support")(inner), lambda: agentguard.shutdown(60)
+    return agentguard.agent(name="support")(inner), finish
 
 
-def make_key(folder: Path) -> Path:
-    from agentguard.seal import create_key_file
-
-    create_key_file(folder / "key")
-    return folder / "key"
-
-
+BARS = (
+    ("governed", "hot_us", "otel", 0.2, "calling thread, governed against the OpenTelemetry SDK"),
+    ("governed", "process_us", "otel", 0.2, "whole process, governed against the OpenTelemetry SDK"),
+    ("governed", "process_us", "sketch", 6.0, "whole process, governed against the bare sketch"),
+)
 BUILDERS = {
     "plain": plain_arm, "off": off_arm, "sketch": sketch_arm, "otel": otel_arm, "beside": beside_arm,
 }  # fmt: skip
@@ -321,102 +273,20 @@ def run_arm(options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-# The sink and the table -----------------------------------------------------
-
-
-class Sink:
-    """Takes OTLP over HTTP in a process of its own, and counts spans."""
-
-    def __init__(self) -> None:
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-        sink = self
-        self.spans = 0
-        self._lock = threading.Lock()
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                request = ExportTraceServiceRequest.FromString(body)
-                count = sum(len(s.spans) for r in request.resource_spans for s in r.scope_spans)
-                with sink._lock:
-                    sink.spans += count
-                self._answer(b"")
-
-            def do_GET(self) -> None:
-                self._answer(str(sink.spans).encode())
-
-            def _answer(self, body: bytes) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-
-@contextmanager
-def sink_process() -> Iterator[str]:
-    with subprocess.Popen(
-        [sys.executable, __file__, "--arm", "sink"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.terminate()
-
-
-def spans_at(sink: str) -> int:
-    import urllib.request
-
-    with urllib.request.urlopen(sink) as response:
-        return int(response.read())
+# The table ---------------------------------------------------------------------
 
 
 def measure(arm: str, turns: int, sink: str) -> dict[str, float]:
-    before = spans_at(sink)
+    """Run one arm in a process and a folder of its own."""
+    before = arrived(sink)["spans"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            __file__,
-            "--arm",
-            arm,
-            "--turns",
-            str(turns),
-            "--sink",
-            sink,
-            "--folder",
-            folder,
-        ]
-        environ = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AGENTGUARD_", "OTEL_"))
-        }
-        environ["PYTHONPATH"] = str(Path(__file__).parents[1])
-        result = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            env=environ,
-            cwd=folder,
-            timeout=600,
-            check=False,
-        )
-    if result.returncode:
-        sys.exit(f"{arm}: {result.stderr}")
-    figures: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
-    figures["at_sink"] = spans_at(sink) - before
+        figures: dict[str, float] = arm_figures(__file__, arm, turns=turns, sink=sink, folder=folder)
+    figures["at_sink"] = arrived(sink)["spans"] - before
     return figures
 
 
 def main(options: argparse.Namespace) -> None:
+    report = Report("overhead", "python benchmarks/overhead.py")
     rounds: list[dict[str, dict[str, float]]] = []
     expected = (options.turns + WARM_UP_TURNS) * CALLS_A_TURN
     with sink_process() as sink:
@@ -424,43 +294,52 @@ def main(options: argparse.Namespace) -> None:
             order = list(options.arms)
             random.Random(number).shuffle(order)
             rounds.append({arm: measure(arm, options.turns, sink) for arm in order})
-            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-    for name in ("hot", "process"):
-        share = (
-            statistics.median(
-                (r["beside"][f"{name}_us"] - r["otel"][f"{name}_us"]) / r["otel"][f"{name}_us"]
-                for r in rounds
-            )
-            if "beside" in options.arms
-            else None
-        )
-        if share is not None:
-            print(f"above the application's own SDK, {name}: {share:.2f} of what it costs")
-    print(
-        f"{options.rounds} rounds of {options.turns} turns, {CALLS_A_TURN} calls a turn; µs of CPU a call, medians"
-    )
-    print(f"{'arm':<10}{'hot':>9}{'process':>10}{'hot / otel':>13}{'process / otel':>17}{'at the sink':>14}")
+            say(f"round {number + 1} of {options.rounds}")
+    rows = []
     for arm in options.arms:
-        hot, process = (
-            statistics.median(r[arm][f"{name}_us"] for r in rounds) for name in ("hot", "process")
-        )
-        hot_ratio, process_ratio = (ratio(rounds, arm, f"{name}_us") for name in ("hot", "process"))
-        arrived = min(r[arm]["at_sink"] for r in rounds)
-        print(
-            f"{arm:<10}{hot:>9.2f}{process:>10.2f}{hot_ratio:>13}{process_ratio:>17}"
-            f"{f'{arrived:.0f} / {expected}' if arm in ('otel', 'exported', 'beside') else '':>14}"
-        )
+        at_sink = min(round_[arm]["at_sink"] for round_ in rounds)
+        rows.append([
+            arm,
+            *(median([round_[arm][f"{name}_us"] for round_ in rounds]) for name in ("hot", "process")),
+            *(shown_ratio(ratio(rounds, arm, f"{name}_us", "otel")) for name in ("hot", "process")),
+            shown_ratio(ratio(rounds, arm, "process_us", "sketch")),
+            f"{at_sink:,.0f} of {expected:,}" if arm in ("otel", "exported", "beside") else "",
+        ])  # fmt: skip
+    report.table(
+        f"{options.rounds} rounds of {options.turns} turns, {CALLS_A_TURN} calls a turn; us of CPU a call, medians",
+        ("arm", "hot", "process", "hot / otel", "process / otel", "process / sketch", "at the sink"),
+        rows,
+        "Ratios: within a round, the plain functions taken off both sides.",
+    )
+    for arm, figure, below, at_most, what in BARS:
+        found = ratio(rounds, arm, figure, below)
+        if found is not None:
+            report.bar(what, found, at_most, "x")
+    if "beside" in options.arms:
+        for name in ("hot", "process"):
+            share = median([
+                (r["beside"][f"{name}_us"] - r["otel"][f"{name}_us"]) / r["otel"][f"{name}_us"] for r in rounds
+            ])  # fmt: skip
+            report.bar(f"above the application's own SDK, {name}", share, 0.3, "x")
+    report.print(options.format)
 
 
-def ratio(rounds: list[dict[str, dict[str, float]]], arm: str, figure: str) -> str:
-    """Median of the ratios to `otel` within the rounds, the plain functions taken off both sides."""
-    if arm in ("plain", "otel"):
-        return "1" if arm == "otel" else ""
-    return f"{statistics.median((r[arm][figure] - r['plain'][figure]) / (r['otel'][figure] - r['plain'][figure]) for r in rounds):.2f}"
+def ratio(rounds: list[dict[str, dict[str, float]]], arm: str, figure: str, below: str) -> float | None:
+    """Median of the ratios to another arm within the rounds, the plain functions taken off both sides."""
+    if arm == "plain" or below not in rounds[0] or arm not in rounds[0]:
+        return None
+    return median(
+        [(r[arm][figure] - r["plain"][figure]) / (r[below][figure] - r["plain"][figure]) for r in rounds]
+    )
+
+
+def shown_ratio(value: float | None) -> str:
+    """Two digits, or nothing."""
+    return "" if value is None else f"{value:.2f}"
 
 
 def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--turns", type=int, default=2000)
     parser.add_argument(
@@ -473,18 +352,14 @@ def read_options() -> argparse.Namespace:
         default=list(ARMS),
         help=f"some of {','.join(ARMS)}; plain and otel are always there",
     )
-    for internal in ("arm", "sink", "folder"):
+    for internal in ("sink", "folder"):
         parser.add_argument(f"--{internal}", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     given = read_options()
-    if given.arm == "sink":
-        own = Sink()
-        print(own.server.server_port, flush=True)
-        own.server.serve_forever()
-    elif given.arm:
+    if given.arm:
         print(json.dumps(run_arm(given)))
     else:
         main(given)
