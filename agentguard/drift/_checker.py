@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from agentguard.drift._accuracy import accuracy_state, labels_of_store
+from agentguard.drift._alike import alike_reference, with_spread_of_days
 from agentguard.drift._comparison import Comparison
 from agentguard.drift._layout import PLACES
 from agentguard.drift._profile import Profile, compare_profiles, read_profile
@@ -74,8 +75,9 @@ def check(
     Compare two stretches of time of a store: the check for the first day.
 
     Latency, tokens, retries and errors are compared for each kind of call, and beside them models,
-    tools, finish reasons, error types, missing usage and the shape of the recorded attributes. No season
-    is known here: compare like with like.
+    tools, finish reasons, error types, missing usage and the shape of the recorded attributes. Of a stored
+    reference the same time of each day is taken; how much such windows differ from day to day is read off the days
+    before, where the store has five. Two times that were given are compared as they are: compare like with like.
 
     Args:
         store:
@@ -109,7 +111,11 @@ def check(
         )
     if not profiles[1].n_calls:
         raise DriftInputError("window: no call ended in that time, expected at least 5")
-    return compare_profiles(profiles[0], profiles[1], alpha=alpha, floors=floors)
+    before = profiles[0]
+    if isinstance(reference, Reference):
+        before = alike_reference(store, before, window, agent=agent or reference.agent)
+    before = with_spread_of_days(store, before, window, agent=agent)
+    return compare_profiles(before, profiles[1], alpha=alpha, floors=floors)
 
 
 class Checker:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from agentguard.drift._comparison import Comparison, FeatureComparison
 from agentguard.drift._dependence import dependence
 from agentguard.drift._layout import PLACES, WHOLE, Layout
 from agentguard.drift._quality import PriceSums
-from agentguard.drift._sample import Bools, Ints
+from agentguard.drift._sample import Bools, Floats, Ints
 from agentguard.drift._sides import Side
 from agentguard.drift._source import (
     COLUMNS,
@@ -169,9 +169,50 @@ def dependences(summary: Summary, histograms: Mapping[int, Mapping[int, int]]) -
         means, rows = scored.scores[known], scored.rows[known].astype(np.float64)
         gaps = means - float(means @ rows) / float(rows.sum())
         ratio = float(rows @ gaps**2) / (n_blocks - 1) / scored.spread
+        factor = max(_lingering(gaps * np.sqrt(rows / scored.spread)), 1.0)
         if ratio > 1.0 + 2.0 * math.sqrt(2.0 / (n_blocks - 1)):
-            found[stream.code] = min(ratio * dependence(means), DEPENDENCE_MAX)
+            factor = max(factor, ratio * dependence(means))
+        if factor > 1.0:
+            found[stream.code] = min(factor, DEPENDENCE_MAX)
     return found
+
+
+def _lingering(news: Floats) -> float:
+    """
+    Return the variance of means of several neighbouring blocks, against that of independent ones.
+
+    What lingers for hours hardly shows in one block of rare events, and adds up over many.
+
+    Args:
+        news:
+            What the blocks differ by, in standard deviations of independent calls. Shape `(n_blocks,)`.
+    """
+    sums = np.concatenate(([0.0], np.cumsum(news)))
+    factors = [0.0]
+    for length in (4, 8):
+        together = sums[length:] - sums[:-length]
+        if len(news) >= 3 * length:
+            factors.append(float((together**2).mean()) / length / (1.0 - length / len(news)))
+    return max(factors)
+
+
+def merged_profiles(profiles: Sequence[Profile], whole: Profile) -> Profile:
+    """Add profiles of several stretches of time up; what neighbouring calls share is taken from the whole."""
+    histograms: dict[int, Counter[int]] = {}
+    categories: dict[str, Counter[str]] = {}
+    for one in profiles:
+        for code, bins in one.histograms.items():
+            histograms.setdefault(code, Counter()).update(bins)
+        for name, counts in one.categories.items():
+            categories.setdefault(name, Counter()).update(counts)
+    return Profile(
+        whole.since_unix_ns,
+        whole.until_unix_ns,
+        sum(one.n_calls for one in profiles),
+        {code: dict(bins) for code, bins in histograms.items()},
+        {name: dict(counts.most_common(CATEGORY_NAMES_MAX)) for name, counts in sorted(categories.items())},
+        dict(whole.dependence),
+    )
 
 
 def histograms_of(summary: Summary) -> dict[int, dict[int, int]]:

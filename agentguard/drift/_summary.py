@@ -183,6 +183,12 @@ def between(summary: Summary, first: int, end: int) -> Summary:
     return Summary(summary.keys[low:high], summary.counts[low:high], summary.window_s)
 
 
+def coarsened_as(summary: Summary, window: int) -> Summary:
+    """Return all counts as those of one window of a number."""
+    low = summary.keys & ((1 << (_BIN_BITS + _SERIES_BITS)) - 1)
+    return _added((window << (_BIN_BITS + _SERIES_BITS)) | low, summary.counts, summary.window_s)
+
+
 def matrix_of(summary: Summary, code: int, *, first: int, n_windows: int) -> tuple[Ints, Ints]:
     """
     Return one series as a table of windows by bins.
