@@ -124,6 +124,10 @@ test-integrations: ## One environment and one suite for each framework; INTEGRAT
 bench: $(VENV)/.stamp-dev ## What a governed call costs, beside the OpenTelemetry SDK in the same run
 	@$(BIN)/python benchmarks/overhead.py
 
+.PHONY: bench-all
+bench-all: $(VENV)/.stamp-dev ## Every benchmark of overhead, into docs/explanation/overhead.md (half an hour, on a quiet machine)
+	@$(BIN)/python benchmarks/overhead_report.py
+
 .venvs/docs/.stamp: requirements/docs.txt requirements/base.txt requirements/build.txt pyproject.toml
 	@mkdir -p .venvs
 	@$(call install_environment,.venvs/docs,requirements/docs.txt)

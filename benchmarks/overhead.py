@@ -21,7 +21,7 @@ for every span of a run, since it would drop most of them; agentguard runs with 
 
     make bench, or python benchmarks/overhead.py [--rounds 7] [--turns 2000] [--arms record,governed]
 
-Beside it: `overhead_shapes.py` (other shapes of calls, imports), `overhead_latency.py` (latency, losses,
+Beside it: `overhead_shapes.py` (other shapes of calls), `overhead_install.py` (imports), `overhead_latency.py` (latency, losses,
 memory), `overhead_growth.py` (curves), `overhead_peers.py` (other libraries), `overhead_stages.py` (where
 the time goes), and `overhead_report.py`, which runs them all and writes the tables of
 docs/explanation/overhead.md.

@@ -82,9 +82,12 @@ def prepare_langsmith(sink: str) -> Arm:
     os.environ["LANGSMITH_TRACING"] = "true"
     from langsmith import Client, traceable
 
-    client = Client(
-        api_url=sink, api_key="bench", info={"batch_ingest_config": {"use_multipart_endpoint": True}}
-    )
+    # What its backend says of itself when asked; without that it does not begin to send.
+    batches = {
+        "use_multipart_endpoint": True, "size_limit": 100, "size_limit_bytes": 20_971_520,
+        "scale_up_nthreads_limit": 16, "scale_up_qsize_trigger": 1_000, "scale_down_nempty_trigger": 4,
+    }  # fmt: skip
+    client = Client(api_url=sink, api_key="bench", info={"batch_ingest_config": batches})
 
     @traceable(run_type="llm", name="chat gpt-5", client=client, metadata={"ls_model_name": "gpt-5"})
     def model(question: str) -> dict[str, Any]:

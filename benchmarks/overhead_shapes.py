@@ -1,17 +1,13 @@
 """
-What every shape of call costs beside the plain function, what it costs to be there, and to be off.
+What every shape of call costs beside the plain function, and what it costs to be off.
 
-    python benchmarks/overhead_shapes.py [--rounds 15] [--only shapes,off,import,install]
+    python benchmarks/overhead_shapes.py [--rounds 15] [--only shapes,off]
 
 shapes   the same tool or model as a function, a method, a coroutine, a generator, an asynchronous
          generator, and as a function that returns a stream such as clients of models do. All in one
          process, by turns, against the undecorated one of the same shape; CPU of the calling thread.
          Steps are told from the call by runs with few and with many of them.
 off      what a decorator leaves behind with AGENTGUARD_ENABLED=0.
-import   CPU of `import agentguard` beside `import opentelemetry.trace, asyncio, dataclasses`,
-         fresh processes that take turns.
-install  the distributions that the base install brings, and what of them is loaded, with sizes, at
-         `import agentguard`, at `init()`, with policies, and with an export.
 
 Figures are medians; ratios are of one round, so that a busy machine slows both sides.
 """
@@ -23,21 +19,19 @@ import asyncio
 import gc
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from overhead_parts import Report, ask, median, parser_of, refund, run_arm, run_python, say, start_governed
+from overhead_parts import Report, ask, median, parser_of, refund, run_arm, say, start_governed
 
-PARTS = ("shapes", "off", "import", "install")
+PARTS = ("shapes", "off")
 FEW, MANY = 4, 104
 CALLS = 400
-SHAPE_BAR, STEP_BAR_US, OFF_BAR_US, IMPORT_BAR, DISTRIBUTIONS_BAR = 1.5, 1.0, 0.3, 1.3, 45
+SHAPE_BAR, STEP_BAR_US, OFF_BAR_US = 1.5, 1.0, 0.3
 
 CHUNK = SimpleNamespace(
     choices=[SimpleNamespace(delta=SimpleNamespace(content="a word "), finish_reason=None)], usage=None
@@ -280,160 +274,6 @@ def report_off(report: Report, options: argparse.Namespace) -> None:
     report.bar("disabled, a call", max(function, coroutine), OFF_BAR_US, "us")
 
 
-IMPORTS = {
-    "agentguard": "import agentguard",
-    "beside": "import opentelemetry.trace, asyncio, dataclasses",
-}
-TIMED = "import time; began = time.process_time_ns(); {}; print((time.process_time_ns() - began) / 1e6)"
-
-
-def report_import(report: Report, options: argparse.Namespace) -> None:
-    """Import time, fresh processes by turns."""
-    pairs = []
-    for number in range(options.rounds + 1):
-        pair = [float(run_python(["-c", TIMED.format(line)])) for line in IMPORTS.values()]
-        if number:  # The first may have compiled.
-            pairs.append(pair)
-    say("import: measured")
-    ours, theirs = (median([pair[place] for pair in pairs]) for place in (0, 1))
-    report.table(
-        "Import, CPU",
-        ("what", "ms"),
-        [[f"`{IMPORTS['agentguard']}`", ours], [f"`{IMPORTS['beside']}`", theirs]],
-    )
-    report.bar(
-        "import, against OpenTelemetry's API", median([one / two for one, two in pairs]), IMPORT_BAR, "x"
-    )
-
-
-# What is installed, and what of it is loaded ----------------------------------
-
-
-def base_distributions() -> list[str]:
-    """Names of all distributions that the base install brings, agentguard's own left out."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    found: dict[str, None] = {}
-    waiting = [("agentguard", frozenset[str]())]
-    seen = set(waiting)
-    while waiting:
-        name, extras = waiting.pop()
-        for line in metadata.requires(name) or ():
-            wanted = Requirement(line)
-            if wanted.marker is None or any(
-                wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras)
-            ):
-                key = canonicalize_name(wanted.name)
-                found[key] = None
-                item = (key, frozenset(wanted.extras))
-                if item not in seen:
-                    seen.add(item)
-                    waiting.append(item)
-    return sorted(found)
-
-
-def size_mb(name: str) -> float:
-    """Megabytes of a distribution's files."""
-    files = metadata.files(name) or ()
-    return sum(path.stat().st_size for file in files if (path := Path(str(file.locate()))).is_file()) / 1e6
-
-
-def loaded_arm(options: argparse.Namespace) -> dict[str, Any]:
-    """Load agentguard up to one state, make a call, and say what is in memory."""
-    before = rss_mb()
-    import agentguard
-
-    if options.state != "import":
-        with tempfile.TemporaryDirectory() as folder:
-            start_governed(
-                Path(folder),
-                rules=0 if options.state == "init" else 100,
-                export="http://127.0.0.1:9" if options.state == "export" else None,
-                flush_timeout_s=0.2,
-            )
-            agentguard.tool(effect="write", name="refund")(refund)("o-17", amount_usd=12.5)
-            agentguard.model(provider="openai", model="gpt-5")(ask)("?")
-            if options.state == "export":
-                agentguard.flush(0.5)
-                time.sleep(3)  # The exporter loads what it needs when it first sends.
-            more = rss_mb() - before
-            loaded = loaded_distributions()
-            agentguard.shutdown(0.2)
-    else:
-        more, loaded = rss_mb() - before, loaded_distributions()
-    return {"rss_mb": more, "loaded": loaded}
-
-
-def rss_mb() -> float:
-    """Megabytes of memory that this process has."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def loaded_distributions() -> dict[str, float]:
-    """Distributions with a module in memory, and the megabytes of those modules' files."""
-    owners = metadata.packages_distributions()
-    found: dict[str, float] = {}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        parts = name.split(".")
-        # A namespace shared by several distributions belongs to whoever has the file.
-        names = owners.get(parts[0], [])
-        if file is None or not names:
-            continue
-        owner = names[0] if len(set(names)) == 1 else _owner_of(Path(file), tuple(sorted(set(names))))
-        found[owner] = found.get(owner, 0.0) + Path(file).stat().st_size / 1e6
-    return found
-
-
-_files: dict[str, set[str]] = {}
-
-
-def _owner_of(file: Path, names: tuple[str, ...]) -> str:
-    for name in names:
-        if name not in _files:
-            _files[name] = {str(f.locate()) for f in metadata.files(name) or ()}
-        if str(file) in _files[name]:
-            return name
-    return names[0]
-
-
-STATES = {
-    "import": "import agentguard", "init": "init(), one call", "policies": "init(policies=…), one call",
-    "export": "the same, exporting",
-}  # fmt: skip
-
-
-def report_install(report: Report, _: argparse.Namespace) -> None:
-    """What is installed, and what is loaded when."""
-    names = base_distributions()
-    sizes = {name: size_mb(name) for name in names}
-    heavy = sorted(sizes, key=lambda name: -sizes[name])[:6]
-    whole = sum(sizes.values())
-    report.table(
-        "The base install",
-        ("what", "MB"),
-        [[f"{len(names)} distributions", whole], *([name, sizes[name]] for name in heavy)],
-    )
-    report.bar("distributions of the base install", len(names), DISTRIBUTIONS_BAR, "")
-    rows, unwanted = [], set()
-    for state, title in STATES.items():
-        found = run_arm(__file__, "loaded", state=state)
-        loaded = {name: mb for name, mb in found["loaded"].items() if name != "agentguard"}
-        rows.append([
-            title, len(loaded), sum(loaded.values()), found["rss_mb"],
-            ", ".join(f"{name} {mb:.1f}" for name, mb in sorted(loaded.items(), key=lambda i: -i[1]) if mb >= 0.05),
-        ])  # fmt: skip
-        unwanted |= {"numpy", "scipy", "grpcio"} & set(loaded)
-        say(f"install: {title}")
-    report.table(
-        "What is loaded",
-        ("after", "distributions", "MB of files", "MB of memory", "of which (MB of files)"),
-        rows,
-    )
-    report.bar("numpy, scipy and grpc loaded by any of these", len(unwanted), 0, "")
-
-
 def main(options: argparse.Namespace) -> None:
     report = Report("shapes", "python benchmarks/overhead_shapes.py")
     for part in PARTS:
@@ -448,13 +288,12 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--only", type=lambda text: text.split(","), default=PARTS, help=f"some of {','.join(PARTS)}"
     )
-    parser.add_argument("--state", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     given = read_options()
-    arms = {"shapes": shapes_arm, "off": off_arm, "loaded": loaded_arm}
+    arms = {"shapes": shapes_arm, "off": off_arm}
     if given.arm:
         print(json.dumps(arms[given.arm](given)))
     else:

@@ -77,13 +77,13 @@ class Span(RetryingSpan):
         environment: CaptureEnvironment,
         name: str,
         kind: str,
-        *,
         otel_kind: str = "internal",
         parent: Span | SpanContext | None = None,
         owner: Span | None = None,
         attributes: dict[str, AttributeValue] | None = None,
-        start_unix_ns: int | None = None,
         mirror: trace.Span | None = None,
+        *,
+        start_unix_ns: int | None = None,
     ) -> None:
         self.kind = kind
         self.otel_kind = otel_kind

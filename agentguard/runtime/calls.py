@@ -127,16 +127,10 @@ class GuardedCall(JudgedCall):
         parent, above = find_parent(context, only_ours=not sees_otel)
         mode = services.capture if spec.capture is None else narrower(services.capture, spec.capture)
         self.content = services.content[mode]
-        self.span = Span(
+        self.span = Span(  # By place: names would be put into a dict and taken out again.
             services.silent if mode == "none" else services.environment,
-            name,
-            spec.kind,
-            otel_kind=spec.otel_kind,
-            parent=parent,
-            owner=above,
-            attributes=attributes,
-            mirror=mirror,
-        )
+            name, spec.kind, spec.otel_kind, parent, above, attributes, mirror,
+        )  # fmt: skip
         more: dict[str, object] = {CALL_KEY: self, RUN_KEY: run}
         if GENAI_UTIL in _modules and beside.joins:
             more.update(announce_outer_call(spec.kind, context))
