@@ -321,13 +321,13 @@ def scan(data: bytes, start: int = HEADER.size) -> Iterator[Frame | Damage]:
             continue
         following = _next_prefix(data, offset + 1)
         if following is not None:
-            yield Damage(offset, following, is_torn=False, records=records)
+            yield Damage(offset, following, is_torn=_has_hole(data, offset, following), records=records)
             offset = following
             continue
         # Nothing follows: a crash explains a frame that is cut short or has a hole where
         # the disk had not yet written; anything else was whole once, and is not now.
         is_short = size - offset < PREFIX.size or (claimed_end is not None and claimed_end > size)
-        yield Damage(offset, size, is_torn=is_short or _has_hole(data, offset), records=records)
+        yield Damage(offset, size, is_torn=is_short or _has_hole(data, offset, size), records=records)
         return
 
 
@@ -369,13 +369,14 @@ def _next_prefix(data: bytes, offset: int) -> int | None:
     return None
 
 
-def _has_hole(data: bytes, offset: int) -> bool:
-    """Whether a disk sector after the offset, or the rest of the file, is all zero."""
-    if not any(data[-16:]):
+def _has_hole(data: bytes, offset: int, end: int) -> bool:
+    """Whether a sector between two places is all zero, as far as it lies between them, or the rest of the file."""
+    if end == len(data) and not any(data[-16:]):
         return True
     first = -(-offset // _SECTOR_BYTES) * _SECTOR_BYTES
+    if offset < first <= end and not any(data[offset:first]):
+        return True
     hole = bytes(_SECTOR_BYTES)
     return any(
-        data[at : at + _SECTOR_BYTES] == hole
-        for at in range(first, len(data) - _SECTOR_BYTES + 1, _SECTOR_BYTES)
+        data[at : at + _SECTOR_BYTES] == hole for at in range(first, end - _SECTOR_BYTES + 1, _SECTOR_BYTES)
     )

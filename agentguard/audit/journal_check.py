@@ -74,6 +74,8 @@ class JournalCheck:
         """Walk the frames once."""
         for part in layout.scan(self.journal.data):
             if isinstance(part, layout.Damage):
+                if self._is_crash(part):
+                    break  # What stands behind it was not acknowledged either: a sync brings all before it to disk.
                 self._damage(part)
             elif self.limit is not None and part.number >= self.limit:
                 continue
@@ -81,19 +83,23 @@ class JournalCheck:
                 self._frame(part)
         self._end()
 
+    def _is_crash(self, damage: layout.Damage) -> bool:
+        """Whether a crash explains damage behind all that is stated; it is then noted."""
+        if self.expected < self.stated.last.size or not (damage.is_torn or self.limit is not None):
+            return False
+        length = len(self.journal.data) - damage.offset
+        self.run.torn_bytes += length
+        self._add(
+            Question.UNANCHORED_TAIL,
+            "being-written" if self.journal.is_live else "torn",
+            self.expected,
+            f"journal {self.name} ends in {length} bytes of a record "
+            + ("that is being written" if self.journal.is_live else "that a crash cut off"),
+            is_bad=False,
+        )
+        return True
+
     def _damage(self, damage: layout.Damage) -> None:
-        length = damage.end - damage.offset
-        if self.expected >= self.stated.last.size and (damage.is_torn or self.limit is not None):
-            self.run.torn_bytes += length
-            self._add(
-                Question.UNANCHORED_TAIL,
-                "being-written" if self.journal.is_live else "torn",
-                self.expected,
-                f"journal {self.name} ends in {length} bytes of a record "
-                + ("that is being written" if self.journal.is_live else "that a crash cut off"),
-                is_bad=False,
-            )
-            return
         self.after_damage = True
         self._add(
             Question.INTEGRITY,

@@ -392,10 +392,12 @@ def is_torn(rest: bytes, store_id: bytes) -> bool:
             Gives the length of a signature line.
 
     Returns:
-        True for zeros, and for an entry that is cut short; False for one that has its whole
-        length, and is not an entry: that was changed.
+        True for zeros, at the end or where a part never reached the disk, and for an entry that
+        is cut short; False for one that has its whole length, and is not an entry: that was changed.
     """
     written = rest.rstrip(b"\x00")
+    if b"\x00" in written:
+        return True  # A hole: no entry has a zero in it. Who makes one could as well have cut the entry off.
     _, separator, signatures = written.partition(b"\n\n")
     if written.endswith(b"\n\n") or not separator:
         return not written.endswith(b"\n\n")

@@ -179,18 +179,22 @@ class _Run:
         )
 
     def _load(
-        self, path: Path, *, is_quiet: bool = False, bytes_max: int | None = None
+        self, path: Path, *, is_quiet: bool = False, bytes_max: int | None = None, is_again: bool = False
     ) -> JournalBytes | None:
         try:
             return load_journal(path, self.keys, bytes_max=bytes_max)
         except (AuditError, SealError) as error:
             if not is_quiet and path.exists():
+                is_unborn = _is_unborn(path, self.ledger)
+                if not is_unborn and not is_again:
+                    # A writer may have begun the journal between the look at its header and this line.
+                    return self._load(path, bytes_max=bytes_max, is_again=True)
                 text = (
                     str(error)
                     if isinstance(error, AuditError)
                     else (f"journal {path.stem}: its header does not belong to the key of this store")
                 )
-                if _is_unborn(path, self.ledger):
+                if is_unborn:
                     text = f"journal {path.stem} was begun and never used: a crash left it"
                     finding = Finding(Question.UNANCHORED_TAIL, "unborn", path.stem, 0, text, is_bad=False)
                 else:
@@ -390,13 +394,18 @@ class _Run:
 
 
 def _is_unborn(path: Path, ledger: LedgerReading) -> bool:
-    """Whether a file is what a crash leaves of a journal that never held an acknowledged record."""
+    """
+    Whether a file is what a crash leaves of a journal that never held an acknowledged record.
+
+    It is short, or has zeros where its header never reached the disk, and nothing was ever stated of it.
+    """
+    if path.stem in ledger.stated:
+        return False
     try:
-        status = path.lstat()
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
+        with path.open("rb") as file:
+            begin = file.read(layout.HEADER.size)
     except OSError:
         return False
-    return (
-        stat.S_ISREG(status.st_mode)
-        and status.st_size < layout.HEADER.size
-        and path.stem not in ledger.stated
-    )
+    return len(begin) < layout.HEADER.size or not begin.strip(b"\x00")

@@ -24,7 +24,7 @@ def test_quick_and_exact_functions_agree(seed: int) -> None:
     except PolicyDocumentError:
         return
     assert render_plain(condition.tree)
-    exact = Generator(condition.tree, is_exact=True).function(is_bool=condition.type == "bool")
+    exact = Generator(is_exact=True).function(condition.tree, is_bool=condition.type == "bool")
     try:
         quick = condition.function(facts)
     except PolicyEvaluationError:
