@@ -154,13 +154,16 @@ class Compactor:
     def _singles(self) -> Iterator[list[_Source]]:
         """Small segments, together with those that began on the same day."""
         singles = [file for file in self._folder.listing().files if file.members is None]
+        self._rest()
         chosen: list[_Source] = []
         for _, files in groupby(singles, key=lambda file: file.key[0]):
             chosen += self._of_writer(list(files))
+        self._rest()
         firsts: dict[bytes, int] = {}
         for source in chosen:
             firsts.setdefault(source.writer, source.start_unix_ns)
         # Segments that began together lie together: a reader who asks for a time opens few chunks.
+        self._rest()
         chosen.sort(key=lambda source: (source.day, firsts[source.writer], source.file.key))
         for batch in _carried_on(_batches(chosen)):
             left = [source for source in batch if source.writer not in self._blocked]
@@ -207,7 +210,7 @@ class Compactor:
         starts = footer.start_range_unix_ns
         if self._is_held is not None:
             members = file.members or (Member(*file.key, footer.spans, footer.places.next_sequence),)
-            if self._is_held(SegmentInfo(file.path.name, True, footer.spans, starts, size_bytes, members)):
+            if self._is_held(SegmentInfo(file.name, True, footer.spans, starts, size_bytes, members)):
                 return None
         count = len(file.members or (file.key,))
         return _Source(file, size_bytes, count, starts[0], max(starts[1] // _DAY_NS, day))
@@ -235,7 +238,7 @@ class Compactor:
 
     def _pack(self, sources: Sequence[_Source]) -> None:
         """Make one pack, and remove what is in it."""
-        last = parse_pack_name(sources[-1].file.path.name)
+        last = parse_pack_name(sources[-1].file.name)
         number = last[0] if last is not None else self._next_number()
         self._write(self._opened(sources), number=number, is_damage_counted=False)
         for source in sources:
@@ -253,7 +256,7 @@ class Compactor:
 
     def _next_number(self) -> int:
         """A pack that is made of segments comes behind all others."""
-        parsed = [parse_pack_name(file.path.name) for file in self._folder.listing().packs]
+        parsed = [parse_pack_name(file.name) for file in self._folder.listing().packs]
         return max((one[0] for one in parsed if one is not None), default=-1) + 1
 
     def _write(self, segments: Iterable[SegmentFile], *, number: int, is_damage_counted: bool) -> None:

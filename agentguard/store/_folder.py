@@ -30,13 +30,19 @@ Key = tuple[bytes, int]
 
 
 class File(NamedTuple):
-    """One file, and which segments are in it."""
+    """One file, and which segments are in it. A name: ten thousand paths are much for the garbage collector."""
 
-    path: Path
+    folder: Path
+    name: str
     key: Key
     """Writer and number; of a pack its own."""
     members: Members | None
     """`None` for a single segment."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / self.name
 
     def holds(self, key: Key) -> bool:
         """Whether a segment is in this file."""
@@ -180,10 +186,10 @@ class SegmentFolder:
         for path in paths:
             parsed = parse_pack_name(path.name)
             if parsed is not None:
-                packs.append(File(path, (parsed[1], parsed[0]), self._members(path)))
+                packs.append(File(self.path, path.name, (parsed[1], parsed[0]), self._members(path)))
         named = [(parse_segment_name(name), name) for name in names]
         singles = [
-            File(self.path / name, key, None)
+            File(self.path, name, key, None)
             for key, name in sorted((key, name) for key, name in named if key is not None)
         ]
         files: list[File] = []
@@ -223,7 +229,7 @@ def _has_greater(file: File, packs: Sequence[File]) -> bool:
     first = next(iter(file.members or ()), None)
     return first is not None and any(
         other.members is not None
-        and (len(other.members), other.path.name) > (len(file.members or ()), file.path.name)
+        and (len(other.members), other.name) > (len(file.members or ()), file.name)
         and first.key in other.members
         for other in packs
     )
