@@ -37,7 +37,7 @@ _CONTENTS_MAX: Final = 256
 class ForeignSpan:
     """An ended span of another library, on its way to the store; implements `values.SpanSource`."""
 
-    __slots__ = ("_content", "_counted_by", "_environment", "_span")
+    __slots__ = ("_content", "_counted_by", "_environment", "_span", "_usage")
 
     def __init__(
         self,
@@ -45,8 +45,10 @@ class ForeignSpan:
         environment: CaptureEnvironment,
         counted_by: str,
         content: Mapping[str, AttributeValue] | None = None,
+        usage: Usage | None = None,
     ) -> None:
         self._span = span
+        self._usage = usage
         self._content = content or {}
         self._environment = environment
         self._counted_by = counted_by
@@ -65,6 +67,8 @@ class ForeignSpan:
             # Our own span around it has the tokens; a sum over the trace must see them once.
             found = {key: value for key, value in found.items() if not key.startswith(names.USAGE_PREFIX)}
             found[names.USAGE_COUNTED_BY] = self._counted_by
+        elif self._usage is not None and self._usage.cost_usd is not None:
+            found.setdefault(names.COST_USD, self._usage.cost_usd)
         found.update(self._content)
         status = span.status
         description = status.description or ""
@@ -98,7 +102,7 @@ class ForeignSpan:
         )
         refine = self._environment.refine
         # Its own library measures it; here it counts as a call of the agent around it.
-        return record if refine is None else refine(record, None, ())
+        return record if refine is None else refine(record, self._usage, ())
 
     def _attributes(self, attributes: Mapping[str, Any]) -> dict[str, AttributeValue]:
         """Keep names and numbers; what may be content, and what we do not know, stays out."""
@@ -225,11 +229,13 @@ class ForeignSpanProcessor:
             if owner is not None and owner.kind in _MODEL_KINDS and owner.is_recording():
                 owner.record_usage(usage)
                 counted_by = owner.call_id
-            elif owner is not None:
+            elif self._environment.price_usd is not None:
+                usage = usage._replace(cost_usd=self._environment.price_usd(usage))
+            if owner is not None and not counted_by:
                 owner.add_inner_usage(UsageTotals(usage.input_tokens, usage.output_tokens, usage.cost_usd))
             if not counted_by and self._on_usage is not None:
                 self._on_usage(owner, usage)
-        self._environment.sink(ForeignSpan(span, self._environment, counted_by, content))
+        self._environment.sink(ForeignSpan(span, self._environment, counted_by, content, usage))
 
     def shutdown(self) -> None:
         """Do nothing: the store is closed by its owner."""

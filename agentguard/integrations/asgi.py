@@ -91,6 +91,9 @@ class AgentGuardMiddleware:
             request.end(error=error)
             raise
         finally:
+            if request.route is None:
+                # A websocket has no answer whose beginning would have told it.
+                request.route = _route(scope)
             request.end(is_whole=kind == "websocket")
             request.leave()
 

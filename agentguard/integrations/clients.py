@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from types import FunctionType, MethodType
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -26,6 +27,7 @@ _WAYS = (
 )
 """From a client of a model SDK to its HTTP client: OpenAI and Anthropic, others, Google."""
 
+_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, staticmethod, classmethod, partial)
 _STAINLESS = frozenset({"SyncAPIClient", "AsyncAPIClient"})
 
 _watched: WeakSet[Any] = WeakSet()
@@ -58,8 +60,8 @@ def wrap(thing: T) -> T:
         TypeError: It is neither, or a client of a version whose requests
             cannot be found.
     """
-    if isinstance(thing, (FunctionType, MethodType)):
-        return guard(thing)
+    if isinstance(thing, _FUNCTIONS):
+        return guard(thing)  # type: ignore[type-var] # by the line above
     is_known = _wrap_requests(thing)
     is_watched = _watch_http(thing)
     if not (is_known or is_watched):

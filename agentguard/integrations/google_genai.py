@@ -14,6 +14,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from agentguard.capture import http_hooks
 from agentguard.integrations.parameters import request_attributes
@@ -80,7 +81,7 @@ def _shadow(part: Any, owner: Any, methods: Mapping[str, str]) -> None:
         declaration = declare_request(provider=provider, operation=operation, is_async=is_async)
         is_stream = name.endswith("_stream")
         guarded = _guarded_async if is_async else _guarded_stream if is_stream else _guarded
-        shadow = guarded(method, declaration, is_stream=is_stream)
+        shadow = guarded(method, declaration, _Request(is_stream, api))
         shadow._agentguard = True  # type: ignore[attr-defined]  # noqa: SLF001 - a mark on our own function
         setattr(owner, name, shadow)
 
@@ -131,29 +132,44 @@ def _watch_attempts(api: Any) -> None:
         api._async_request_once = attempt_async  # noqa: SLF001 - the one way to its attempts
 
 
-def _attributes(body: Mapping[str, Any], *, is_stream: bool) -> dict[str, AttributeValue]:
-    """Read the parameters; they stand in `config`."""
-    found = request_attributes(body.get("config"))
-    if is_stream:
-        found[names.REQUEST_STREAM] = True
-    return found
+class _Request(NamedTuple):
+    """What the requests of one method have in common."""
+
+    is_stream: bool
+    api: Any
+
+    def attributes(self, body: Mapping[str, Any]) -> dict[str, AttributeValue]:
+        """Read the parameters, which stand in `config`, and where the request goes."""
+        found = request_attributes(body.get("config"))
+        if self.is_stream:
+            found[names.REQUEST_STREAM] = True
+        try:
+            address = urlsplit(self.api._http_options.base_url)  # noqa: SLF001 - nothing public tells it
+            host, port = address.hostname, address.port
+        except Exception:
+            # Law 1: a client without an address of that form is recorded without one.
+            return found
+        if isinstance(host, str) and host:
+            found[names.SERVER_ADDRESS] = host
+            found[names.SERVER_PORT] = port or (80 if address.scheme == "http" else 443)
+        return found
 
 
-def _guarded(method: Callable[..., Any], declaration: Declaration, *, is_stream: bool) -> Callable[..., Any]:
+def _guarded(method: Callable[..., Any], declaration: Declaration, request: _Request) -> Callable[..., Any]:
     @functools.wraps(method)
     def guarded(**body: Any) -> Any:
         return send_request(
             declaration,
             body,
             lambda changed: method(**(body if changed is None else changed)),
-            attributes=_attributes(body, is_stream=is_stream),
+            attributes=request.attributes(body),
         )
 
     return guarded
 
 
 def _guarded_stream(
-    method: Callable[..., Any], declaration: Declaration, *, is_stream: bool
+    method: Callable[..., Any], declaration: Declaration, request: _Request
 ) -> Callable[..., Any]:
     @functools.wraps(method)
     def guarded(**body: Any) -> Iterator[Any]:
@@ -162,7 +178,7 @@ def _guarded_stream(
             declaration,
             body,
             lambda changed: method(**(body if changed is None else changed)),
-            attributes=_attributes(body, is_stream=is_stream),
+            attributes=request.attributes(body),
         )
         return stream
 
@@ -170,7 +186,7 @@ def _guarded_stream(
 
 
 def _guarded_async(
-    method: Callable[..., Any], declaration: Declaration, *, is_stream: bool
+    method: Callable[..., Any], declaration: Declaration, request: _Request
 ) -> Callable[..., Any]:
     @functools.wraps(method)
     async def guarded(**body: Any) -> AsyncIterator[Any] | Any:
@@ -178,7 +194,7 @@ def _guarded_async(
             declaration,
             body,
             lambda changed: method(**(body if changed is None else changed)),
-            attributes=_attributes(body, is_stream=is_stream),
+            attributes=request.attributes(body),
         )
 
     return guarded

@@ -135,6 +135,11 @@ class _Body:
         finally:
             _finish(self._context, self._request, is_whole=False)
 
+    def __del__(self) -> None:
+        # Some servers and test clients forget to close; the request is then recorded all the same.
+        if not self._request.is_ended:
+            self._request.end(is_whole=False)
+
 
 def _headers(environ: Environ) -> dict[str, str]:
     """Read the headers out of the environ."""

@@ -44,6 +44,7 @@ from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
 from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.exits import ChildExits
+from agentguard.runtime.gates import charged_usd
 from agentguard.runtime.health import Health
 from agentguard.runtime.in_force import accept_serials, approvers_of, load_policies
 from agentguard.runtime.judging import judgement
@@ -222,7 +223,8 @@ class Runtime(Services):
     def _count_native(self, _owner: Span | None, usage: Usage) -> None:
         """Add to the day's spending what only a native span of an SDK has counted."""
         tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        self.state.spend.add(usd=usage.cost_usd or 0.0, tokens=tokens)
+        charged = charged_usd(self, usage.cost_usd, tokens, usage.model or "")
+        self.state.spend.add(usd=charged, tokens=tokens)
 
     # One call
 

@@ -209,7 +209,10 @@ def charged_usd(services: Services, cost_usd: float | None, tokens: int, model: 
     if cost_usd is not None or not tokens:
         return cost_usd or 0.0
     per_million = services.config.unpriced_usd_per_million
-    if model not in services.unpriced and len(services.unpriced) < UNPRICED_MAX:
+    prices = services.environment.price_usd
+    # A count that is missing is no missing price: there is nothing that the reader could name.
+    is_known = prices is not None and prices(Usage(1, 1, model=model)) is not None
+    if not is_known and model not in services.unpriced and len(services.unpriced) < UNPRICED_MAX:
         services.unpriced.add(model)
         logger.warning(
             "agentguard: model %r has no price: it is charged %g USD for a million tokens "

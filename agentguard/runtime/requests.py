@@ -38,6 +38,7 @@ from agentguard.wrapping import attach, detach
 
 T = TypeVar("T")
 
+_SAMPLED = (names.SERVER_ADDRESS, names.SERVER_PORT)
 _GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
 
 
@@ -256,10 +257,18 @@ def _begin(
     if runtime is None:
         return None
     outer = get_current().get(CALL_KEY)
-    make: MakeCall = RequestCall
+    known = {name: attributes[name] for name in _SAMPLED if name in attributes}
+
+    def make(
+        services: Services, spec: CallSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> RequestCall:
+        # Known when the span begins, so that samplers of the application see it.
+        return RequestCall(services, replace(spec, attributes={**spec.attributes, **known}), args, kwargs)
+
+    how: MakeCall = make
     if isinstance(outer, GuardedCall) and outer.spec.governed_as == "model" and outer.span.is_recording():
-        make = partial(JoinedCall, outer)
-    call = begin(runtime, declaration, (), body, make)
+        how = partial(JoinedCall, outer)
+    call = begin(runtime, declaration, (), body, how)
     if call is not None:
         call.span.set_attributes(attributes)
     return call  # type: ignore[return-value] # both ways of making one give a RequestCall

@@ -144,3 +144,35 @@ def test_nothing_reaches_the_application(clock: FrozenClock) -> None:
     processor.shutdown()
     assert processor.force_flush()
     assert seen == ["capture.foreign"]
+
+
+def test_what_only_a_native_span_counted_has_its_price(
+    clock: FrozenClock, records: list[SpanRecord], on_internal_error: Any
+) -> None:
+    """On the native span and in the totals around it, once; inside a model call of ours it is that call's."""
+    environment = CaptureEnvironment(
+        clock=clock,
+        ids=SequentialIds(),
+        sink=lambda source: records.append(source.record()),
+        on_internal_error=on_internal_error,
+        price_usd=lambda usage: 0.5 if usage.model == "m" else None,
+    )
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(ForeignSpanProcessor(environment))  # type: ignore[arg-type] # by shape
+    tracer = provider.get_tracer("sdk")
+    agent = Span(environment, "invoke_agent a", "agent")
+    tracer.start_span("chat m", context_with(agent), attributes=CHAT).end()
+    tracer.start_span("chat x", context_with(agent), attributes={**CHAT, "gen_ai.request.model": "x"}).end()
+    model = Span(environment, "chat m", "model", parent=agent, owner=agent)
+    tracer.start_span("chat m", context_with(model), attributes=CHAT).end()
+    model.end()
+    agent.end()
+    provider.shutdown()
+    assert [record.attributes.get("agentguard.cost.usd") for record in records] == [
+        0.5,
+        None,
+        None,
+        0.5,
+        None,
+    ]
+    assert records[-1].attributes["agentguard.cost.total_usd"] == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,17 @@ def test_websockets_last_as_long_as_the_application(governed: Governed) -> None:
     call(AgentGuardMiddleware(silent), scope("websocket"))
     span = governed.only()
     assert (span.name, span.status) == ("GET", "unset")
+
+
+def test_websockets_have_a_route(governed: Governed) -> None:
+    """The framework has said which one by the time the connection is over."""
+    governed.start()
+
+    async def routed(scope: Any, _receive: Any, _send: Any) -> None:
+        scope["route"] = SimpleNamespace(path="/talk/{room}")
+
+    call(AgentGuardMiddleware(routed), scope("websocket"))
+    assert governed.only().name == "GET /talk/{room}"
 
 
 def test_an_answer_that_never_came(governed: Governed) -> None:

@@ -156,3 +156,17 @@ def test_what_comes_from_outside_breaks_nothing(governed: Governed, header: dict
     request = governed.spans()[0]
     assert request.parent_span_id == ""
     assert names.CONVERSATION_ID not in request.attributes
+
+
+def test_a_body_that_nobody_closes(governed: Governed) -> None:
+    """A server that forgets `close` loses no record: the request ends when the body is gone, as abandoned."""
+    governed.start()
+
+    def application(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return iter([b"a", b"b"])
+
+    body = AgentGuardMiddleware(application)(environ(), lambda *_: None)
+    next(iter(body))
+    del body
+    assert governed.only().attributes[names.STREAM_OUTCOME] == "abandoned"
