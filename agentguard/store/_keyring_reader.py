@@ -57,6 +57,8 @@ class KeyringReader:
     def __init__(self, folder: Path, keystore: Keystore) -> None:
         self._folder = folder
         self._path = folder / KEYRING_FILE
+        self._path_text = str(self._path)
+        """Looked at for each group of content: a `Path` becomes text anew each time."""
         self._keystore = keystore
         self._known = _NOTHING
         self._index = _NO_INDEX
@@ -87,7 +89,7 @@ class KeyringReader:
         """The keyring as it is now, without its entries: nothing is read where nothing changed."""
         known = self._known
         try:
-            status = self._path.lstat()
+            status = os.lstat(self._path_text)
         except OSError:
             self._known = _NOTHING
             return _NOTHING

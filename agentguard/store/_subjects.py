@@ -68,8 +68,8 @@ class ContentGroup:
     def add(self, places: Sequence[int], part: ContentPart) -> None:
         """Take the personal part of some rows whose attributes have the same names."""
         self.places += places
-        last = self._parts[-1] if self._parts else None
-        if last is not None and last.names == part.names and not last.items and not part.items:
+        last = self._parts[-1] if self._parts else part
+        if last is not part and last.names == part.names and not last.items and not part.items:
             counts = ((last.columns, last.rows), (part.columns, part.rows))
             columns = [joined_columns([(c[i], n) for c, n in counts]) for i in range(len(part.names))]
             self._parts[-1] = ContentPart(last.rows + part.rows, part.names, columns)
@@ -115,13 +115,13 @@ def split_content(grid: Grid) -> tuple[Grid, ContentGroups]:
                     shape[members[place]] = len(groups)
                 columns = [group.columns[i] for i in kept]
                 groups.append(Group([group.names[i] for i in kept], _taken(columns, len(members), places)))
-        names = tuple(group.names[i] for i in plan.moved)
+        names = [group.names[i] for i in plan.moved]
         columns = [group.columns[i] for i in plan.moved]
         for subject, places in subjects.items():
             content = found.get(subject)
             if content is None:
                 content = found[subject] = ContentGroup()
-            rows = [members[place] for place in places]
+            rows = places if len(members) == grid.count else [members[place] for place in places]
             taken = _taken(columns, len(members), places)
             content.add(rows, ContentPart(len(rows), names, taken, items.take(rows)))
     if not found:
