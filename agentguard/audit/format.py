@@ -371,7 +371,9 @@ def _next_prefix(data: bytes, offset: int) -> int | None:
 
 def _has_hole(data: bytes, offset: int, end: int) -> bool:
     """Whether a sector between two places is all zero, as far as it lies between them, or the rest of the file."""
-    if end == len(data) and not any(data[-16:]):
+    if end == len(data) and (
+        not any(data[-16:]) or not any(data[(end - 1) // _SECTOR_BYTES * _SECTOR_BYTES :])
+    ):
         return True
     first = -(-offset // _SECTOR_BYTES) * _SECTOR_BYTES
     if offset < first <= end and not any(data[offset:first]):

@@ -61,7 +61,7 @@ _SECOND_LINE_BYTES = 4 * (-(-(4 + 8 + 2420) // 3)) + 1
 """The same of an ML-DSA-44 cosignature."""
 
 _NAME = re.compile(r"ledger-([0-9]{8})\.agl\Z")
-_ENTRY = re.compile(rb"(.+?\n\n(?:\xe2\x80\x94 [^\n]+\n)+)\n", re.DOTALL)
+_ENTRY = re.compile(rb"([^\x00]+?\n\n(?:\xe2\x80\x94 [^\n\x00]+\n)+)\n")
 
 
 class Tail(NamedTuple):
@@ -396,8 +396,10 @@ def is_torn(rest: bytes, store_id: bytes) -> bool:
         is cut short; False for one that has its whole length, and is not an entry: that was changed.
     """
     written = rest.rstrip(b"\x00")
-    if b"\x00" in written:
-        return True  # A hole: no entry has a zero in it. Who makes one could as well have cut the entry off.
+    hole = rest.find(b"\x00")
+    if hole >= 0:
+        # No entry has a zero in it. Each is brought to disk before the next: behind a hole of a crash none begins.
+        return f"\n\n{key_name(store_id)}/".encode() not in rest[hole:]
     _, separator, signatures = written.partition(b"\n\n")
     if written.endswith(b"\n\n") or not separator:
         return not written.endswith(b"\n\n")

@@ -52,7 +52,7 @@ def record(folder: Path, monkeypatch: pytest.MonkeyPatch, skip: tuple[str, ...] 
     return disk
 
 
-def explore(folder: Path, disk: RecordedFolder, states: int, seed: int = 0, verify_each: int = 10) -> int:
+def explore(folder: Path, disk: RecordedFolder, states: int, seed: int = 0, verify_each: int = 2) -> int:
     """Look at so many states; returns how many had a torn or missing end that nobody was promised."""
     store = folder / "store"
     chance = random.Random(seed)
