@@ -272,8 +272,7 @@ def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable
             except StopAsyncIteration:
                 break
             except BaseException as error:
-                if call is not None:
-                    call.fail(error)
+                _end_step(call, error)
                 raise
             finally:
                 if token is not None:
@@ -299,13 +298,22 @@ def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable
     return wrapper
 
 
+def _end_step(call: ActiveCall | None, error: BaseException) -> None:
+    """End a call by what a step raised; one that is closed while it waits, as event loops do, is abandoned."""
+    if call is None:
+        return
+    if isinstance(error, GeneratorExit):
+        call.abandon()
+    else:
+        call.fail(error)
+
+
 async def _close_async(inner: AsyncGenerator[Any, Any], call: ActiveCall | None) -> None:
     token = attach(call.context) if call is not None else None
     try:
         await inner.aclose()
     except BaseException as error:
-        if call is not None:
-            call.fail(error)
+        _end_step(call, error)
         raise
     finally:
         if token is not None:

@@ -595,3 +595,28 @@ def test_admission_is_awaited_before_the_function_runs() -> None:
         asyncio.run(wrap(runs, begin)("deny"))
     assert order == ["admitted", "ran", "admitted"]
     assert calls[1].events == [("fail", "PermissionError")]
+
+
+def test_a_generator_closed_while_it_waits_is_abandoned() -> None:
+    """An event loop that ends closes what still waits: nobody wanted more, and nothing failed."""
+    recorder = Recorder()
+
+    class Waits:
+        """Something that an event loop waits for; here nobody runs one."""
+
+        def __await__(self) -> Any:
+            yield
+
+    async def source() -> Any:
+        yield 1
+        await Waits()
+
+    stream = wrap(source, recorder)()
+    with pytest.raises(StopIteration) as first:
+        anext(stream).__await__().send(None)
+    assert first.value.value == 1
+    step = anext(stream).__await__()
+    step.send(None)
+    with pytest.raises(GeneratorExit):
+        step.throw(GeneratorExit())
+    assert recorder.calls[0].events == [("chunk", 1), ("abandon",)]
