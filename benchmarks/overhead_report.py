@@ -79,7 +79,7 @@ def put(page: str, name: str, text: str) -> str:
     _, found_end, after = rest.partition(end)
     if not found or not found_end:
         sys.exit(f"{PAGE.name}: no `{begin}` with `{end}` after it")
-    return f"{before}{begin}\n{text}\n{end}{after}"
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def main(options: argparse.Namespace) -> None:

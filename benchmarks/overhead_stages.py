@@ -38,7 +38,7 @@ CALLER = (
     ("end: time, outcome, counters", (":_end", ":end", ":_finish", ":finish", ":complete")),
     ("begin: span, context, arguments", (":begin", ":__init__", ":begin_call", "runtime/", "capture/")),
     ("wrapper", ("wrapping/",)),
-    ("the function itself, and the loop", ("!ask", "!refund", "!call")),
+    ("the function itself, and the loop", ("!ask", "!refund", "!call", "!turn", "!rest", "!profile_arm")),
 )
 WRITER = (
     ("sync", (":sync", ":sync_folder")),
