@@ -125,7 +125,7 @@ _FEATURE_ATTRIBUTES = st.dictionaries(
         min_size=1, max_size=6,
     )
 )  # fmt: skip
-@settings(max_examples=300)
+@settings(max_examples=40)
 def test_columns_say_what_spans_say(spans: list[SpanRecord]) -> None:
     """Features derived a column at a time are those derived span by span, whatever the values."""
     columns = derive(grid_of(spans, 0))

@@ -11,7 +11,7 @@ from agentguard.audit.disk import Disk
 from tests.support.clock import FrozenClock
 from tests.support.decisions import SLOW, decision, make_keystore, raise_it
 
-_SYNC_S = 0.3
+_SYNC_S = 0.6
 
 
 class SlowDisk(Disk):

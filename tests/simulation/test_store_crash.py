@@ -60,7 +60,7 @@ def test_kill_while_writing(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_kill_while_writing_often(tmp_path: Path) -> None:
     """A thousand kills."""
     kill_store(tmp_path / "store", 1000)
