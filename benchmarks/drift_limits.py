@@ -28,7 +28,7 @@ from agentguard.drift._layout import PLACES, layout_of
 from agentguard.drift._profile import histograms_of
 from agentguard.drift._quiet import REFERENCE_DAYS, _key
 from agentguard.drift._reference import fit_tiers
-from agentguard.drift._simulate import DAY_HOURS, HOUR_S, MONDAY_S, simulate
+from agentguard.drift._simulate import DAY_HOURS, HOUR_S, MONDAY_S, simulate, summary_of
 from agentguard.drift._source import Rows, summarise_rows
 from agentguard.drift._streams import Stream, possible_streams, scale_of
 from agentguard.drift._summary import KINDS, Summary, between
@@ -216,8 +216,8 @@ class YearStore:
     def sealed_blob(self, name: str) -> None:
         """Nothing is kept."""
 
-    def features(self, names: Any = None, **_: Any) -> Iterator[_Block]:
-        """Yield 65,536 calls at a time."""
+    def features(self, *_names: Any, **_times: Any) -> Iterator[_Block]:
+        """Yield 65,536 calls at a time, whatever was asked for."""
         size = 65_536
         step_ns = 365 * 86_400 * NS // self._n
         for i in range(0, self._n, size):
@@ -256,10 +256,6 @@ def speed_table(n_year: int) -> None:
         summarise_rows(rows, HOUR_S)
     took = (time.process_time() - start) / 20 / n / 5
     print(f"| update, per span and feature | {1e6 * took:.3f} us |")
-    summary = summarise_rows(
-        rows._replace(end_unix_ns=rows.end_unix_ns % (168 * HOUR_S * NS) + MONDAY_S * NS), HOUR_S
-    )
-    del summary
     many = 1_000
     sums, sided = no_sums(many, 0), rng.normal(size=(50, many))
     start = time.process_time()
@@ -282,8 +278,6 @@ def speed_table(n_year: int) -> None:
 def step_of_many(n_streams: int) -> float:
     """Seconds of CPU time that one window of so many streams takes."""
     telemetry = simulate(3, days=REFERENCE_DAYS + 3)
-    from agentguard.drift._simulate import summary_of
-
     summary = summary_of(telemetry, start_s=MONDAY_S)
     border = MONDAY_S // HOUR_S + HOURS_REFERENCE
     kinds = [s for s in possible_streams() if s.kind == "model"][:5]
@@ -308,12 +302,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Limits of the drift watch.")
     parser.add_argument("--full", action="store_true", help="200 runs a row, 10,000,000 calls")
     parser.add_argument("--runs", type=int, default=4)
+    parser.add_argument("--only", choices=["speed", "attribution", "lingering", "river"], help="One table.")
     options = parser.parse_args()
     runs = 200 if options.full else options.runs
-    speed_table(10_000_000 if options.full else 1_000_000)
-    attribution_table(runs)
-    lingering_table(runs)
-    river_table(min(runs, 12))
+    tables = {
+        "speed": lambda: speed_table(10_000_000 if options.full else 1_000_000),
+        "attribution": lambda: attribution_table(runs),
+        "lingering": lambda: lingering_table(runs),
+        "river": lambda: river_table(min(runs, 12)),
+    }
+    for name, make in tables.items():
+        if options.only in {None, name}:
+            make()
 
 
 if __name__ == "__main__":

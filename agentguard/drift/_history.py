@@ -8,6 +8,7 @@ parts that a table comes in make no difference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ CATEGORIES_MAX = 8
 """Commonest values of a category that are watched, each as a share."""
 GRAIN = 0.001
 """Shares that are fractions are kept in thousandths."""
+_STRAY_NS = 30 * 86_400 * 10**9
 _FALL_IS_NO_NEWS = frozenset({"error_rate", "retry_count", "is_error", "retries"})
 _IDS = frozenset({"call_id", "trace_id", "span_id", "decision_id", "predicted_label", "true_label"})
 
@@ -115,8 +117,14 @@ def read_history(
     for name in (*chosen, *segments):
         if name not in columns:
             raise DriftInputError(f"table: there is no column `{name}`, expected one of that name")
-    in_reference = times < times.min() + reference_ns
     notes: list[str] = []
+    keep = _plausible(times)
+    if not keep.all():
+        notes.append(
+            f"{int((~keep).sum()):,} rows lie more than a month before or after all others; they do not count."
+        )
+        times, columns = times[keep], {name: _some(column, keep) for name, column in columns.items()}
+    in_reference = times < times.min() + reference_ns
     series: list[Series] = []
     for name, declared in chosen.items():
         problem = columns[name].problem
@@ -138,6 +146,24 @@ def read_history(
         [(a, b) for i, a in enumerate(segments) for b in segments[i + 1 :]],
     )
     return History(times, tuple(series), layout, layout.members(texts, len(times)), tuple(notes))
+
+
+def _plausible(times: Ints) -> Bools:
+    """Return which rows lie where nearly all do: a clock that jumped must not stretch the reference over decades."""
+    low, high = np.quantile(times, [0.001, 0.999], method="nearest").astype(np.int64)
+    kept: Bools = (times >= low - _STRAY_NS) & (times <= high + _STRAY_NS)
+    return kept
+
+
+def _some(column: Column, keep: Bools) -> Column:
+    """Return some rows of a column."""
+    texts = column.texts
+    return replace(
+        column,
+        n_rows=int(keep.sum()),
+        numbers=None if column.numbers is None else column.numbers[keep],
+        texts=None if texts is None else [texts[i] for i in np.flatnonzero(keep).tolist()],
+    )
 
 
 def _asked(features: Iterable[str] | Mapping[str, FeatureType | None]) -> dict[str, FeatureType | None]:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from agentguard import drift
+from agentguard.cli._main import main
 from agentguard.errors import DriftInputError
 from agentguard.values import DriftStatus
 
@@ -191,3 +192,75 @@ def test_a_sorted_column_is_not_taken_as_time() -> None:
     result = drift.compare({"x": a}, {"x": b})
     assert result["x"].verdict == "drift"
     assert not result.notes
+
+
+def history(**columns: object) -> dict[str, object]:
+    """Thirty days of a table, ten rows an hour, with some columns replaced."""
+    rng = np.random.default_rng(5)
+    n = 30 * 24 * 10
+    return {
+        "start_time": 1_767_571_200.0 + np.sort(rng.uniform(0, 30 * 86_400, n)),
+        "response_latency_ms": rng.lognormal(6, 0.5, n),
+        "errors": (rng.random(n) < 0.02).astype(float),
+        **columns,
+    }
+
+
+def replay(path: Path, capsys: pytest.CaptureFixture[str], **columns: object) -> tuple[int, str]:
+    """Replay a table by the command line; returns the exit status and all that was said."""
+    pd.DataFrame(history(**columns)).to_csv(path, index=False)
+    arguments = ["--features", "response_latency_ms,errors:share", "--reference", "21d"]
+    with pytest.raises(SystemExit) as ended:
+        main(["drift", "backtest", str(path), "--time", "start_time", *arguments])
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out + said.err
+
+
+N_ROWS = 30 * 24 * 10
+
+
+@pytest.mark.parametrize(
+    ("latency", "words"),
+    [
+        (np.full(N_ROWS, 5.0), "no alarm"),
+        (
+            np.full(N_ROWS, np.nan),
+            "response_latency_ms: no row of the reference has a value; it is not watched.",
+        ),
+        (
+            np.full(N_ROWS, np.inf),
+            "response_latency_ms: no row of the reference has a value; it is not watched.",
+        ),
+        (
+            np.full(N_ROWS, -3.0),
+            "response_latency_ms: no row of the reference has a value; it is not watched.",
+        ),
+        (np.where(np.arange(N_ROWS) > 22 * 240, np.nan, 400.0), "response_latency_ms missing: share +"),
+    ],
+)
+def test_bad_columns_of_a_history(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], latency: np.ndarray, words: str
+) -> None:
+    """Constant, missing, infinite, negative, disappearing: one sentence, and errors are still watched."""
+    _, said = replay(tmp_path / "t.csv", capsys, response_latency_ms=latency)
+    assert words in said
+    assert "are watched, at most 1 false alarms" in said
+
+
+def test_a_clock_that_jumped_in_a_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row of 1971 and one of 2036 are left out and said; without that the reference would end in 1971."""
+    times = np.array(history()["start_time"])
+    times[[100, 200]] = 4e7, 2.1e9
+    status, said = replay(tmp_path / "t.csv", capsys, start_time=times)
+    assert status == 0
+    assert "2 rows lie more than a month before or after all others; they do not count." in said
+    assert "no alarm up to 2026-02-0" in said
+
+
+def test_a_history_of_one_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reference shorter than the season is refused with what was expected."""
+    status, said = replay(
+        tmp_path / "t.csv", capsys, start_time=1_767_571_200.0 + np.linspace(0, 3600, N_ROWS)
+    )
+    assert status == 2
+    assert "expected more than the 21 of the reference" in said
