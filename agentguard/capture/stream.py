@@ -11,6 +11,7 @@ for the one step that asks the inner stream for a chunk.
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
@@ -234,8 +235,9 @@ class WatchedStream(_Proxy):
     def close(self) -> Any:
         """Close the inner stream; if it was not read to its end, it is abandoned."""
         try:
-            # Of a stream that can be read both ways this may be something to be awaited.
-            return self._agentguard_inner.close()
+            # Of a stream that can be read both ways this may be something to be awaited; some have none at all.
+            close = getattr(self._agentguard_inner, "close", None)
+            return None if close is None else close()
         finally:
             self._agentguard_watch.leave()
 
@@ -285,16 +287,19 @@ class WatchedAsyncStream(_Proxy):
 
     async def close(self) -> Any:
         """Close the inner stream; if it was not read to its end, it is abandoned."""
-        return await self._agentguard_close("close")
+        return await self._agentguard_close("close", "aclose")
 
     async def aclose(self) -> Any:
         """Do what `close` does, under the name that generators use."""
-        return await self._agentguard_close("aclose")
+        return await self._agentguard_close("aclose", "close")
 
-    async def _agentguard_close(self, name: str) -> Any:
-        close: Callable[[], Any] = getattr(self._agentguard_inner, name)
+    async def _agentguard_close(self, name: str, other: str) -> Any:
+        """Close by one name or the other: streams have the one, or the other, or none."""
+        inner = self._agentguard_inner
         try:
-            return await close()
+            close = getattr(inner, name, None) or getattr(inner, other, None)
+            closing = None if close is None else close()
+            return await closing if inspect.isawaitable(closing) else closing
         finally:
             self._agentguard_watch.leave()
 

@@ -228,6 +228,56 @@ def test_streams_that_can_be_read_both_ways(start: Start, rules: str | None, way
     assert (span.attributes["gen_ai.usage.input_tokens"], span.status) == (4, "unset")
 
 
+class Cards:
+    """A stream that cannot be closed, and shows a card."""
+
+    def __init__(self) -> None:
+        self.words = iter(["My card is ", "4111 1111 ", "1111 1111", " as you know", " and more"])
+
+    def __next__(self) -> dict[str, Any]:
+        return {"choices": [{"delta": {"content": next(self.words)}}]}
+
+    def __iter__(self) -> Self:
+        return self
+
+
+class CardsLater:
+    """The same for `async for`; `close` is all it has to be closed by."""
+
+    def __init__(self) -> None:
+        self.inner = Cards()
+        self.is_closed = False
+
+    async def __anext__(self) -> dict[str, Any]:
+        try:
+            return next(self.inner)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def close(self) -> None:
+        """Close it."""
+        self.is_closed = True
+
+
+def test_a_denied_stream_says_so_however_it_is_closed(start: Start) -> None:
+    """The caller gets the denial, not an error about a method that the stream does not have."""
+    start(AFTER)
+    with pytest.raises(agentguard.CallDenied):
+        list(ask(answer=Cards()))
+    inner = CardsLater()
+
+    async def read() -> None:
+        async for _ in ask(answer=inner):
+            pass
+
+    with pytest.raises(agentguard.CallDenied):
+        asyncio.run(read())
+    assert inner.is_closed
+
+
 def test_a_stream_that_can_be_read_both_ways_is_closed(start: Start) -> None:
     """Without being awaited; the call is abandoned."""
     runtime = start(None)
