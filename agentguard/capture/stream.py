@@ -353,9 +353,9 @@ def _is_stream_type(kind: type) -> bool:
     is_manager = kind.__name__.endswith("StreamManager") and (
         hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
     )
-    # What can be asked for its items by number is a container, or a stand-in of a test that can be anything.
-    is_container = hasattr(kind, "__len__") and hasattr(kind, "__getitem__")
-    return (is_iterator or is_manager) and not (is_container or hasattr(kind, "readline"))
+    # A stand-in of a test has the methods of everything; a proxy of `wrapt` too, and may be of a stream.
+    is_mock = any(base.__module__ == "unittest.mock" for base in kind.__mro__)
+    return (is_iterator or is_manager) and not (is_mock or hasattr(kind, "readline"))
 
 
 def watch_stream(stream: Any, observer: StreamObserver) -> Any:
