@@ -105,9 +105,8 @@ def _policy() -> tuple[dict[str, object], list[str]]:
     )
 
 
-def _rule(mode: Mapping[str, object]) -> dict[str, object]:
-    """One rule."""
-    points = {"enum": [str(point) for point in Point if point is not Point.DRIFT_ALARM]}
+def _effects() -> list[object]:
+    """What may stand behind `then`."""
     deny = _object(
         {"kind": {"enum": ["forbidden", "fix_input", "wait"]}, "retry_after": _DURATION}, required=["kind"]
     )
@@ -160,7 +159,7 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
         ]
     }
     kill = _object({"scope": {"enum": ["all", "agent", "tool", "model"]}}, required=["scope"])
-    effects: list[object] = [
+    return [
         {"enum": ["allow", "deny", "warn"]},
         _object({"deny": deny}, required=["deny"]),
         _object({"redact": redact}, required=["redact"]),
@@ -170,6 +169,11 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
         _object({"fallback": fallback}, required=["fallback"]),
         _object({"kill": kill}, required=["kill"]),
     ]
+
+
+def _rule(mode: Mapping[str, object]) -> dict[str, object]:
+    """One rule."""
+    points = {"enum": [str(point) for point in Point if point is not Point.DRIFT_ALARM]}
     return _object(
         {
             "id": _TEXT,
@@ -180,7 +184,7 @@ def _rule(mode: Mapping[str, object]) -> dict[str, object]:
                 "minLength": 1,
                 "description": "A condition, in a typed subset of CEL.",
             },
-            "then": {"oneOf": effects},
+            "then": {"oneOf": _effects()},
             "mode": mode,
             "severity": {"enum": ["low", "medium", "high", "critical"]},
             "tools": _TEXTS,
