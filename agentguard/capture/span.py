@@ -132,8 +132,8 @@ class Span(RetryingSpan):
     def _priced(self, usage: Usage) -> Usage:
         """Put a price on a usage that has none, where the model's is known: the one that answered, or was asked."""
         price_usd = self._environment.price_usd
-        cost_usd = None if price_usd is None else price_usd(usage)
-        if cost_usd is None:
+        if price_usd is None:
+            return usage
         cost_usd = price_usd(usage)
         if cost_usd is None:
             asked = self._attributes.get(names.REQUEST_MODEL)
@@ -142,7 +142,6 @@ class Span(RetryingSpan):
             cost_usd = price_usd(usage._replace(model=asked))
             if cost_usd is None:
                 return usage
-            return usage
         if self._environment.profile != "compat":
             self._attributes[names.COST_SOURCE] = "local"
         return _make_usage((*usage[:-1], cost_usd))

@@ -144,9 +144,9 @@ class Runtime(Services):
             on_metered=self._measure_chunks,
         )
         self.environment = self._environment(self.sink.append, prices)
-        self.silent = self._environment(_not_kept, prices)
         # Until the first record says whether anybody measures: the first call may be a stream.
         self.environment.measures_chunks = joins
+        self.silent = self._environment(_not_kept, prices)
         self.mirror = Mirror(
             self.environment, mode=config.otel, resource=_resource(config), on_usage=self._count_native
         )

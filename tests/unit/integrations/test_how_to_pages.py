@@ -9,7 +9,13 @@ import pytest
 
 from tests.support.how_to import follow_with
 
-PAGES = ["threads-and-processes", "what-is-captured", "migrate-decorators", "fall-back", "approve-from-elsewhere"]
+PAGES = [
+    "threads-and-processes",
+    "what-is-captured",
+    "migrate-decorators",
+    "fall-back",
+    "approve-from-elsewhere",
+]
 
 
 @pytest.mark.parametrize("name", PAGES)
