@@ -51,7 +51,7 @@ PRICE_TOLERANCE: Final = 0.02
 """A cost within two percent of what the tokens cost is theirs: invoices are rounded."""
 PRICED_ROWS_MIN: Final = 30
 """Calls of a model that its prices are learnt from."""
-_BATCHES_MAX: Final = 64
+_BATCHES_MAX: Final = 16
 """Batches that are remembered while looking for duplicates: it bounds memory."""
 
 

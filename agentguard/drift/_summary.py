@@ -50,7 +50,7 @@ MEASURES_MAX: Final = 16
 LOGARITHMIC: Final = frozenset({"latency", "tokens", "first_chunk"})
 RETRIES_MAX: Final = 100
 """Larger counts are taken as this."""
-_CELLS_MAX: Final = 1 << 22
+_CELLS_MAX: Final = 1 << 20
 """Cells of the table that counts are made in; what spreads wider is sorted instead."""
 
 
