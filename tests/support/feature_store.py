@@ -21,7 +21,17 @@ _NUMBERS = {
     "is_error": 0,
     "is_usage_missing": 0,
 }
-_TEXTS = ("kind", "agent", "tool", "model", "prompt_version", "tenant", "finish_reason", "error_type", "schema")
+_TEXTS = (
+    "kind",
+    "agent",
+    "tool",
+    "model",
+    "prompt_version",
+    "tenant",
+    "finish_reason",
+    "error_type",
+    "schema",
+)
 
 
 class Column(NamedTuple):

@@ -474,7 +474,9 @@ def test_replay_and_history(
     }  # fmt: skip
     assert ask("replay", "--candidate", str(candidate), "--fail-on", "newly_blocked>20%")[0] == 1
     assert ask("replay", "--candidate", str(candidate), "--fail-on", "newly_blocked>50%")[0] == 0
-    status, out = ask("replay", "--candidate", str(candidate), "--format", "junit", "--fail-on", "newly_blocked>0")
+    status, out = ask(
+        "replay", "--candidate", str(candidate), "--format", "junit", "--fail-on", "newly_blocked>0"
+    )
     assert (status, out.count("<failure")) == (1, 2)
     assert 'name="p/D"' in out
     assert "stops 1 calls that had run" in out
