@@ -108,6 +108,7 @@ _SPECS: tuple[AttributeSpec, ...] = (
     AttributeSpec(names.SESSION_ID, "string", _ALL, "Session, if the application gave one."),
     AttributeSpec(names.USER_ID, "string", _ALL, "User, only if the application asks for it."),
     AttributeSpec(names.RUN_ID, "string", _ALL, "The run that the call belongs to."),
+    AttributeSpec(names.LABEL_TENANT, "string", _ALL, "Label `tenant` of the run: drift is looked for in each tenant apart. Other labels have the same prefix."),
     AttributeSpec(names.CALL_ID, "string", "event gen_ai.evaluation.result", "The call that was judged, where its trace is not known any more."),
     AttributeSpec(names.OWN_AGENT_VERSION, "string", "agent", "Declared version of the agent, which the later conventions have for hosted agents only.", _LATEST),
     AttributeSpec(names.SEMCONV, "string", _ALL, "Version of the GenAI conventions that the names follow."),
