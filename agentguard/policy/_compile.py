@@ -238,11 +238,12 @@ def _unknown_words(tree: t.Tree, facts: Mapping[str, FactSpec]) -> Iterator[tupl
     while pending:
         part = pending.pop()
         pending.extend(t.children(part))
+        yield from _unknown_keys(part, facts)
         if not isinstance(part, t.Comparison) or part.operator not in ("==", "!=", "in"):
             continue
         for fact, other in ((part.left, part.right), (part.right, part.left)):
-            words = facts[fact.name].words if isinstance(fact, t.Fact) and fact.name in facts else ()
-            if not words or not isinstance(fact, t.Fact):
+            name, words = _words_of(fact, facts)
+            if not words:
                 continue
             items = other.items if isinstance(other, t.ListOf) else (other,)
             for item in items:
@@ -250,8 +251,33 @@ def _unknown_words(tree: t.Tree, facts: Mapping[str, FactSpec]) -> Iterator[tupl
                 for text in value if isinstance(value, list) else [value]:
                     if isinstance(text, str) and text not in words:
                         known = [word for word in words if word]
-                        said = f"`{fact.name}` is never {quoted(text, 40)}"
+                        said = f"`{name}` is never {quoted(text, 40)}"
                         yield item.start, said, did_you_mean(text, known)
+
+
+def _words_of(part: t.Tree, facts: Mapping[str, FactSpec]) -> tuple[str, tuple[str, ...]]:
+    """Give the fact that a part reads, and the texts that it can be; of a map its values."""
+    fact = part.operand if isinstance(part, t.Member) else part
+    spec = facts.get(fact.name) if isinstance(fact, t.Fact) else None
+    if spec is None or bool(spec.keys) != isinstance(part, t.Member):
+        return "", ()
+    return spec.name, spec.words
+
+
+def _unknown_keys(part: t.Tree, facts: Mapping[str, FactSpec]) -> Iterator[tuple[int, str, str]]:
+    """Find keys that a fact with known ones never has: `'key' in fact`, `fact['key']`, `has(fact.key)`."""
+    if isinstance(part, t.Comparison) and part.operator == "in" and isinstance(part.left, t.Constant):
+        fact, key = part.right, part.left.value
+    elif isinstance(part, t.Member) and isinstance(part.key, t.Constant):
+        fact, key = part.operand, part.key.value
+    elif isinstance(part, t.Has):
+        fact, key = part.operand, part.name
+    else:
+        return
+    keys = facts[fact.name].keys if isinstance(fact, t.Fact) and fact.name in facts else ()
+    if keys and isinstance(key, str) and key.partition(" ")[0] not in keys:
+        said = f"`{getattr(fact, 'name', '')}` never has {quoted(key, 40)}"
+        yield part.start, said, did_you_mean(key, list(keys))
 
 
 def _numbers_as_text(tree: t.Tree) -> Iterator[tuple[int, str]]:

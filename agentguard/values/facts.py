@@ -33,8 +33,25 @@ class FactSpec(NamedTuple):
     missing: str = "evaluation error: the call is denied"
     """What a rule gets where the fact has no value."""
     words: tuple[str, ...] = ()
-    """Every text that it can be, where they are few: comparing it with another one does not load."""
+    """Every text that it can be, or of a map each value, where they are few: comparing it with another one does not load."""
+    keys: tuple[str, ...] = ()
+    """Of a map: how every key begins, where that is known. What stands behind a blank is free; asking for another
+    key does not load."""
 
+
+_STREAMS: tuple[str, ...] = (
+    *(
+        f"{kind}.{measure}"
+        for kind in ("agent", "model", "tool", "workflow", "retriever", "other")
+        for measure in (
+            "response_latency_ms", "token_count", "retry_count", "error_rate", "time_to_first_chunk_ms",
+            "usage_missing", "new_shape", "new_name", "out_of_range", "output_on_error", "cost_mismatch",
+            "duplicate", "clock_skew",
+        )
+    ),
+    "silence", "call_volume", "accuracy",
+)  # fmt: skip
+"""What the drift checker watches; a part of the traffic stands behind it: `tool.error_rate [tool=search]`."""
 
 _BEFORE_AND_AFTER_TOOL = ("tool.before", "tool.after")
 _BEFORE_AND_AFTER_MODEL = ("model.before", "model.after")
@@ -231,6 +248,8 @@ _SPECS: tuple[FactSpec, ...] = (
         is_plain=True,
         stale_s_max=60.0,
         missing="an empty map",
+        words=("incident", "drift", "quality", "known-change", "accuracy"),
+        keys=_STREAMS,
     ),
     FactSpec(
         "drift.age_s",

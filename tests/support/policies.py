@@ -150,7 +150,7 @@ def word_typos(each: int) -> Iterator[Mistake]:
 def condition_typos() -> Iterator[Mistake]:
     """Facts, variables and functions in conditions, misspelt; operators halved; brackets left open."""
     names = re.compile(
-        r"(?<![\w'])(?:tool|env|run|drift|cost|vars|model|agent)\.[a-z_0-9]+|\b(?:detects|exists|matches|contains)\b"
+        r"\b(?:tool|env|run|drift|cost|vars|model|agent)\.[a-z_0-9]+|\b(?:detects|exists|matches|contains)\b"
     )
     for path, text in starters().items():
         for number, line in enumerate(text.split("\n"), 1):

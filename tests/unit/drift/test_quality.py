@@ -13,8 +13,9 @@ from agentguard.drift._layout import PLACES
 from agentguard.drift._quality import CHECKS, Duplicates, known_from, masks_of
 from agentguard.drift._simulate import MONDAY_S
 from agentguard.drift._source import read_summary
+from agentguard.drift._streams import possible_streams, quality_streams
 from agentguard.drift._summary import KINDS, MEASURES, MEASURES_MAX, series_code, total
-from agentguard.values import DriftStatus
+from agentguard.values import FACTS, DriftStatus
 from tests.support.clock import FrozenClock
 from tests.support.feature_store import Block, Column, MemoryStore
 
@@ -225,3 +226,9 @@ def test_series_of_all_kinds_have_room() -> None:
     """Numbers of series of one segment do not run into those of the next."""
     assert len(MEASURES) <= MEASURES_MAX
     assert len(KINDS) * MEASURES_MAX <= PLACES
+
+
+def test_conditions_know_every_stream() -> None:
+    """The keys that `drift.alarmed` may be asked for are the streams that can alarm, and accuracy."""
+    streams = {stream.feature for stream in (*possible_streams(), *quality_streams())}
+    assert set(FACTS["drift.alarmed"].keys) == streams | {"accuracy"}
