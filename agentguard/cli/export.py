@@ -360,6 +360,8 @@ def _summary(counters: ExportCounters, endpoint: str) -> str:
     parts = [f"sent {counters.sent} spans to {endpoint}"]
     if counters.rejected:
         parts.append(f"{counters.rejected} rejected by it")
+    if counters.unreadable:
+        parts.append(f"{counters.unreadable} answers cannot be read")
     if counters.refused:
         parts.append(f"{counters.refused} refused one by one")
     if counters.left_out:

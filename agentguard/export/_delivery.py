@@ -40,6 +40,8 @@ class ExportCounters:
     """Spans that the destination called bad, each alone, while it took others. They stay in the store."""
     left_out: int = 0
     """Spans of traces that nothing gave a reason to send (`keep`). They stay in the store."""
+    unreadable: int = 0
+    """Answers that took the spans, and did not say in a readable way whether all of them."""
     requests: int = 0
     failures: int = 0
     """Requests that were tried again."""
@@ -154,6 +156,9 @@ class Delivery:
         self.batch_bytes_max = min(
             self._config.batch_bytes_max, self.batch_bytes_max + self.batch_bytes_max // 16
         )
+        if answer.is_unreadable:
+            counters.unreadable += 1
+            self._report(answer, "the spans are taken, but the answer cannot be read")
         if answer.rejected:
             counters.rejected += answer.rejected
             self._report(answer, f"{answer.rejected} of {n_items} spans are rejected by the destination")

@@ -113,8 +113,11 @@ class HttpTransport:
         status = response.status_code
         reason = f"HTTP {status}"
         if 200 <= status < 300:
-            # The status alone says that the spans were taken; a body that does not decode changes nothing.
-            return Answer(Ending.SENT, reason, rejected=_rejected(body, n_items))
+            # The status alone says that the spans were taken: sending again what is there already would double it.
+            rejected = _rejected(body, n_items)
+            is_protobuf = response.headers.get("Content-Type", "").startswith("application/x-protobuf")
+            is_unreadable = body is None or (rejected is None and is_protobuf)
+            return Answer(Ending.SENT, reason, rejected or 0, is_unreadable=is_unreadable)
         if status == 413:
             return Answer(Ending.TOO_LARGE, reason)
         if status in _MISCONFIGURED or 300 <= status < 400:
@@ -155,14 +158,14 @@ def _read(response: requests.Response, deadline_s: float) -> bytes | None:
     return None
 
 
-def _rejected(body: bytes | None, n_items: int) -> int:
-    """Read how many spans the server says that it did not take."""
+def _rejected(body: bytes | None, n_items: int) -> int | None:
+    """Read how many spans the server says that it did not take; None where that is no such message."""
     if not body:
         return 0
     try:
         rejected = ExportTraceServiceResponse.FromString(body).partial_success.rejected_spans
     except (DecodeError, RuntimeError, ValueError):
-        return 0
+        return None
     return min(max(int(rejected), 0), n_items)
 
 

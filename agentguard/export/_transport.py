@@ -40,6 +40,8 @@ class Answer(NamedTuple):
     """Spans of the request that the server did not take (`partial_success`)."""
     retry_after_s: float | None = None
     """What the server asked for."""
+    is_unreadable: bool = False
+    """Taken, as the status says; but whether a part was rejected cannot be read: cut short, too long, or no such message."""
 
 
 class Transport(Protocol):

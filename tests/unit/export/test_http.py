@@ -142,6 +142,23 @@ def test_a_lie_about_the_length_does_not_block() -> None:
         answer = ask(receiver, environ={"OTEL_EXPORTER_OTLP_TIMEOUT": "300"})
         assert time.monotonic() - started < 2
     assert answer.ending is Ending.SENT
+    assert answer.is_unreadable
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "is_unreadable"),
+    [
+        ("application/x-protobuf", b"\xff\xff garbage", True),
+        ("application/x-protobuf", b"", False),
+        ("application/json", b"{}", False),
+        ("application/json", b"x" * 200_000, True),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_said(kind: str, body: bytes, is_unreadable: bool) -> None:
+    """What says that it is a message and is none, or has no end, is not taken for a plain yes."""
+    with Receiver(lambda _: (200, {"Content-Type": kind}, body)) as receiver:
+        answer = ask(receiver)
+    assert (answer.ending, answer.is_unreadable) == (Ending.SENT, is_unreadable)
 
 
 def test_nobody_there_is_worth_another_try() -> None:
