@@ -185,7 +185,11 @@ class Spend:
 
     def _sum(self, position: int) -> int:
         self._refresh()
-        return sum(part["sum"][position] for part in self._tally.parts(self._day()) if "sum" in part)
+        shared, recent = self._tally.shared_and_recent(self._day())
+        total = shared["sum"][position] if "sum" in shared else 0
+        for part in recent:
+            total += part["sum"][position]
+        return total
 
     def _day(self) -> str:
         number = self._clock.unix_ns() // 86_400_000_000_000
