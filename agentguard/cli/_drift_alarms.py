@@ -231,7 +231,7 @@ def _print_simulation(result: Rehearsal, smallest: tuple[Detectable, ...], outpu
             for one in smallest
         ]
         emit_one({**result._asdict(), "smallest_effects": rows}, output_format)
-    return FINDINGS if max(result.incidents, result.drifts) > result.promise_per_year * result.years else FINE
+    return FINE if result.is_kept else FINDINGS
 
 
 @click.command()

@@ -11,7 +11,7 @@ import numpy as np
 
 from agentguard.drift._profile import Profile
 from agentguard.drift._reference import Reference
-from agentguard.drift._rehearse import Days, alarms_of, days_of
+from agentguard.drift._rehearse import Days, days_of, rate_of
 from agentguard.drift._sample import Floats
 from agentguard.drift._source import FeatureStore
 from agentguard.drift._streams import Scale, Stream, scores_at
@@ -21,7 +21,7 @@ from agentguard.drift._units import unit_of
 from agentguard.errors import BaselineTooSmallError
 
 ARMING_YEARS = 2.0
-"""How long the arming is rehearsed by hours; days, which cost a twenty-fourth, ten times as long."""
+"""How long the arming is rehearsed by hours; by days `DAYS_LONGER` times as long."""
 RAISES_MAX = 6
 """Times that a threshold is raised before the data is said not to carry the promise."""
 RUNS = 10
@@ -66,7 +66,7 @@ def arm(
         reference:
             As `fit_reference` gave it; without tiers it is returned as it is.
         years:
-            How long hours are rehearsed; days ten times as long.
+            How long hours are rehearsed; days `DAYS_LONGER` times as long.
         seed:
             The same seed draws the same days.
 
@@ -80,7 +80,7 @@ def arm(
     words = [f"{measured:g} incidents a year"]
     daily = reference.drift
     if daily is not None:
-        daily, measured_daily = _raised(known, daily, reference, 10 * years, seed)
+        daily, measured_daily = _raised(known, daily, reference, years, seed)
         words.append(f"{measured_daily:g} drift alarms a year")
     quality = reference.quality
     if quality is not None:
@@ -97,18 +97,17 @@ def _raised(
     known: Days, model: TierModel, reference: Reference, years: float, seed: int
 ) -> tuple[TierModel, float]:
     """Return the tier with a threshold that held, and the false alarms a year that it had."""
-    allowed = reference.promise_per_year * years
-    days = known.drawn(round(years * 365), np.random.default_rng(seed))
+    allowed = reference.promise_per_year
     for _ in range(RAISES_MAX):
-        count = alarms_of(known, model, days, reference.key)
-        if count <= allowed:
-            return model, count / years
+        rate = rate_of(known, model, reference.key, years=years, seed=seed)
+        if rate <= allowed:
+            return model, rate
         # Where alarms are chance they become rarer by the factor that the threshold grows by; a little more is safe.
-        higher = model.log_threshold + math.log(count / allowed) + 0.5
+        higher = model.log_threshold + math.log(rate / allowed) + 0.5
         model = model._replace(log_threshold=higher)
     raise BaselineTooSmallError(
         f"reference: the {'days' if model.name == 'drift' else 'hours'} of this time cannot carry"
-        f" {reference.promise_per_year:g} false alarms a year: {count / years:.1f} a year are left with the threshold"
+        f" {reference.promise_per_year:g} false alarms a year: {rate:.1f} a year are left with the threshold"
         f" raised {RAISES_MAX} times"
     ).hint("something changes within it: choose a quieter time, or promise more: --promise 4")
 

@@ -306,13 +306,20 @@ def test_a_lingering_load_is_not_taken_for_drift() -> None:
 
 
 def test_the_promise_is_rehearsed_on_ones_own_days(month: MemoryStore) -> None:
-    """Three months of days drawn from the reference gives at most one alarm of each kind, the same each time."""
+    """Three months of days drawn from the reference give at most one alarm of each kind, the same each time."""
     reference = drift.fit_reference(month, until_unix_ns=(MONDAY_S + 28 * DAY_S) * NS)
     result = drift.rehearse(month, reference, years=0.25)
     assert result == drift.rehearse(month, reference, years=0.25)
-    assert result.incidents <= 1
-    assert result.drifts <= 1
+    assert result.incidents_per_year <= 4
+    assert result.drifts_per_year is not None
+    assert result.drifts_per_year <= 1
+    assert result.quality_per_year is not None
+    assert result.quality_per_year <= 4
+    assert result.is_kept == (max(result[2:]) <= 1)
+    assert not result._replace(quality_per_year=1.5).is_kept
+    assert result._replace(drifts_per_year=None, incidents_per_year=0, quality_per_year=0).is_kept
     assert "0.25 years of days" in str(result)
+    assert "alarms about the data" in str(result)
     with pytest.raises(DriftInputError, match="years is 0"):
         drift.rehearse(month, reference, years=0)
     with pytest.raises(BaselineTooSmallError, match="no longer in the store"):
