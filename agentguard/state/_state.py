@@ -60,13 +60,14 @@ class _Shared:
         self._cells = cells
         self._page = page
         self._clock = clock
-        self._rate_tally = Tally(cells, Rates.KIND, is_kept=Rates.is_kept, keep_s=2 * WINDOW_S_MAX)
-        self._spend_tally = Tally(cells, Spend.KIND, is_kept=Spend.is_kept, keep_s=_SPEND_KEEP_S)
-        self._memory_tally = Tally(cells, Memory.KIND, is_kept=Memory.is_kept, keep_s=2 * MEMORY_S_MAX)
-        self._tallies = (self._rate_tally, self._spend_tally, self._memory_tally)
-        self.rates = Rates(self._rate_tally, clock, self._refresh_if_stale, self._added)
-        self.spend = Spend(self._spend_tally, clock, self._refresh_if_stale, self._added)
-        self.memory = Memory(self._memory_tally, clock, self._refresh_if_stale, self._added)
+        refresh, added = self._refresh_if_stale, self._added
+        rates = Tally(cells, Rates.KIND, is_kept=Rates.is_kept, keep_s=2 * WINDOW_S_MAX, added=added)
+        spend = Tally(cells, Spend.KIND, is_kept=Spend.is_kept, keep_s=_SPEND_KEEP_S, added=added)
+        memory = Tally(cells, Memory.KIND, is_kept=Memory.is_kept, keep_s=2 * MEMORY_S_MAX, added=added)
+        self._tallies = (rates, spend, memory)
+        self.rates = Rates(rates, clock, refresh)
+        self.spend = Spend(spend, clock, refresh)
+        self.memory = Memory(memory, clock, refresh)
         self.approvals = Approvals(cells, clock, store_id)
         self.kill = Kill(cells, page, clock)
         self.ledger = Ledger(cells, clock, is_shared=is_shared, wake=self._drawn)

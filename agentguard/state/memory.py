@@ -29,13 +29,10 @@ class Memory:
 
     KIND = "history"
 
-    def __init__(
-        self, tally: Tally, clock: Clock, refresh: Callable[[], None], added: Callable[[], None]
-    ) -> None:
+    def __init__(self, tally: Tally, clock: Clock, refresh: Callable[[], None]) -> None:
         self._tally = tally
         self._clock = clock
         self._refresh = refresh
-        self._added = added
 
     def remember(self, tool: str, argument: str, key: str, amount: float) -> None:
         """
@@ -61,7 +58,6 @@ class Memory:
         name = _name(tool, argument, key)
         for mark, bucket_s in (("m", FINE_S), ("q", COARSE_S)):
             self._tally.add(name, f"{mark}{now_s // bucket_s}", 1, units)
-        self._added()
 
     def total(self, tool: str, argument: str, key: str, window_s: float) -> float:
         """
@@ -113,12 +109,13 @@ class Memory:
         mark, bucket_s = ("m", FINE_S) if window_s <= FINE_WINDOW_S_MAX else ("q", COARSE_S)
         first = int(self._clock.unix_ns() / 1e9 - window_s) // bucket_s
         calls = units = 0
-        for part in self._tally.parts(name):
-            for field, amounts in part.items():
-                # Buckets of the future count: the clock was set back, the calls were made.
-                if field[0] == mark and int(field[1:]) >= first:
-                    calls += amounts[0]
-                    units += amounts[1]
+        shared, recent = self._tally.shared_and_recent(name)
+        for field, amounts in (*shared.items(), *recent):
+            # Buckets of the future count: the clock was set back, the calls were made.
+            bucket = str(field)
+            if bucket[0] == mark and int(bucket[1:]) >= first:
+                calls += amounts[0]
+                units += amounts[1]
         return calls, units
 
     @staticmethod

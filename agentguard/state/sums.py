@@ -12,6 +12,8 @@ from agentguard.values import Clock
 
 BUCKET_S = 5
 """A window is counted in buckets of so many seconds; it is never shorter than asked, up to one longer."""
+_BUCKET_NS = BUCKET_S * 1_000_000_000
+_DAY_NS = 86_400_000_000_000
 WINDOW_S_MAX = 900
 KNOWN_MAX = 1_024
 """Tools and windows whose shared buckets are not added up anew at each question."""
@@ -24,16 +26,12 @@ class Rates:
 
     KIND = "rate"
 
-    def __init__(
-        self, tally: Tally, clock: Clock, refresh: Callable[[], None], added: Callable[[], None]
-    ) -> None:
+    def __init__(self, tally: Tally, clock: Clock, refresh: Callable[[], None]) -> None:
         self._tally = tally
         self._clock = clock
         self._refresh = refresh
-        self._added = added
         self._known: dict[tuple[str, float], tuple[Mapping[str, list[int]], int, int, int]] = {}
         """By tool and window: the shared buckets, the first one that counts, and their calls and errors."""
-        self._bucket = (-1, "")
 
     def record(self, tool: str, is_error: bool) -> None:
         """
@@ -45,12 +43,7 @@ class Rates:
             is_error:
                 Whether it raised.
         """
-        number = self._clock.unix_ns() // (BUCKET_S * 1_000_000_000)
-        bucket = self._bucket
-        if number != bucket[0]:
-            bucket = self._bucket = (number, str(number))
-        self._tally.add(tool, bucket[1], 1, 1 if is_error else 0)
-        self._added()
+        self._tally.add(tool, self._clock.unix_ns() // _BUCKET_NS, 1, 1 if is_error else 0)
 
     def calls(self, tool: str, window_s: float = 300.0) -> int:
         """
@@ -95,7 +88,7 @@ class Rates:
                 f"rates: a window of {window_s:g} s, expected more than 0 and at most {WINDOW_S_MAX}"
             )
         self._refresh()
-        first = (self._clock.unix_ns() - int(window_s * 1e9)) // (BUCKET_S * 1_000_000_000)
+        first = (self._clock.unix_ns() - int(window_s * 1e9)) // _BUCKET_NS
         shared, recent = self._tally.shared_and_recent(tool)
         known = self._known.get((tool, window_s))
         if known is None or known[0] is not shared or known[1] != first:
@@ -104,10 +97,11 @@ class Rates:
                 self._known.clear()
             self._known[tool, window_s] = known
         _, _, calls, errors = known
-        for part in recent:
-            more_calls, more_errors = _since(part, first)
-            calls += more_calls
-            errors += more_errors
+        for bucket, (more_calls, more_errors) in recent:
+            # Own buckets are numbers as they are.
+            if bucket >= first:  # type: ignore[operator]
+                calls += more_calls
+                errors += more_errors
         return calls, errors
 
     @staticmethod
@@ -131,13 +125,10 @@ class Spend:
 
     KIND = "spend"
 
-    def __init__(
-        self, tally: Tally, clock: Clock, refresh: Callable[[], None], added: Callable[[], None]
-    ) -> None:
+    def __init__(self, tally: Tally, clock: Clock, refresh: Callable[[], None]) -> None:
         self._tally = tally
         self._clock = clock
         self._refresh = refresh
-        self._added = added
         self._today = (-1, "")
 
     def add(self, usd: float, tokens: int) -> None:
@@ -157,7 +148,6 @@ class Spend:
             raise StoreError(f"spend: {usd!r} USD and {tokens!r} tokens, expected finite and not negative")
         # Rounded up, but for what is less than a thousandth of a unit: there doubles are not exact.
         self._tally.add(self._day(), "sum", int(usd * USD_UNITS + 0.9995), int(tokens))
-        self._added()
 
     def usd_today(self) -> float:
         """
@@ -187,12 +177,10 @@ class Spend:
         self._refresh()
         shared, recent = self._tally.shared_and_recent(self._day())
         total = shared["sum"][position] if "sum" in shared else 0
-        for part in recent:
-            total += part["sum"][position]
-        return total
+        return total + sum([amounts[position] for _, amounts in recent])
 
     def _day(self) -> str:
-        number = self._clock.unix_ns() // 86_400_000_000_000
+        number = self._clock.unix_ns() // _DAY_NS
         today = self._today
         if number != today[0]:
             today = self._today = (number, datetime.fromtimestamp(number * 86_400, UTC).date().isoformat())

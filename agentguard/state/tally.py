@@ -1,7 +1,7 @@
 """
 Sums that many processes add to: exact in the end, at most a second old on the way.
 
-Adding costs a dictionary update in this process. The sums are merged into the
+Adding costs two look-ups in this process. The sums are merged into the
 shared cells now and then, in one transaction, and what others merged is read
 back. Reading adds the three together: what is shared, what is being merged,
 what is not yet merged. So this process always sees its own additions at once.
@@ -14,10 +14,15 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from agentguard.errors import StoreError
+from agentguard.forks import process_mark
 from agentguard.state.cells import Cells, Document
 
-Sums: TypeAlias = dict[str, dict[str, list[int]]]
+Field: TypeAlias = str | int
+"""What a number of a key is about; shared as its text."""
+Sums: TypeAlias = dict[str, dict[Field, list[int]]]
 """By key, then by field: two integers."""
+Recent: TypeAlias = list[tuple[Field, list[int]]]
+"""Fields and their two integers; not to be changed."""
 
 _NOTHING: Mapping[str, list[int]] = {}
 
@@ -35,6 +40,7 @@ class Tally:
         *,
         is_kept: Callable[[str, int], bool],
         keep_s: int,
+        added: Callable[[], object],
         keys_max: int = 4096,
     ) -> None:
         """
@@ -49,6 +55,8 @@ class Tally:
                 Whether a field is still wanted at a Unix second.
             keep_s:
                 Seconds after its last change that a cell may be removed.
+            added:
+                Told when there is something to merge where there was nothing, and in a forked child.
             keys_max:
                 Keys that are told apart.
         """
@@ -57,42 +65,66 @@ class Tally:
         self._is_kept = is_kept
         self._keep_s = keep_s
         self._keys_max = keys_max
+        self._added = added
+        self._mark = process_mark()
         self._lock = threading.Lock()
         self._pending: Sums = {}
         self._merging: Sums = {}
         self._shared: dict[str, Mapping[str, list[int]]] = {}
         self._revision = 0
 
-    def add(self, key: str, field: str, first: int, second: int) -> None:
-        """Add to the two numbers of one field of one key."""
-        with self._lock:
+    def add(self, key: str, field: Field, first: int, second: int) -> None:
+        """Add to the two numbers of one field of one key; the hot path."""
+        if self._mark[0]:
             try:
                 sums = self._pending[key][field]
             except KeyError:
-                if key not in self._pending and not self._is_told_apart(key):
+                pass
+            else:
+                # No lock: between finding the numbers and adding to them the interpreter does not switch
+                # threads, so a merge has taken them before or takes them after.
+                sums[0] += first
+                sums[1] += second
+                return
+        self._begin_sum(key, field, first, second)
+
+    def _begin_sum(self, key: str, field: Field, first: int, second: int) -> None:
+        """Add to a field that has nothing pending: the first after a merge, or after a fork."""
+        # A child lets go of what is its parent's before it adds.
+        self._added()
+        with self._lock:
+            pending = self._pending.get(key)
+            if pending is None:
+                if not self._is_told_apart(key):
                     key = OVERFLOW_KEY
-                sums = self._pending.setdefault(key, {}).setdefault(field, [0, 0])
+                pending = self._pending.setdefault(key, {})
+            sums = pending.setdefault(field, [0, 0])
             sums[0] += first
             sums[1] += second
+        # And whoever merges may have found nothing, and gone to sleep, before it was there.
+        self._added()
 
-    def parts(self, key: str) -> list[Mapping[str, list[int]]]:
-        """Give the maps whose sum is the answer for a key; do not change them."""
-        shared, recent = self.shared_and_recent(key)
-        return [shared, *recent]
-
-    def shared_and_recent(self, key: str) -> tuple[Mapping[str, list[int]], list[Mapping[str, list[int]]]]:
+    def shared_and_recent(self, key: str) -> tuple[Mapping[str, list[int]], Recent]:
         """
-        Give the maps whose sum is the answer for a key: that of all processes, and those that are not in it yet.
+        Give what makes up the answer for a key: what all processes share, and what is not in it yet.
 
         The first is another object whenever its content is another, so that what
-        was worked out from it may be kept. None of them is to be changed.
+        was worked out from it may be kept. Neither is to be changed.
         """
         with self._lock:
-            if not self._is_told_apart(key):
+            shared, pending, merging = self._shared.get(key), self._pending.get(key), self._merging.get(key)
+            if shared is None and pending is None and merging is None and not self._is_told_apart(key):
                 key = OVERFLOW_KEY
-            merging, pending = self._merging.get(key), self._pending.get(key)
-            # Copied while the lock is held: another thread may add a field the next moment.
-            return self._shared.get(key, _NOTHING), [dict(part) for part in (merging, pending) if part]
+                shared, pending, merging = (
+                    self._shared.get(key),
+                    self._pending.get(key),
+                    self._merging.get(key),
+                )
+            # Copied while the lock is held: another thread may begin a field the next moment.
+            recent = [] if pending is None else list(pending.items())
+            if merging is not None:
+                recent += merging.items()
+            return _NOTHING if shared is None else shared, recent
 
     @property
     def is_dirty(self) -> bool:
@@ -120,7 +152,8 @@ class Tally:
                 for field, amounts in _fields(document).items()
                 if self._is_kept(field, now_unix_s)
             }
-            for field, amounts in fields.items():
+            for own, amounts in fields.items():
+                field = str(own)
                 known = sums.get(field)
                 sums[field] = (
                     amounts if known is None else [a + b for a, b in zip(known, amounts, strict=True)]
@@ -150,6 +183,7 @@ class Tally:
         """Drop what is not merged: after a fork it is the parent's."""
         self._lock = threading.Lock()
         self._pending, self._merging = {}, {}
+        self._mark = process_mark()
 
     def _is_told_apart(self, key: str) -> bool:
         return (

@@ -35,8 +35,8 @@ def test_three_states_over_the_same_cells(steps: list[tuple[str, int, int]]) -> 
     states = [MemoryState(clock) for _ in range(3)]
     for state in states[1:]:
         for mine, shared in (
-            (state._rate_tally, states[0]._rate_tally),
-            (state._spend_tally, states[0]._spend_tally),
+            (state.rates._tally, states[0].rates._tally),
+            (state.spend._tally, states[0].spend._tally),
         ):
             mine._cells = shared._cells
         state._cells = states[0]._cells
