@@ -75,16 +75,20 @@ def arm(
     """
     if reference.incident is None:
         return reference
-    known = days_of(store, reference)
-    incident, measured = _raised(known, reference.incident, reference, years, seed)
+    known, promise = days_of(store, reference), reference.promise_per_year
+
+    def raised_here(model: TierModel) -> tuple[TierModel, float]:
+        return raised(known, model, reference.key, promise_per_year=promise, years=years, seed=seed)
+
+    incident, measured = raised_here(reference.incident)
     words = [f"{measured:g} incidents a year"]
     daily = reference.drift
     if daily is not None:
-        daily, measured_daily = _raised(known, daily, reference, years, seed)
+        daily, measured_daily = raised_here(daily)
         words.append(f"{measured_daily:g} drift alarms a year")
     quality = reference.quality
     if quality is not None:
-        quality, measured_quality = _raised(known, quality, reference, years, seed)
+        quality, measured_quality = raised_here(quality)
         words.append(f"{measured_quality:g} alarms about data a year")
     sentence = f"{reference.sentence} Measured on days drawn from it: {', '.join(words)}."
     armed = replace(
@@ -93,22 +97,29 @@ def arm(
     return replace(armed, reference_id=hashlib.blake2b(armed.to_bytes(), digest_size=6).hexdigest())
 
 
-def _raised(
-    known: Days, model: TierModel, reference: Reference, years: float, seed: int
+def raised(
+    known: Days, model: TierModel, key: bytes, *, promise_per_year: float, years: float, seed: int
 ) -> tuple[TierModel, float]:
-    """Return the tier with a threshold that held, and the false alarms a year that it had."""
-    allowed = reference.promise_per_year
+    """
+    Raise the threshold of one tier until the promise holds.
+
+    Returns:
+        The tier with a threshold that held, and the false alarms a year that it had.
+
+    Raises:
+        BaselineTooSmallError: No threshold within reason holds the promise.
+    """
     for _ in range(RAISES_MAX):
-        rate = rate_of(known, model, reference.key, years=years, seed=seed)
-        if rate <= allowed:
+        rate = rate_of(known, model, key, years=years, seed=seed)
+        if rate <= promise_per_year:
             return model, rate
         # Where alarms are chance they become rarer by the factor that the threshold grows by; a little more is safe.
-        higher = model.log_threshold + math.log(rate / allowed) + 0.5
+        higher = model.log_threshold + math.log(rate / promise_per_year) + 0.5
         model = model._replace(log_threshold=higher)
     raise BaselineTooSmallError(
         f"reference: the {'days' if model.name == 'drift' else 'hours'} of this time cannot carry"
-        f" {reference.promise_per_year:g} false alarms a year: {rate:.1f} a year are left with the threshold"
-        f" raised {RAISES_MAX} times"
+        f" {promise_per_year:g} false alarms a year: {rate:.1f} a year are left with the threshold raised"
+        f" {RAISES_MAX} times"
     ).hint("something changes within it: choose a quieter time, or promise more: --promise 4")
 
 
