@@ -103,11 +103,11 @@ def test_a_time_that_changes_within_cannot_carry_a_promise(monkeypatch: pytest.M
     store = MemoryStore()
     fill(store, simulate(5, days=21), start_s=MONDAY_S)
     reference = drift.fit_reference(store)
-    counts = iter([50, 3, 1])
-    monkeypatch.setattr(_power, "alarms_of", lambda *_: next(counts, 0))
+    rates = iter([25.0, 1.5, 0.5])
+    monkeypatch.setattr(_power, "rate_of", lambda *_, **__: next(rates, 0.0))
     armed = drift.arm(store, reference)
     assert armed.incident.log_threshold > reference.incident.log_threshold + np.log(25)
-    monkeypatch.setattr(_power, "alarms_of", lambda *_: 40)
+    monkeypatch.setattr(_power, "rate_of", lambda *_, **__: 20.0)
     with pytest.raises(
         BaselineTooSmallError, match=r"cannot carry 1 false alarms a year: 20\.0 a year are left"
     ):
