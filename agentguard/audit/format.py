@@ -2,10 +2,9 @@
 The byte layout of a decision journal: header, frames, leaves.
 
 Pure: bytes in, values out; no clock, no file, no key. A journal is one header
-and then frames. A frame holds the records that were written at one time. Every
-record is one leaf of the journal's Merkle tree, and its leaf names the leaf
-before it. The normative page is
-`docs/reference/decision-log-format.md`.
+and then frames. A frame holds the records that were written at one time, and names
+the frame before it. Every record is one leaf of the journal's Merkle tree. The normative
+page is `docs/reference/decision-log-format.md`.
 """
 
 from __future__ import annotations
@@ -15,16 +14,17 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from operator import add
 from typing import NamedTuple
 
 MAGIC = b"AGDECJ1\n"
 FRAME_MAGIC = b"AGDF"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 HEADER = struct.Struct(">8sHHI16s8sI24s32sI")
 """magic, version, flags, generation of the root key, store id, writer, n, salt, key commitment, CRC-32 of all before."""
 PREFIX = struct.Struct(">4sIQIIQ32sI")
-"""magic, length of the sealed body, first index, records, number of the frame, ledger sequence, previous leaf, CRC-32."""
+"""magic, length of the sealed body, first index, records, number of the frame, ledger sequence, link, CRC-32."""
 TRAILER = struct.Struct(">32sI")
 """MAC, CRC-32 of digests, sealed body and MAC."""
 
@@ -40,11 +40,9 @@ FRAME_BYTES_MAX = 1 << 18
 """Bytes of records that a writer puts into one frame, unless one record alone is longer."""
 CLAIMED_RECORDS_MAX = 4096
 """A frame that claims more records is damaged."""
-ZERO_LEAF = bytes(32)
-"""What the first frame of a journal names as the leaf before it."""
+ZERO_LINK = bytes(32)
+"""What the first frame of a journal names as the frame before it."""
 
-_LENGTH = struct.Struct(">I")
-_STANDING = struct.Struct(">QQ")
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9]{1,9})\Z")
 _SECTOR_BYTES = 512
 
@@ -84,7 +82,7 @@ class Frame(NamedTuple):
     ledger_sequence: int
     """Sequence of the newest ledger entry the writer knew: a ledger that ends before it was cut."""
     previous: bytes
-    """Leaf hash of the record before the first."""
+    """Link of the frame before."""
     digests: tuple[bytes, ...]
     """SHA-256(blind || record) of each: lets leaf hashes be computed without any decryption key."""
     sealed: bytes
@@ -174,16 +172,11 @@ def parse_name(name: str, store_id: bytes) -> JournalId | None:
 
 def place_of(journal: JournalId) -> bytes:
     """
-    Write what every leaf and sealed body of a journal is bound to.
+    Write what every sealed body of a journal is bound to.
 
     So a frame that is copied from another journal or store does not open.
     """
     return struct.pack(">4sH16s8sI", b"AGDL", FORMAT_VERSION, journal.store_id, journal.writer, journal.n)
-
-
-def leaf_header(place: bytes, index: int, ledger_sequence: int, previous: bytes) -> bytes:
-    """Write what a leaf attests beside the record: where it stands, and after what."""
-    return place + _STANDING.pack(index, ledger_sequence) + previous
 
 
 def body_digest(blind: bytes, record: bytes) -> bytes:
@@ -191,48 +184,28 @@ def body_digest(blind: bytes, record: bytes) -> bytes:
     return hashlib.sha256(blind + record).digest()
 
 
-def leaf_hash(header: bytes, digest: bytes) -> bytes:
+def leaf_hashes(digests: Iterable[bytes]) -> list[bytes]:
     """
-    Hash one leaf: SHA-256(0x00 || header || digest).
+    Hash leaves, each SHA-256(0x00 || digest).
 
-    Source: RFC 6962 section 2.1, with `header || digest` as the leaf's data.
+    Source: RFC 6962 section 2.1, with the digest of a record as its leaf's data.
     """
-    return hashlib.sha256(b"\x00" + header + digest).digest()
+    sha256 = hashlib.sha256
+    return [sha256(b"\x00" + digest).digest() for digest in digests]
 
 
-def leaf_chain(
-    place: bytes, *, index: int, ledger_sequence: int, previous: bytes, digests: Iterable[bytes]
-) -> list[bytes]:
+def link_of(attested: bytes) -> bytes:
     """
-    Hash the leaves of records that stand one after the other, each naming the one before it.
+    Hash what stands in clear of a frame: what the next one names.
 
-    Args:
-        place:
-            Of the journal, as `place_of` writes it.
-        index:
-            Of the first record.
-        ledger_sequence:
-            Of their frame.
-        previous:
-            The leaf before the first.
-        digests:
-            Of the records.
-
-    Returns:
-        One leaf hash for each digest.
+    The link is over all digests and over the link before, so a frame names all records before it.
     """
-    start, sha256, pack = b"\x00" + place, hashlib.sha256, _STANDING.pack
-    leaves = []
-    for digest in digests:
-        previous = sha256(start + pack(index, ledger_sequence) + previous + digest).digest()
-        leaves.append(previous)
-        index += 1
-    return leaves
+    return hashlib.sha256(attested).digest()
 
 
 def pack_body(records: Sequence[bytes], blinds: bytes) -> tuple[bytes, list[bytes]]:
     """
-    Write the body of a frame before it is sealed: of each record its length, blind and bytes.
+    Write the body of a frame before it is sealed: the lengths of the records, then of each blind and bytes.
 
     Args:
         records:
@@ -243,16 +216,11 @@ def pack_body(records: Sequence[bytes], blinds: bytes) -> tuple[bytes, list[byte
     Returns:
         The body, and the digest of each record.
     """
-    parts, digests = [], []
-    pack, sha256, offset = _LENGTH.pack, hashlib.sha256, 0
-    for record in records:
-        end = offset + BLIND_BYTES
-        blinded = blinds[offset:end] + record
-        parts.append(pack(len(record)))
-        parts.append(blinded)
-        digests.append(sha256(blinded).digest())
-        offset = end
-    return b"".join(parts), digests
+    count, sha256 = len(records), hashlib.sha256
+    # In C as far as it goes: this is done for every record that there is.
+    blinded = list(map(add, struct.unpack(f"{BLIND_BYTES}s" * count, blinds), records))
+    digests = [sha256(part).digest() for part in blinded]
+    return struct.pack(f">{count}I", *map(len, records)) + b"".join(blinded), digests
 
 
 def parse_body(body: bytes, digests: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
@@ -268,18 +236,17 @@ def parse_body(body: bytes, digests: Sequence[bytes]) -> list[tuple[bytes, bytes
     Returns:
         Blind and record of each; None where the body is not what the digests say.
     """
-    records, offset = [], 0
-    for digest in digests:
-        start = offset + _LENGTH.size
-        if start + BLIND_BYTES > len(body):
-            return None
-        end = start + BLIND_BYTES + _LENGTH.unpack_from(body, offset)[0]
+    records, start = [], 4 * len(digests)
+    if start > len(body):
+        return None
+    for digest, length in zip(digests, struct.unpack_from(f">{len(digests)}I", body), strict=True):
+        end = start + BLIND_BYTES + length
         blinded = body[start:end]
         if end > len(body) or hashlib.sha256(blinded).digest() != digest:
             return None
         records.append((blinded[:BLIND_BYTES], blinded[BLIND_BYTES:]))
-        offset = end
-    return records if offset == len(body) else None
+        start = end
+    return records if start == len(body) else None
 
 
 def pack_prefix(

@@ -58,7 +58,7 @@ class JournalCheck:
         self.limit = limit
         self.records_max = len(journal.data) // layout.DIGEST_BYTES + 1
         self.expected = 0
-        self.previous = layout.ZERO_LEAF
+        self.previous = layout.ZERO_LINK
         self.tree: Frontier | None = Frontier()
         """None once a record is missing: later roots cannot be computed."""
         self.macs: MacChain | None = None
@@ -135,7 +135,8 @@ class JournalCheck:
         if not self._is_next(frame, decision_id):
             return
         self._check_mac(frame, entries[0], decision_id)
-        leaves = self.journal.leaves(frame)
+        self.previous = layout.link_of(frame.attested)
+        leaves = layout.leaf_hashes(frame.digests)
         for index, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), start=frame.number):
             if self.limit is not None and index >= self.limit:
                 return
@@ -242,13 +243,12 @@ class JournalCheck:
     def _follow(self, index: int, leaf: bytes, decision_id: str) -> None:
         """Go on behind a record."""
         self.run.records += 1
-        self.previous = leaf
         self.expected = index + 1
         self.after_damage = False
         self.last_decision = decision_id or self.last_decision
         if self.tree is None:
             return
-        self.tree.append(self.previous)
+        self.tree.append(leaf)
         stated = self.stated.roots.get(self.tree.size)
         if stated is not None and stated != self.tree.root():
             self._add(
@@ -304,7 +304,7 @@ class JournalCheck:
             return
         self.run.decisions += 1
         record = entry.record
-        if record.point == "outcome":
+        if record.outcome:
             self.open_calls.pop(record.call_id, None)
         elif (
             record.point.endswith(".before")

@@ -23,9 +23,9 @@ from agentguard.errors import AuditError
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
 PROOF_BYTES_MAX = 4 << 20
 _PATH_HASHES_MAX = 64
-_EXTRA = struct.Struct(">4s16sQ32s")
-"""magic, blind, ledger sequence of the record's frame, leaf hash of the record before it; then the record."""
-_MAGIC = b"AGP1"
+_EXTRA = struct.Struct(">4s16s")
+"""magic, blind; then the record."""
+_MAGIC = b"AGP2"
 
 
 class Proof(NamedTuple):
@@ -37,8 +37,6 @@ class Proof(NamedTuple):
     note: bytes
     """The signed checkpoint, byte for byte."""
     blind: bytes
-    ledger_sequence: int
-    previous: bytes
     record: bytes
 
 
@@ -51,7 +49,7 @@ class ProvenRecord(NamedTuple):
 
 def write_proof(proof: Proof) -> str:
     """Write a proof as text, to be stored with the ending `.tlog-proof`."""
-    extra = _EXTRA.pack(_MAGIC, proof.blind, proof.ledger_sequence, proof.previous) + proof.record
+    extra = _EXTRA.pack(_MAGIC, proof.blind) + proof.record
     lines = [
         FIRST_LINE,
         f"extra {to_base64(extra)}",
@@ -76,7 +74,7 @@ def read_proof(text: str) -> Proof:
         if not lines[1].startswith("extra ") or not lines[2].startswith("index "):
             raise NoteError("a proof of a decision has the lines `extra` and `index`")
         extra = from_base64(lines[1].removeprefix("extra "))
-        magic, blind, ledger_sequence, previous = _EXTRA.unpack_from(extra)
+        magic, blind = _EXTRA.unpack_from(extra)
         if magic != _MAGIC:
             raise NoteError("its extra data discloses no record of a decision log")
         index = lines[2].removeprefix("index ")
@@ -87,7 +85,7 @@ def read_proof(text: str) -> Proof:
         path = tuple(from_base64(line, 32) for line in lines[3:])
     except (NoteError, IndexError, struct.error) as error:
         raise AuditError(f"proof: it cannot be read: {error}") from error
-    return Proof(int(index), path, note.encode(), blind, ledger_sequence, previous, extra[_EXTRA.size :])
+    return Proof(int(index), path, note.encode(), blind, extra[_EXTRA.size :])
 
 
 def check_proof(proof: Proof, key: NoteKey) -> ProvenRecord:
@@ -114,10 +112,7 @@ def check_proof(proof: Proof, key: NoteKey) -> ProvenRecord:
         journal = _journal_of(checkpoint.origin, key.name)
     except NoteError as error:
         raise AuditError(f"proof: its checkpoint cannot be read: {error}") from error
-    header = layout.leaf_header(
-        layout.place_of(journal), proof.leaf_index, proof.ledger_sequence, proof.previous
-    )
-    leaf = layout.leaf_hash(header, layout.body_digest(proof.blind, proof.record))
+    (leaf,) = layout.leaf_hashes((layout.body_digest(proof.blind, proof.record),))
     if not is_included(
         leaf=leaf, index=proof.leaf_index, size=checkpoint.size, proof=proof.path, root=checkpoint.root
     ):

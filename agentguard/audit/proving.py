@@ -18,7 +18,7 @@ from agentguard.audit.ledger_reader import Stated, read_ledger
 from agentguard.audit.notes import NoteError
 from agentguard.audit.proof import Proof
 from agentguard.audit.reader import JournalBytes, journal_paths, load_journal
-from agentguard.audit.records import StoredDecision, decode
+from agentguard.audit.records import OUTCOME, StoredDecision, decode
 from agentguard.audit.tiles import entry_bundles, hash_tiles
 from agentguard.audit.tree import consistency_proof, inclusion_proof, root_hash
 from agentguard.errors import AuditError, SealError, TamperedError
@@ -29,9 +29,9 @@ class JournalTree(NamedTuple):
     """The leaves of one journal, from its clear parts alone."""
 
     journal: JournalBytes
-    leaves: tuple[bytes, ...]
-    entries: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
     """What each leaf hashes, without its first byte 0."""
+    leaves: tuple[bytes, ...]
 
 
 def prove(
@@ -55,7 +55,7 @@ def prove(
         checkpoint:
             A signed checkpoint kept elsewhere, for whose tree the proof is made.
         is_outcome:
-            Prove the record of the call's outcome, whose id is another.
+            Prove the record of the call's outcome, whose id is another where it has one of its own.
 
     Returns:
         The proof. It discloses this record, and of no other more than hashes.
@@ -77,8 +77,6 @@ def prove(
         tuple(inclusion_proof(tree.leaves[: stated.size], entry.index)),
         note,
         blind,
-        frame.ledger_sequence,
-        tree.leaves[entry.index - 1] if entry.index else layout.ZERO_LEAF,
         record,
     )
 
@@ -148,24 +146,20 @@ def export_tiles(folder: Path, keystore: Keystore) -> Iterator[tuple[str, bytes]
         if root_hash(tree.leaves[:size]) != parse(stated.note).root:
             raise AuditError(f"journal {path.stem}: its records are not those that the checkpoint states")
         yield f"{path.stem}/checkpoint", stated.note
-        for name, data in (*hash_tiles(tree.leaves[:size]), *entry_bundles(tree.entries[:size])):
+        for name, data in (*hash_tiles(tree.leaves[:size]), *entry_bundles(tree.digests[:size])):
             yield f"{path.stem}/{name}", data
 
 
 def tree_of(journal: JournalBytes) -> JournalTree:
     """Work out the leaves of a journal as far as its records follow one another."""
-    leaves: list[bytes] = []
-    entries: list[bytes] = []
-    previous = layout.ZERO_LEAF
+    digests: list[bytes] = []
+    previous = layout.ZERO_LINK
     for part in layout.scan(journal.data):
-        if not isinstance(part, layout.Frame) or part.number != len(leaves) or part.previous != previous:
+        if not isinstance(part, layout.Frame) or part.number != len(digests) or part.previous != previous:
             break
-        for leaf, digest in zip(journal.leaves(part), part.digests, strict=True):
-            header = layout.leaf_header(journal.place, len(leaves), part.ledger_sequence, previous)
-            entries.append(header + digest)
-            leaves.append(leaf)
-            previous = leaf
-    return JournalTree(journal, tuple(leaves), tuple(entries))
+        digests += part.digests
+        previous = layout.link_of(part.attested)
+    return JournalTree(journal, tuple(digests), tuple(layout.leaf_hashes(digests)))
 
 
 def _find(
@@ -193,7 +187,7 @@ def _find(
                 if (
                     isinstance(entry, StoredDecision)
                     and entry.record.decision_id.startswith(wanted)
-                    and (entry.record.point == "outcome") is is_outcome
+                    and (bool(entry.record.outcome) if is_outcome else entry.record.point != OUTCOME)
                 ):
                     # A record that was written anew, because a disk failed, counts where it stands last.
                     found[entry.record.decision_id] = (path, part, position, entry)

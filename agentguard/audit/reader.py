@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agentguard.audit import format as layout
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.records import OPEN, StoredDecision, StoredEvent, decode
+from agentguard.audit.records import OPEN, StoredDecision, StoredEvent, decode, told
 from agentguard.audit.writer import SUFFIX
 from agentguard.errors import AuditError, SealError, TamperedError
 from agentguard.seal import Keystore, SealKey, open_regular
@@ -58,16 +58,6 @@ class JournalBytes:
         if records is None:
             raise TamperedError("decision log: a record is not what its digest says")
         return records
-
-    def leaves(self, frame: layout.Frame) -> list[bytes]:
-        """Hash the leaves that the records of a frame are; no key is used."""
-        return layout.leaf_chain(
-            self.place,
-            index=frame.number,
-            ledger_sequence=frame.ledger_sequence,
-            previous=frame.previous,
-            digests=frame.digests,
-        )
 
 
 def journal_paths(folder: Path) -> list[Path]:
@@ -240,9 +230,14 @@ def _entries(
             if limit is not None and index >= limit:
                 break
             try:
-                yield decode(record, journal=name, index=index)
+                entry = decode(record, journal=name, index=index)
             except AuditError:
                 tell(f"journal {name}: record {index} cannot be read")
+                continue
+            if isinstance(entry, StoredDecision):
+                yield from told(entry)
+            else:
+                yield entry
         expected = part.number + part.records
 
 

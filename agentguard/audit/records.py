@@ -9,18 +9,20 @@ newer versions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from agentguard.audit.decision_fields import TEXT_CHARACTERS_MAX, decision_of, fields_of, plain, text
 from agentguard.errors import AuditError
-from agentguard.values import FACT_SCHEMA_VERSION, Decision, DecisionRecord
+from agentguard.values import FACT_SCHEMA_VERSION, Decision, DecisionRecord, Effect
 
 RECORD_VERSION = 1
 DECISION = "decision"
 """Kind of a record that holds a decision or an outcome; every other kind is an event."""
+OUTCOME = "outcome"
+"""The `point` of a record that only says how a call ended."""
 OPEN, CLOSE, GAP = "journal.open", "journal.close", "journal.gap"
 """Kinds that the journal itself writes."""
 
@@ -43,7 +45,12 @@ _PLAIN_FIELDS = (
     "enforcement",
     "requested",
     "fallback",
+    "ended_unix_ns",
 )
+_TEXTS = tuple(
+    name for name in _PLAIN_FIELDS if name not in {"time_unix_ns", "evaluation_ns", "ended_unix_ns"}
+)
+_COOPERATIVE: str = DecisionRecord._field_defaults["enforcement"]
 
 
 _FRAGMENTS_MAX = 1024
@@ -70,11 +77,14 @@ class _Row(msgspec.Struct, omit_defaults=True, gc=False):
     evaluation_ns: int = 0
     approval_id: str = ""
     outcome: str = ""
-    enforcement: str = ""
+    enforcement: str = _COOPERATIVE
     requested: str = ""
     fallback: str = ""
+    ended_unix_ns: int = 0
     decision: msgspec.Raw = msgspec.Raw(b"")
 
+
+_make_row: Callable[..., _Row] = _Row
 
 _fragments: dict[int, tuple[Decision, msgspec.Raw]] = {}
 """Written decisions by identity. The decision is held too, so its identity stays its own."""
@@ -116,56 +126,25 @@ def encode_decision(record: DecisionRecord) -> bytes:
     Returns:
         JSON, UTF-8, fields with their default left out.
     """
-    (
-        decision_id,
-        time_unix_ns,
-        point,
-        decision,
-        bundle,
-        call_id,
-        trace_id,
-        run_id,
-        agent,
-        tool,
-        model,
-        principal,
-        evaluation_ns,
-        approval_id,
-        outcome,
-        enforcement,
-        requested,
-        fallback,
-    ) = record
-    joined = f"{run_id}{agent}{tool}{model}{principal}{trace_id}{approval_id}{outcome}{enforcement}{bundle}{requested}{fallback}"
-    if not joined.isascii() or len(joined) > TEXT_CHARACTERS_MAX:
-        run_id, agent, tool, model, principal = map(text, (run_id, agent, tool, model, principal))
-        trace_id, approval_id, outcome, enforcement, bundle, requested, fallback = map(
-            text, (trace_id, approval_id, outcome, enforcement, bundle, requested, fallback)
-        )
-    return _bytes(
-        _Row(
-            RECORD_VERSION,
-            DECISION,
-            FACT_SCHEMA_VERSION,
-            decision_id,
-            time_unix_ns,
-            point,
-            bundle,
-            call_id,
-            trace_id,
-            run_id,
-            agent,
-            tool,
-            model,
-            principal,
-            evaluation_ns,
-            approval_id,
-            outcome,
-            enforcement,
-            requested,
-            fallback,
-            _fragment(decision),
-        )
+    try:
+        data = _encode(_row(record))
+    except UnicodeEncodeError:
+        data = b""
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise _unwritable(error) from error
+    # Nearly every text is short, and UTF-8 has it: what is not is only looked for where it must be there.
+    if not 0 < len(data) <= TEXT_CHARACTERS_MAX:
+        cut = {name: text(getattr(record, name)) for name in _TEXTS}
+        return _bytes(_row(record._replace(**cut)))  # type: ignore[arg-type] # the names of texts
+    return data
+
+
+def _row(record: DecisionRecord) -> _Row:
+    """Put the fields in the order in which they are written."""
+    decision_id, time_unix_ns, point, decision, *others = record
+    raw = _fragment(decision)
+    return _make_row(
+        RECORD_VERSION, DECISION, FACT_SCHEMA_VERSION, decision_id, time_unix_ns, point, *others, raw
     )
 
 
@@ -202,6 +181,33 @@ def encode_event(kind: str, time_unix_ns: int, details: Mapping[str, object]) ->
     return _bytes(
         {"v": RECORD_VERSION, "kind": kind, "time_unix_ns": time_unix_ns, "details": plain(details)}
     )
+
+
+def told(entry: StoredDecision) -> Iterator[StoredDecision]:
+    """
+    Give what a record says: a decision, an outcome, or both one after the other.
+
+    Where a call had ended when its admission was written, one record says both; its readers
+    see the outcome as if it stood alone.
+    """
+    record = entry.record
+    if not record.ended_unix_ns:
+        yield entry
+        return
+    yield replace(entry, record=record._replace(outcome="", ended_unix_ns=0))
+    outcome = DecisionRecord(
+        decision_id=record.decision_id,
+        time_unix_ns=record.ended_unix_ns,
+        point=OUTCOME,
+        decision=Decision(effect=Effect.ALLOW),
+        bundle=record.bundle,
+        call_id=record.call_id,
+        trace_id=record.trace_id,
+        run_id=record.run_id,
+        outcome=record.outcome,
+        enforcement=record.enforcement,
+    )
+    yield replace(entry, record=outcome)
 
 
 def decode(data: bytes, *, journal: str, index: int) -> StoredDecision | StoredEvent:
@@ -244,4 +250,8 @@ def _bytes(fields: Mapping[str, object] | _Row) -> bytes:
     try:
         return _encode(fields)
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise AuditError(f"decision log: a record cannot be written ({type(error).__name__})") from error
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: Exception) -> AuditError:
+    return AuditError(f"decision log: a record cannot be written ({type(error).__name__})")

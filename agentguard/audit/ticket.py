@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from agentguard.audit.records import encode_decision, encode_event
 from agentguard.errors import AuditError
 from agentguard.values import DecisionRecord, DecisionSource
 
@@ -97,24 +96,6 @@ class Ticket:
         return self._done.acquire(timeout=max(timeout_s, 0.0))
 
 
-def encode(payload: DecisionRecord | DecisionSource | Event) -> bytes:
-    """
-    Make the bytes of a record.
-
-    Raises:
-        AuditError: It cannot be written.
-    """
-    if isinstance(payload, Event):
-        return encode_event(payload.kind, payload.time_unix_ns, payload.details)
-    if isinstance(payload, DecisionRecord):
-        return encode_decision(payload)
-    try:
-        record = payload.decision_record()
-    except Exception as error:
-        raise AuditError(f"decision log: a record could not be made ({type(error).__name__})") from error
-    return encode_decision(record)
-
-
 def weight_of(payload: DecisionRecord | DecisionSource | Event) -> int:
     """
     Estimate how much memory a record holds beyond `RECORD_BYTES`.
@@ -124,7 +105,7 @@ def weight_of(payload: DecisionRecord | DecisionSource | Event) -> int:
     if isinstance(payload, Event):
         return _weight(payload.details, 0)
     if not isinstance(payload, DecisionRecord):
-        return 0
+        return 0  # Its source holds what the call holds anyway.
     decision = payload.decision
     if decision.values is None:
         return 0

@@ -7,14 +7,14 @@ values of their own are weighed.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agentguard.audit.ticket import RECORD_BYTES, Event, Ticket, encode
+from agentguard.audit.records import encode_decision, encode_event
+from agentguard.audit.ticket import RECORD_BYTES, Event, Ticket
 from agentguard.errors import AuditError
 from agentguard.values import DecisionRecord, DecisionSource
 
@@ -22,7 +22,7 @@ from agentguard.values import DecisionRecord, DecisionSource
 class Weighed(NamedTuple):
     """Something queued that holds more memory than most, and how much."""
 
-    payload: DecisionRecord | DecisionSource | Event
+    payload: DecisionRecord | Event
     bytes: int
 
 
@@ -46,7 +46,7 @@ class WaitingRecords:
 
     def put(self, item: DecisionRecord | DecisionSource | Event, weight: int) -> None:
         """Put a record in, whether there is room or not."""
-        if weight:
+        if weight and not callable(item):
             with self._heavy_lock:
                 self.heavy_bytes += weight
             self.items.append(Weighed(item, weight))
@@ -68,15 +68,11 @@ class WaitingRecords:
 
     def take(self, records_max: int) -> list[Item]:
         """Take out the oldest, at most so many."""
-        items: list[Item] = []
-        popleft, weight = self.items.popleft, 0
-        with contextlib.suppress(IndexError):
-            while len(items) < records_max:
-                item = popleft()
-                items.append(item)
-                if type(item) is Weighed:
-                    weight += item.bytes
-        if weight:
+        # Only one takes, so what is there stays there.
+        popleft = self.items.popleft
+        items = [popleft() for _ in range(min(len(self.items), records_max))]
+        if self.heavy_bytes:
+            weight = sum(item.bytes for item in items if type(item) is Weighed)
             with self._heavy_lock:
                 self.heavy_bytes -= weight
         return items
@@ -97,14 +93,24 @@ def encode_all(items: list[Item], on_failure: Callable[[AuditError], None]) -> l
     """
     records = []
     for item in items:
-        payload = item.payload if isinstance(item, Ticket | Weighed) else item
-        if payload is None:
-            continue
         try:
-            records.append(encode(payload))
+            if callable(item):  # A source, as nearly every item is.
+                record = item()
+                if record is not None:
+                    records.append(encode_decision(record))
+                continue
+            payload = item.payload if isinstance(item, Ticket | Weighed) else item
+            if isinstance(payload, Event):
+                records.append(encode_event(payload.kind, payload.time_unix_ns, payload.details))
+            elif payload is not None:
+                records.append(encode_decision(payload))
         except AuditError as error:
             if isinstance(item, Ticket):
                 item.finish(error)
             else:
                 on_failure(error)
+        except Exception as error:
+            failure = AuditError(f"decision log: a record could not be made ({type(error).__name__})")
+            failure.__cause__ = error
+            on_failure(failure)
     return records

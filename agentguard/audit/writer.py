@@ -71,7 +71,7 @@ class JournalFile:
         self._disk = disk
         self._random_bytes = random_bytes
         self._place = layout.place_of(journal)
-        self._previous = layout.ZERO_LEAF
+        self._previous = layout.ZERO_LINK
         salt = random_bytes(SALT_BYTES)
         self._key = keys.journal_key(journal, salt, keys.generation)
         first_mac_key = random_bytes(32)
@@ -131,18 +131,12 @@ class JournalFile:
                 previous=previous,
             )
             joined = b"".join(digests)
-            sealed = self._key.seal(body, self._place + prefix + joined)
-            parts += (prefix, joined, sealed, layout.pack_trailer(joined, sealed, macs.mac(prefix + joined)))
+            attested = prefix + joined
+            sealed = self._key.seal(body, self._place + attested)
+            parts += (prefix, joined, sealed, layout.pack_trailer(joined, sealed, macs.mac(attested)))
             macs.advance()
-            leaves = layout.leaf_chain(
-                self._place,
-                index=tree.size,
-                ledger_sequence=ledger_sequence,
-                previous=previous,
-                digests=digests,
-            )
-            previous = leaves[-1]
-            tree.extend(leaves)
+            previous = layout.link_of(attested)
+            tree.extend(layout.leaf_hashes(digests))
         data = b"".join(parts)
         self._write(data)
         self._macs.wipe()

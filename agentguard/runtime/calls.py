@@ -46,7 +46,7 @@ from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.falling_back import send_on
 from agentguard.runtime.gates import add_unpriced, admission, ask_state, charged_usd, release, settle
 from agentguard.runtime.holding import JudgedCall
-from agentguard.runtime.later import Admitted, Ended
+from agentguard.runtime.later import Admitted
 from agentguard.runtime.plain import fingerprint
 from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
@@ -56,7 +56,6 @@ from agentguard.runtime.waiting import admit_in_thread
 from agentguard.values import (
     AttributeValue,
     DecisionRecord,
-    DecisionSource,
     Effect,
     RecordMode,
 )
@@ -87,9 +86,9 @@ class GuardedCall(JudgedCall):
         self.arguments = spec.binder.bind(args, kwargs)
         self.admission: Callable[[], Awaitable[None]] | None = None
         self.stream: StreamUsage | None = None
-        self.result = self.facts = self.detour = self.replacement = None
+        self.result = self.facts = self.detour = self.replacement = self.ending = None
         self.error_type = ""
-        self.is_ended = self.is_cancelled = self.is_recorded = False
+        self.is_ended = self.is_cancelled = False
         self.repeats, self.tickets, self.unpriced_usd = 0, (), 0.0
 
         context = self._outside = current_context()
@@ -186,10 +185,10 @@ class GuardedCall(JudgedCall):
             self._use_frozen(frozen)
         self._admitted(record, token)
 
-    def admit_later(self, source: DecisionSource) -> None:
+    def admit_later(self, admitted: Admitted) -> None:
         """Let the call run, and have that recorded: nothing is to be waited for."""
-        self.services.journal.append_later(source)
-        self.is_recorded = True
+        self.services.journal.append_later(admitted.admission)
+        self.ending = admitted.outcome
 
     async def admit_async(self, record: DecisionRecord) -> None:
         """
@@ -391,8 +390,8 @@ class GuardedCall(JudgedCall):
                 services.state.rates.record(spec.name, is_error=is_error)
             if tokens or cost_usd:
                 services.state.spend.add(usd=cost_usd, tokens=tokens)
-            if self.is_recorded:
-                services.journal.append_later(Ended(self))
+            if self.ending is not None:
+                services.journal.append_later(self.ending)
         except Exception as error:
             services.health("runtime.end", error)
         # The call holds its context and its facts, and both hold the call: such a circle would

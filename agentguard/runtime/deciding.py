@@ -16,7 +16,7 @@ from agentguard.errors import AuditError, PolicyError, SealError, StoreError
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.facts import facts_of
 from agentguard.runtime.known import KnownCall
-from agentguard.runtime.later import Admitted
+from agentguard.runtime.later import Admitted, Ended
 from agentguard.runtime.plain import plain
 from agentguard.runtime.services import Services
 from agentguard.runtime.waiting import wait_for_answer
@@ -123,7 +123,7 @@ def record_of(
     Returns:
         A record with a new id, of this moment.
     """
-    return Admitted(call, point, decision, revision, evaluation_ns).decision_record()
+    return Admitted(call, point, decision, revision, evaluation_ns).record()
 
 
 def _decide_anew(call: KnownCall, point: Point) -> DecisionRecord | None:
@@ -166,7 +166,7 @@ def put_on_record(call: KnownCall, record: DecisionRecord) -> DecisionRecord:
         call.services.journal.append(record)
     except (AuditError, StoreError, SealError, OSError) as error:
         return _not_recorded(call, record, error)
-    call.is_recorded = call.is_recorded or record.decision.is_allowed
+    _note_admission(call, record)
     return record
 
 
@@ -178,10 +178,16 @@ async def put_on_record_async(call: KnownCall, record: DecisionRecord) -> Decisi
         return _not_recorded(call, record, error)
     except asyncio.CancelledError:
         # It is written all the same: the log shall hold an outcome too.
-        call.is_recorded = call.is_recorded or record.decision.is_allowed
+        _note_admission(call, record)
         raise
-    call.is_recorded = call.is_recorded or record.decision.is_allowed
+    _note_admission(call, record)
     return record
+
+
+def _note_admission(call: KnownCall, record: DecisionRecord) -> None:
+    """Where the record lets the call run, the log is to hear of its end."""
+    if record.decision.is_allowed and call.ending is None:
+        call.ending = Ended(call).outcome
 
 
 def _not_recorded(call: KnownCall, record: DecisionRecord, error: Exception) -> DecisionRecord:

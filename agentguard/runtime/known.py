@@ -10,7 +10,7 @@ from agentguard.runtime.runs import Run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
 from agentguard.state import Ticket
-from agentguard.values import Decision, DecisionRecord, Usage
+from agentguard.values import Decision, DecisionRecord, DecisionSource, Usage
 
 
 class Detour(NamedTuple):
@@ -35,11 +35,11 @@ class KnownCall:
         "args",
         "arguments",
         "detour",
+        "ending",
         "error_type",
         "facts",
         "is_cancelled",
         "is_ended",
-        "is_recorded",
         "kwargs",
         "model",
         "owner",
@@ -76,8 +76,8 @@ class KnownCall:
     is_ended: bool
     facts: dict[str, object] | None
     """Facts read so far; made when the engine is first asked."""
-    is_recorded: bool
-    """Whether the decision log has admitted the call, so that it must hear of its outcome."""
+    ending: DecisionSource | None
+    """What the decision log hears of the call's end; None while it has not admitted the call."""
 
     tickets: tuple[Ticket, ...]
     """What the call settles with the limits of the machine when it ends."""

@@ -2,7 +2,8 @@
 Records of calls that run as they should: made when the decision log writes them.
 
 Nearly every call is allowed without a word. The calling thread then only notes
-what happened; ids, texts and the record itself are the work of the log's thread.
+what happened; ids, texts and the records themselves are the work of the log's thread. A call
+that has ended by then has one record, which says both that it was let run and how it ended.
 """
 
 from __future__ import annotations
@@ -18,65 +19,14 @@ if TYPE_CHECKING:
 
 _OUTCOME = Decision(effect=Effect.ALLOW)
 _make: Final = partial(tuple.__new__, DecisionRecord)
-"""Makes a record of its fields in their order: by name it would take twice as long, twice a call."""
+"""Makes a record of its fields in their order: by name it would take twice as long, for each call."""
 _COOPERATIVE: Final[str] = DecisionRecord._field_defaults["enforcement"]
 
 
-class Admitted:
-    """A call that was let run; implements `values.DecisionSource`."""
-
-    __slots__ = ("_agent", "_decision", "_detour", "_evaluation_ns", "_ids", "_model", "_point", "_revision", "_run",
-                 "_span", "_time_unix_ns", "_tool")  # fmt: skip
-
-    def __init__(
-        self, call: KnownCall, point: Point, decision: Decision, revision: str, evaluation_ns: int
-    ) -> None:
-        services, spec = call.services, call.spec
-        self._time_unix_ns = services.clock.unix_ns()
-        self._ids = services.ids
-        self._point = point
-        self._decision = decision
-        self._revision = revision
-        self._evaluation_ns = evaluation_ns
-        self._span = call.span
-        self._run = call.run
-        self._agent = call.agent
-        self._tool = spec.name if spec.governed_as == "tool" else ""
-        self._model = call.model
-        self._detour = call.detour
-
-    def decision_record(self) -> DecisionRecord:
-        """Make the record."""
-        span, run, detour = self._span, self._run, self._detour
-        record: DecisionRecord = _make(
-            (
-                self._ids.span_id().to_bytes(8, "big").hex(),
-                self._time_unix_ns,
-                str(self._point),
-                self._decision,
-                self._revision,
-                span.call_id,
-                span.trace_id,
-                run.run_id,
-                self._agent,
-                self._tool,
-                self._model,
-                run.principal,
-                self._evaluation_ns,
-                "",
-                "",
-                _COOPERATIVE,
-                detour.path[0] if detour is not None else "",
-                ",".join(detour.rules) if detour is not None else "",
-            )
-        )
-        return record
-
-
 class Ended:
-    """The end of a call that the log has admitted; implements `values.DecisionSource`."""
+    """How a call ended that the log has admitted; its `outcome` is a `values.DecisionSource`."""
 
-    __slots__ = ("_ids", "_revision", "_run", "_span")
+    __slots__ = ("_ids", "_is_told", "_revision", "_run", "_span")
 
     def __init__(self, call: KnownCall) -> None:
         services = call.services
@@ -84,9 +34,12 @@ class Ended:
         self._revision = services.revision
         self._span = call.span
         self._run = call.run
+        self._is_told = False
 
-    def decision_record(self) -> DecisionRecord:
-        """Make the record that closes the call."""
+    def outcome(self) -> DecisionRecord | None:
+        """Make the record that closes the call; None where the one that admitted it says so already."""
+        if self._is_told:
+            return None
         span = self._span
         record: DecisionRecord = _make(
             (
@@ -108,6 +61,69 @@ class Ended:
                 _COOPERATIVE,
                 "",
                 "",
+                0,
+            )
+        )
+        return record
+
+
+class Admitted(Ended):
+    """A call that was let run; its `admission` is a `values.DecisionSource`."""
+
+    __slots__ = ("_agent", "_decision", "_detour", "_evaluation_ns", "_model", "_point", "_time_unix_ns",
+                 "_tool")  # fmt: skip
+
+    def __init__(
+        self, call: KnownCall, point: Point, decision: Decision, revision: str, evaluation_ns: int
+    ) -> None:
+        services, spec = call.services, call.spec
+        self._time_unix_ns = services.clock.unix_ns()
+        self._ids = services.ids
+        self._is_told = False
+        self._point = point
+        self._decision = decision
+        self._revision = revision
+        self._evaluation_ns = evaluation_ns
+        self._span = call.span
+        self._run = call.run
+        self._agent = call.agent
+        self._tool = spec.name if spec.governed_as == "tool" else ""
+        self._model = call.model
+        self._detour = call.detour
+
+    def admission(self) -> DecisionRecord:
+        """Make the record of the decision, and of the end of the call where it has ended."""
+        span = self._span
+        duration_ns = span.duration_ns
+        if duration_ns < 0:
+            return self.record()
+        self._is_told = True
+        return self.record(span.outcome or names.OUTCOME_OK, span.start_unix_ns + duration_ns)
+
+    def record(self, outcome: str = "", ended_unix_ns: int = 0) -> DecisionRecord:
+        """Make the record of the decision."""
+        span, run, detour = self._span, self._run, self._detour
+        record: DecisionRecord = _make(
+            (
+                self._ids.span_id().to_bytes(8, "big").hex(),
+                self._time_unix_ns,
+                str(self._point),
+                self._decision,
+                self._revision,
+                span.call_id,
+                span.trace_id,
+                run.run_id,
+                self._agent,
+                self._tool,
+                self._model,
+                run.principal,
+                self._evaluation_ns,
+                "",
+                outcome,
+                _COOPERATIVE,
+                detour.path[0] if detour is not None else "",
+                ",".join(detour.rules) if detour is not None else "",
+                ended_unix_ns,
             )
         )
         return record

@@ -29,10 +29,11 @@ from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.facts import facts_of
 from agentguard.runtime.gates import release
 from agentguard.runtime.holding import withhold
+from agentguard.runtime.later import Admitted
 from agentguard.runtime.results import follow_stream
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
-from agentguard.values import AttributeValue, DecisionRecord, DecisionSource, StateGate, Usage
+from agentguard.values import AttributeValue, DecisionRecord, StateGate, Usage
 from agentguard.values import attributes as names
 from agentguard.wrapping import attach, detach
 
@@ -97,7 +98,7 @@ class JoinedCall(RequestCall):
         self.error_type = ""
         self.is_ended = False
         self.facts = None
-        self.is_recorded = False
+        self.ending = None
         self.repeats = 0
         self.tickets = ()
         self.detour = None
@@ -142,12 +143,12 @@ class JoinedCall(RequestCall):
         outer = self._outer
         super().admit(self.open_gates(record))
         outer.tickets, self.tickets = (*outer.tickets, *self.tickets), ()
-        outer.is_recorded = outer.is_recorded or self.is_recorded
+        outer.ending = outer.ending or self.ending
 
-    def admit_later(self, source: DecisionSource) -> None:
+    def admit_later(self, admitted: Admitted) -> None:
         """Let the request run; the outer call tells the decision log how it ended."""
-        super().admit_later(source)
-        self._outer.is_recorded = True
+        super().admit_later(admitted)
+        self._outer.ending = self._outer.ending or admitted.outcome
 
     @property
     def holds_back(self) -> bool:

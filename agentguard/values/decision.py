@@ -271,6 +271,9 @@ class DecisionRecord(NamedTuple):
     other fields say what the decision is about: what the call was sent to."""
     fallback: str = ""
     """Which rules sent it there: `policy/rule`, joined with commas."""
+    ended_unix_ns: int = 0
+    """For a decision that let a call run: when the call ended, where that was known as the record was
+    written. `outcome` then says how, and no other record does."""
 
     @property
     def message(self) -> str:

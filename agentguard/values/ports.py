@@ -7,7 +7,8 @@ reads a clock, draws a random number or opens a default folder by itself.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from agentguard.values.decision import DecisionRecord
 from agentguard.values.span import FlushResult, GapRecord, OutcomeRecord, SpanRecord
@@ -114,12 +115,8 @@ class SpanSink(Protocol):
         ...
 
 
-class DecisionSource(Protocol):
-    """A decision that nobody waits for: the log's thread asks for the record."""
-
-    def decision_record(self) -> DecisionRecord:
-        """Make the record. Called once, off the calling thread."""
-        ...
+DecisionSource: TypeAlias = Callable[[], DecisionRecord | None]
+"""A decision that nobody waits for: the log's thread makes the record, once. None: there is nothing left to say."""
 
 
 class DecisionSink(Protocol):

@@ -543,7 +543,7 @@ def forge(path: Path, keystore: Keystore, records: list[bytes], *, mac_key: byte
         count=len(records),
         position=last.position + 1,
         ledger_sequence=last.ledger_sequence,
-        previous=journal.leaves(last)[-1],
+        previous=layout.link_of(last.attested),
     )
     joined = b"".join(digests)
     sealed = journal._key.seal(body, journal.place + prefix + joined)
@@ -600,7 +600,7 @@ def test_an_insider_states_fewer_records(log: Log) -> None:
     tree = Frontier()
     for part in layout.scan(rest.data):
         assert isinstance(part, layout.Frame)
-        tree.extend(rest.leaves(part))
+        tree.extend(layout.leaf_hashes(part.digests))
     Ledger(log[0], AuditKeys(log[1]), FrozenClock(), disk=Disk()).append(
         journal=first.stem, size=tree.size, root=tree.root(), state="closed"
     )

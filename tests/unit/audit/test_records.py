@@ -107,7 +107,15 @@ FULL = DecisionRecord(
 )
 
 
-@pytest.mark.parametrize("record", [FULL, decision(1), FULL._replace(point="outcome", outcome="error")])
+@pytest.mark.parametrize(
+    "record",
+    [
+        FULL,
+        decision(1),
+        FULL._replace(point="outcome", outcome="error"),
+        FULL._replace(outcome="ok", ended_unix_ns=FULL.time_unix_ns + 5),
+    ],
+)
 def test_decisions_read_back(record: DecisionRecord) -> None:
     """Every field comes back as it was."""
     stored = decode(encode_decision(record), journal="j-0", index=5)
@@ -125,7 +133,10 @@ def test_no_field_is_forgotten() -> None:
     ]
     assert unset == []
     defaults = DecisionRecord._field_defaults
-    assert [name for name, value in defaults.items() if getattr(FULL, name) == value] == ["outcome"]
+    assert [name for name, value in defaults.items() if getattr(FULL, name) == value] == [
+        "outcome",
+        "ended_unix_ns",
+    ]
 
 
 def test_what_a_later_version_adds_is_passed_over() -> None:

@@ -73,15 +73,8 @@ def test_roots_agree(tmp_path: Path) -> None:
     from agentguard.audit import format as layout
     from agentguard.audit.tree import root_hash
 
-    journal = layout.JournalId(generate.STORE_ID, generate.WRITER, 0)
     leaves = []
     for frame in layout.scan(data):
         assert isinstance(frame, layout.Frame)
-        leaves += layout.leaf_chain(
-            layout.place_of(journal),
-            index=frame.number,
-            ledger_sequence=frame.ledger_sequence,
-            previous=frame.previous,
-            digests=frame.digests,
-        )
+        leaves += layout.leaf_hashes(frame.digests)
     assert root_hash(leaves) == root

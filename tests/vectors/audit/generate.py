@@ -122,9 +122,10 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
     ]
     whole = journal(*([record] for record in records))
     batch = journal(records[:1], records * 3)
+    ended = decision(3, effect=Effect.ALLOW, outcome="ok", ended_unix_ns=START_UNIX_NS + 5)
     head, parts = whole[: layout.HEADER.size], frames(whole)
     newer = bytearray(head[:100])
-    newer[9] = 3
+    newer[9] = 4
     flipped = bytearray(whole)
     flipped[len(head) + len(parts[0]) + 120] ^= 4
 
@@ -133,6 +134,12 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
 
     return {
         "whole": ("success", "an opening, a denial, an admission, its outcome", ROOT, whole),
+        "ended": (
+            "success",
+            "an admission that says how the call ended",
+            ROOT,
+            journal([encode_decision(ended)]),
+        ),
         "batch": ("success", "two frames, the second of nine records", ROOT, batch),
         "batch-altered": (
             "tampered",
@@ -155,7 +162,7 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
         "cut-header": ("header failure", "ends within the header", ROOT, whole[:60]),
         "newer-version": (
             "header failure",
-            "version 3",
+            "version 4",
             ROOT,
             bytes(newer) + struct.pack(">I", zlib.crc32(newer)) + whole[104:],
         ),

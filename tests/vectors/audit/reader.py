@@ -49,14 +49,14 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
     ):
         raise Failure("header failure")
     version, zero, _, its_store, writer, n, salt, commitment = struct.unpack(">HHI16s8sI24s32s", data[8:100])
-    if version != 2 or zero or its_store != store_id:
+    if version != 3 or zero or its_store != store_id:
         raise Failure("header failure")
     place = store_id + writer + struct.pack(">I", n)
     material = expand(expand(root, b"agentguard/v1/dec", b"", 32), b"journal", place + salt, 64)
     if not hmac.compare_digest(material[32:], commitment):
         raise Failure("no key")
     aead = AESGCM(material[:32])
-    bound = b"AGDL" + struct.pack(">H", 2) + place
+    bound = b"AGDL" + struct.pack(">H", 3) + place
     records: list[dict[str, Any]] = []
     leaves: list[bytes] = []
     mac_key = b""
@@ -67,7 +67,7 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
             raise Failure("truncated")
         if head[:4] != b"AGDF" or zlib.crc32(head[:64]) != int.from_bytes(head[64:], "big"):
             raise Failure("damaged")
-        length, index, count, position, sequence = struct.unpack(">IQIIQ", head[4:32])
+        length, index, count, position, _ = struct.unpack(">IQIIQ", head[4:32])
         named = head[32:64]
         if not 1 <= count <= 4096 or length > 1_049_600:
             raise Failure("damaged")
@@ -89,10 +89,11 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
             raise Failure("tampered") from None
         if index != len(leaves) or named != previous or position != frames:
             raise Failure("tampered")
-        at = 0
+        previous = hashlib.sha256(head + digests).digest()
+        at = 4 * count
         for number in range(count):
-            size = int.from_bytes(body[at : at + 4], "big")
-            blinded, at = body[at + 4 : at + 20 + size], at + 20 + size
+            size = int.from_bytes(body[4 * number : 4 * number + 4], "big")
+            blinded, at = body[at : at + 16 + size], at + 16 + size
             digest = digests[32 * number : 32 * number + 32]
             if at > len(body) or hashlib.sha256(blinded).digest() != digest:
                 raise Failure("tampered")
@@ -102,9 +103,7 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
                     raise Failure("decode failure")
             except (ValueError, KeyError, TypeError):
                 raise Failure("decode failure") from None
-            leaf = bound + struct.pack(">QQ", len(leaves), sequence) + previous + digest
-            previous = hashlib.sha256(b"\x00" + leaf).digest()
-            leaves.append(previous)
+            leaves.append(hashlib.sha256(b"\x00" + digest).digest())
             records.append(record)
         if at != len(body):
             raise Failure("tampered")
