@@ -17,6 +17,7 @@ from agentguard.capture.ids import RandomIds
 from agentguard.capture.inner_calls import GENAI_UTIL, announce_outer_call, take_inner_call
 from agentguard.capture.late_prices import LatePrices
 from agentguard.capture.load import Load
+from agentguard.capture.mirror import EndedSpan
 from agentguard.capture.queueing import QUEUED_KEY, queued, take_wait
 from agentguard.capture.refining import Refiner
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
@@ -36,6 +37,7 @@ __all__ = [
     "CaptureEnvironment",
     "CaptureMode",
     "ContentCapture",
+    "EndedSpan",
     "Events",
     "ForeignSpanProcessor",
     "HttpHooks",

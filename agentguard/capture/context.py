@@ -5,6 +5,8 @@ Our span is held under OpenTelemetry's key and under one of our own: a no-op
 tracer inside ours makes a span current that records nothing, and would hide it.
 """
 
+# ruff: noqa: SLF001 - a span is told from its mirror here, and nowhere else
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -97,6 +99,9 @@ def find_parent(context: Context | None = None, *, only_ours: bool = False) -> P
     if type(current) is Span:
         return current, current
     owner = current_span(context)
+    # As the lines below would find out; this is the way of every call beside a provider of the application.
+    if owner is not None and owner._mirror is current:
+        return owner, owner
     if current is None or not isinstance(current, trace.Span):
         return owner, owner
     identity = current.get_span_context()

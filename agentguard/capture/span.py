@@ -9,7 +9,7 @@ record is made lazily, off the thread that made the call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from types import TracebackType
@@ -34,7 +34,7 @@ from agentguard.capture.usage_sums import (
     usage_attributes,
     with_numbers,
 )
-from agentguard.values import AttributeValue, SpanRecord, Usage
+from agentguard.values import AttributeValue, SpanEvent, SpanRecord, Usage
 from agentguard.values import attributes as names
 
 _CHUNKS_MAX: Final = 4_096
@@ -171,15 +171,7 @@ class Span(RetryingSpan):
 
     def _finish(self, mirror: trace.Span, end_time: int | None) -> None:
         """Give the span of the application's provider what this one holds, and end it."""
-        finish_mirror(
-            mirror,
-            name=self.name,
-            attributes=self.attributes,
-            events=tuple(self._events or ()),
-            status=self._status,
-            description=self._status_description,
-            end_time=end_time,
-        )
+        finish_mirror(mirror, self, end_time)
 
     def __exit__(
         self,
@@ -391,6 +383,21 @@ class Span(RetryingSpan):
     def duration_ns(self) -> int:
         """Monotonic duration; -1 while the span is open."""
         return self._duration_ns
+
+    @property
+    def events(self) -> Sequence[SpanEvent]:
+        """What was noted so far, in that order."""
+        return self._events or ()
+
+    @property
+    def status(self) -> str:
+        """One of unset, ok and error."""
+        return self._status
+
+    @property
+    def status_description(self) -> str:
+        """Of an error: the name of a class, or empty."""
+        return self._status_description
 
     @property
     def attributes(self) -> dict[str, AttributeValue]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from sys import modules
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
@@ -18,6 +19,9 @@ from agentguard.values import AttributeValue, Usage
 from agentguard.values.attributes import SCHEMA_URL
 from agentguard.version import __version__
 
+StartSpan: TypeAlias = Callable[
+    [str, Context | None, SpanKind, Mapping[str, AttributeValue] | None], trace.Span
+]
 KINDS: Mapping[str, SpanKind] = {kind.name.lower(): kind for kind in SpanKind}
 
 
@@ -51,16 +55,16 @@ class Relay:
         self.target: ForeignSpanProcessor | None = None
 
     def on_start(self, span: Any, parent_context: Context | None = None) -> None:
-        """Pass it on."""
-        if self.target is not None:
+        """Pass it on, unless it stands for one of ours."""
+        if self.target is not None and not getattr(span, "is_agentguards", False):
             self.target.on_start(span, parent_context)
 
     def _on_ending(self, span: Any) -> None:
         """Do nothing: the SDK calls this on each processor."""
 
     def on_end(self, span: Any) -> None:
-        """Pass it on."""
-        if self.target is not None:
+        """Pass it on, unless it stands for one of ours."""
+        if self.target is not None and not getattr(span, "is_agentguards", False):
             self.target.on_end(span)
 
     def shutdown(self) -> None:
@@ -113,7 +117,8 @@ class Mirror:
         """Whether OpenTelemetry sees our spans as current, and we its."""
         self.joins = self._is_on
         """Whether what we know may go to providers of the application."""
-        self._tracers: WeakKeyDictionary[Any, trace.Tracer] = WeakKeyDictionary()
+        self._known: tuple[Any, StartSpan | None] | None = None
+        """The provider of the last call, and how to begin a span of it."""
         self._relays: list[Relay] = []
         self.processor = ForeignSpanProcessor(environment, on_usage=on_usage)
         self._own = own_provider(resource) if mode == "global" else None
@@ -127,7 +132,8 @@ class Mirror:
             relay = _RELAYS[provider] = Relay()
             provider.add_span_processor(relay)
         relay.target = self.processor
-        self._relays.append(relay)
+        if relay not in self._relays:
+            self._relays.append(relay)
 
     def begin(
         self,
@@ -158,15 +164,27 @@ class Mirror:
         if not (self._is_on and _has_provider()):
             return None
         provider = trace.get_tracer_provider()
+        known = self._known
+        if known is None or known[0] is not provider:
+            known = self._known = provider, self._join(provider)
+        start_span = known[1]
+        return None if start_span is None else start_span(name, context, KINDS[otel_kind], attributes)
+
+    def _join(self, provider: Any) -> StartSpan | None:
+        """Have a provider bring us native spans, and say how to begin a span of it, if it is one to be joined."""
         if provider is self._own or not hasattr(provider, "add_span_processor"):
             return None
-        tracer = self._tracers.get(provider)
-        if tracer is None:
-            self._watch(provider)
-            tracer = self._tracers[provider] = provider.get_tracer(
-                "agentguard", __version__, schema_url=SCHEMA_URL[self._environment.profile]
-            )
-        return tracer.start_span(name, context=context, kind=KINDS[otel_kind], attributes=attributes)
+        self._watch(provider)
+        tracer: trace.Tracer = provider.get_tracer(
+            "agentguard", __version__, schema_url=SCHEMA_URL[self._environment.profile]
+        )
+        if "opentelemetry.sdk.trace" not in modules:
+            return tracer.start_span
+        # Imported here: the SDK is heavy, and this is where the application has loaded it.
+        from agentguard.runtime.late_span import late_tracer
+
+        late = late_tracer(tracer)
+        return (tracer if late is None else late).start_span
 
     def close(self) -> None:
         """Take no more native spans."""
