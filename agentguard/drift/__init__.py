@@ -8,7 +8,9 @@ never raises into a guarded call.
 
 from agentguard.drift._accuracy import AccuracyState, accuracy_state, betting_interval
 from agentguard.drift._backtest import Backtest, BacktestAlarm, BacktestReference, backtest
-from agentguard.drift._checker import Checker, CheckerConfig, alarm_history, check, last_verdict
+from agentguard.drift._check import check
+from agentguard.drift._checker import Checker
+from agentguard.drift._checker_config import CheckerConfig
 from agentguard.drift._compare import compare
 from agentguard.drift._comparison import Comparison, FeatureComparison
 from agentguard.drift._handle import Explanation, acknowledge, explain, reset
@@ -22,6 +24,8 @@ from agentguard.drift._rehearse import Rehearsal, rehearse
 from agentguard.drift._report import report
 from agentguard.drift._timeline import Series, timeline
 from agentguard.drift._typed import Floors
+from agentguard.drift._verdicts import last_verdict
+from agentguard.drift._watch import alarm_history
 
 __all__ = [
     "AccuracyState",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from agentguard.drift._attribution import Attribution
-from agentguard.drift._checker import STATE_BLOB, VERDICT_BLOB, locked
 from agentguard.drift._profile import read_profile
 from agentguard.drift._reference import Reference, load_reference
 from agentguard.drift._source import FeatureStore
 from agentguard.drift._tier import Alarm, TierModel, begin
-from agentguard.drift._verdicts import alarm_verdict, attributed, to_json
-from agentguard.drift._watch import dump_watch, load_watch, model_of
+from agentguard.drift._verdicts import VERDICT_BLOB, alarm_verdict, attributed, to_json
+from agentguard.drift._watch import STATE_BLOB, dump_watch, load_watch, locked, model_of
 from agentguard.errors import DriftInputError
 from agentguard.values import NO_VERDICT, Verdict
 

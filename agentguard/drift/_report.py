@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agentguard import escape
-from agentguard.drift._checker import STATE_BLOB, last_verdict
 from agentguard.drift._reference import Reference, load_reference
 from agentguard.drift._sample import Floats
 from agentguard.drift._season import regressors
 from agentguard.drift._source import FeatureStore, read_summary
 from agentguard.drift._tier import TierModel, begin, score_all, step
-from agentguard.drift._watch import load_watch
+from agentguard.drift._verdicts import last_verdict
+from agentguard.drift._watch import STATE_BLOB, load_watch
 from agentguard.errors import DriftInputError
 from agentguard.values import Verdict
 

@@ -14,9 +14,12 @@ from agentguard.drift._layout import PLACES
 from agentguard.drift._profile import Profile, compare_profiles, compare_segment
 from agentguard.drift._quality import QUALITY_WORDS
 from agentguard.drift._reference import Reference
+from agentguard.drift._source import FeatureStore
 from agentguard.drift._streams import FLOORS, Stream, scale_of
 from agentguard.drift._tier import Alarm, TierModel
 from agentguard.values import NO_VERDICT, DriftStatus, FeatureVerdict, Verdict
+
+VERDICT_BLOB = "drift-verdict"
 
 
 def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: Profile, now: int) -> Verdict:
@@ -194,6 +197,7 @@ def to_json(verdict: Verdict) -> bytes:
             "segment": verdict.segment,
             "accuracy_lower": verdict.accuracy_lower,
             "alarms": verdict.alarms,
+            "late_calls": verdict.late_calls,
             "features": [
                 {name: getattr(feature, name) for name in FeatureVerdict.__dataclass_fields__}
                 for feature in verdict.features
@@ -219,6 +223,12 @@ def from_json(data: bytes | None) -> Verdict:
             plain.get("segment", ""),
             plain.get("accuracy_lower", 0.0),
             tuple((stream, kind) for stream, kind in plain.get("alarms", ())),
+            plain.get("late_calls", 0),
         )
     except (KeyError, TypeError, ValueError):
         return Verdict(DriftStatus.UNKNOWN, sentence="the last verdict does not decode")
+
+
+def last_verdict(store: FeatureStore) -> Verdict:
+    """Return the verdict of the last pass of any process; unknown where there was none."""
+    return from_json(store.sealed_blob(VERDICT_BLOB).read())

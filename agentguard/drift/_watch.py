@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from agentguard.drift._codec import state_from, state_to
 from agentguard.drift._reference import WINDOW_S, Reference
+from agentguard.drift._source import FeatureStore
 from agentguard.drift._tier import Alarm, TierModel, TierState, begin
 from agentguard.errors import DriftInputError
 
+STATE_BLOB = "drift-state"
 STATE_VERSION = 3
 
 
@@ -25,6 +29,7 @@ class Watch:
     counted: dict[int, int]
     """Calls counted in the last closed windows, by window."""
     late: int
+    """Calls that reached closed windows since the reference."""
     history: list[dict[str, Any]]
     """Alarms, the oldest first."""
 
@@ -114,3 +119,19 @@ def history_entry(reference: Reference, alarm: Alarm) -> dict[str, Any]:
         "log_evidence": alarm.log_evidence,
         "reference_id": reference.reference_id,
     }
+
+
+def alarm_history(store: FeatureStore) -> list[dict[str, Any]]:
+    """Return the alarms of the watch, the oldest first, as plain data."""
+    data = store.sealed_blob(STATE_BLOB).read()
+    return [] if data is None else list(json.loads(data).get("history", []))
+
+
+@contextmanager
+def locked(blob: Any) -> Iterator[bool]:
+    """Take turns with other processes; a store without locks has one process."""
+    if not hasattr(blob, "locked"):
+        yield True
+        return
+    with blob.locked(is_waiting=False) as is_mine:
+        yield bool(is_mine)

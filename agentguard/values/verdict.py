@@ -61,6 +61,8 @@ class Verdict:
     """Lower end of the interval of accuracy on the labels since the reference; 0 where there is none."""
     alarms: tuple[tuple[str, str], ...] = ()
     """All streams with an active alarm that nobody acknowledged, and the kind of it; the loudest kind first."""
+    late_calls: int = 0
+    """Calls since the reference that reached windows already judged: counted, never judged."""
 
     @property
     def drifted(self) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The watch over a store: references, verdicts, restart, late calls, small data."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -170,16 +172,33 @@ def test_passes_may_come_at_any_time(month: MemoryStore) -> None:
     assert ends[0] == ends[1]
 
 
-def test_late_calls_are_counted_and_never_judged(month: MemoryStore) -> None:
-    """Calls that reach a closed window are counted; the evidence stays what it was."""
+@pytest.mark.parametrize("pause_h", [1, 60, 400])
+def test_late_calls_are_counted_and_never_judged(month: MemoryStore, pause_h: int) -> None:
+    """Calls that reach a closed window are counted once, after a long pause too; the hours' evidence stays the same."""
     border = (MONDAY_S + 28 * DAY_S) * NS
-    drift.save_reference(month, drift.fit_reference(month, until_unix_ns=border, since_unix_ns=MONDAY_S * NS))
-    clock = FrozenClock(unix_ns=border + (5 * HOUR_S + 600) * NS)
-    checker = drift.Checker(month, clock=clock, publish=lambda _: None)
-    checker.check_once()
-    minutes_of_calls(month, start_s=MONDAY_S + 28 * DAY_S + 4 * HOUR_S + 60, n=11, latency_ms=400, seed=1)
-    clock.advance(HOUR_S)
-    assert "11 calls came too late" in checker.check_once().sentence
+    reference = drift.fit_reference(month, until_unix_ns=border, since_unix_ns=MONDAY_S * NS)
+    everything, ends = month.blocks, []
+    for n_late in (0, 11):
+        store, told = MemoryStore(), list[int]()
+        store.blocks = list(everything)
+        drift.save_reference(store, reference)
+        clock = FrozenClock(unix_ns=border + (9 * HOUR_S + 600) * NS)
+        checker = drift.Checker(store, clock=clock, publish=lambda _: None, on_late=told.append)
+        assert checker.check_once().late_calls == 0
+        # An hour and eight hours late: into windows that the hourly tier has judged.
+        for hour in (8, 1) if n_late else ():
+            minutes_of_calls(
+                store, start_s=MONDAY_S + 28 * DAY_S + hour * HOUR_S + 60, n=n_late, latency_ms=9e5, seed=1
+            )
+        clock.advance(pause_h * HOUR_S)
+        assert checker.check_once().late_calls == 2 * n_late
+        assert drift.last_verdict(store).late_calls == 2 * n_late
+        clock.advance(HOUR_S)
+        assert checker.check_once().late_calls == 2 * n_late
+        assert told == [2 * n_late] * bool(n_late)
+        state = json.loads(store.blobs["drift-state"].data)
+        ends.append(state["incident"])
+    assert ends[0] == ends[1]
 
 
 def test_a_clock_that_jumps_ahead_loses_nothing(month: MemoryStore) -> None:
