@@ -72,6 +72,7 @@ recorded in the context of its span, so that a backend with exemplars can go fro
 
 A denied call is measured like one that failed: its `error.type` is `denied`. Where a stream has more than 4,096
 chunks, the time of the later ones is not measured. {not_emitted} are defined by the conventions and not measured.
+`agentguard.drift.late_calls` is counted by the one process whose pass over the store found the calls, outside any trace.
 
 ## Bucket boundaries
 

@@ -108,6 +108,11 @@ class Meters:
             record = instrument.add if hasattr(instrument, "add") else instrument.record
             record(value, attributes, context)
 
+    def count(self, name: str, n: int) -> None:
+        """Add to a counter that belongs to no span, where there is a provider."""
+        if self.find():
+            self._instruments[name].add(n)
+
 
 class Events:
     """Events of the conventions, as log records of the LoggerProvider that is there."""

@@ -119,6 +119,7 @@ def verdict_row(verdict: Verdict) -> dict[str, object]:
         "time": utc(verdict.time_unix_ns) if verdict.time_unix_ns else None,
         "agent": verdict.agent,
         "sentence": verdict.sentence,
+        "late_calls": verdict.late_calls,
         "features": [
             {
                 "feature": one.feature,

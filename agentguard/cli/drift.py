@@ -87,6 +87,11 @@ def status(place: Place, output_format: str, points: int, over: int) -> int:
             note("no reference: `agentguard drift fit` learns what is normal from the calls so far")
         else:
             click.echo(f"reference {reference.reference_id}: {reference.sentence}")
+        if verdict.late_calls:
+            n = verdict.late_calls
+            click.echo(
+                f"late: {n:,} call{'s' * (n != 1)} since then came after {'its' if n == 1 else 'their'} hour was judged; not judged"
+            )
         for one in series:
             click.echo(spark_line(one))
         for alarm in history[-5:]:

@@ -20,6 +20,7 @@ from agentguard.runtime.log_care import LogCare
 from agentguard.runtime.services import Services
 from agentguard.store import Housekeeper, Removed
 from agentguard.values import GapRecord
+from agentguard.values.metric_names import DRIFT_LATE_CALLS
 
 if TYPE_CHECKING:
     # Only the type: the exporters are loaded when something is exported.
@@ -123,10 +124,20 @@ class Background:
                     with IMPORTS:
                         from agentguard.drift import Checker
 
-                    checker = Checker(services.store, clock=services.clock, publish=services.publish)
+                    checker = Checker(
+                        services.store,
+                        clock=services.clock,
+                        publish=services.publish,
+                        on_late=self._measure_late,
+                    )
                 checker.check_once()
             except Exception as error:
                 services.health("drift.check", error)
+
+    def _measure_late(self, n_calls: int) -> None:
+        """Measure the calls that came too late for the drift checker."""
+        if self._services.meters is not None:
+            self._services.meters.count(DRIFT_LATE_CALLS, n_calls)
 
     def stop(self, timeout_s: float) -> None:
         """

@@ -134,10 +134,11 @@ class Runtime(Services):
         joins = config.otel in {"auto", "global"}
         profile: Profile = config.semconv  # type: ignore[assignment] # checked by the settings
         self.events = Events(profile, __version__) if joins else None
+        self.meters = Meters(profile, __version__) if joins else None
         late_prices = LatePrices(self.health)
         self._refiner = Refiner(
             profile=profile,
-            meters=Meters(profile, __version__) if joins else None,
+            meters=self.meters,
             events=self.events,
             late_prices=late_prices if late_prices.is_there else None,
             on_internal_error=self.health,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from agentguard.audit import DecisionJournal
-from agentguard.capture import CaptureEnvironment, CaptureMode, ContentCapture, RandomIds
+from agentguard.capture import CaptureEnvironment, CaptureMode, ContentCapture, Meters, RandomIds
 from agentguard.runtime.config import Config
 from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.health import Health
@@ -47,6 +47,8 @@ class Services:
     """For callables with `capture="none"`: spans hold the trace together and are not kept."""
     content: Mapping[CaptureMode, ContentCapture]
     mirror: Mirror
+    meters: Meters | None
+    """None where nothing is given to providers of the application."""
     store: Store
     sink: SpanSink
     journal: DecisionJournal

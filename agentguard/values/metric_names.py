@@ -1,5 +1,5 @@
 """
-The metrics of the GenAI conventions by profile: names, units, bucket boundaries.
+The metrics by profile, those of the GenAI conventions and our own: names, units, bucket boundaries.
 
 Source: open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-metrics.md and
 gen-ai-token-metrics.md and client-embeddings.md; the compat names are those of opentelemetry-util-genai 1.3b0.
@@ -77,6 +77,7 @@ WORKFLOW_DURATION: Final = "gen_ai.invoke_workflow.duration"
 TOOL_DURATION: Final = "gen_ai.execute_tool.duration"
 MCP_CLIENT_DURATION: Final = "mcp.client.operation.duration"
 MCP_SERVER_DURATION: Final = "mcp.server.operation.duration"
+DRIFT_LATE_CALLS: Final = "agentguard.drift.late_calls"
 
 
 def _seconds(
@@ -135,5 +136,7 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     _seconds(MCP_SERVER_DURATION, _ALL, "The same, as its receiver sees it.", MCP_ATTRIBUTES, MCP_DURATION_BUCKETS_S),
     _seconds("mcp.client.session.duration", _ALL, "Duration of a session, on the side of the client.", MCP_ATTRIBUTES, MCP_DURATION_BUCKETS_S, is_emitted=False),
     _seconds("mcp.server.session.duration", _ALL, "Duration of a session, on the side of the server.", MCP_ATTRIBUTES, MCP_DURATION_BUCKETS_S, is_emitted=False),
+    MetricSpec(DRIFT_LATE_CALLS, "counter", "{call}", (), _ALL,
+               "Calls that were written after the drift checker had judged their hour: counted, never judged.", ()),
 )  # fmt: skip
 """All instruments, in the order of the reference page."""

@@ -146,6 +146,24 @@ def test_a_checker_runs_on_a_real_store(place: list[str]) -> None:
     assert drift.last_verdict(reopened(place)) == verdict
 
 
+def test_late_calls_are_seen(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Status says how many calls came too late to be judged, in words and as JSON; of none it says nothing."""
+    from agentguard import drift
+    from agentguard.drift._verdicts import VERDICT_BLOB, to_json
+    from agentguard.values import DriftStatus, Verdict
+
+    store = reopened(place)
+    drift.save_reference(store, drift.fit_reference(store))
+    for n, words in ((0, ""), (1, "late: 1 call since then"), (1234, "late: 1,234 calls since then")):
+        verdict = Verdict(DriftStatus.STABLE, time_unix_ns=time.time_ns(), late_calls=n)
+        store.sealed_blob(VERDICT_BLOB).write(to_json(verdict))
+        out = run([*place, "drift", "status"], capsys)[1]
+        assert words in out
+        assert ("late:" in out) == bool(words)
+        document = json.loads(run([*place, "drift", "status", "--format", "json"], capsys)[1])
+        assert document["late_calls"] == n
+
+
 def test_one_pass_for_cron(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """`drift run --once` ends with 1 for drift, and the next status shows its verdict."""
     assert run([*place, "drift", "run", "--once"], capsys)[0] == 0
