@@ -42,7 +42,7 @@ from agentguard.audit.mark import HighWaterMark
 from agentguard.audit.notes import NoteError
 from agentguard.audit.tree import root_hash
 from agentguard.errors import AuditError, SealError
-from agentguard.seal import PRIVATE_FILE_MODE, ensure_private_folder, read_file
+from agentguard.seal import PRIVATE_FILE_MODE, ensure_private_folder, open_regular, read_file
 from agentguard.values import Clock
 
 FOLDER = "log"
@@ -296,10 +296,11 @@ class Ledger:
         path = self._path(number)
         if number != tail.number or path.stat().st_size < tail.end:
             tail = EMPTY_TAIL._replace(number=number)
-        data = read_file(path, bytes_max=READ_BYTES_MAX)
-        notes = list(split(data[tail.end :]))
-        end = tail.end + sum(len(note) + 1 for note in notes)
-        if not is_torn(data[end:], self._keys.store_id) or (not notes and tail.end == 0):
+        added = _read_from(path, tail.end)
+        notes = list(split(added))
+        size = sum(len(note) + 1 for note in notes)
+        end = tail.end + size
+        if not is_torn(added[size:], self._keys.store_id) or (not notes and tail.end == 0):
             raise AuditError(f"ledger: the last entry of {path.name} is damaged").hint(_HINT)
         if not notes:
             return tail
@@ -363,6 +364,18 @@ def _open_lock(folder: Path) -> int:
         return os.open(folder / "lock", flags | os.O_RDONLY)
     except FileNotFoundError:
         return os.open(folder, flags | os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _read_from(path: Path, start: int) -> bytes:
+    """Read what stands behind a place: each checkpoint does, and finds little."""
+    fd = open_regular(path)
+    try:
+        size = os.fstat(fd).st_size
+        if size > READ_BYTES_MAX:
+            raise SealError(f"{path}: got {size} bytes, expected at most {READ_BYTES_MAX}")
+        return os.pread(fd, size - start, start) if size > start else b""
+    finally:
+        os.close(fd)
 
 
 def files(folder: Path) -> list[tuple[int, Path]]:

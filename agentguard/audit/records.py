@@ -9,7 +9,7 @@ newer versions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -84,8 +84,6 @@ class _Row(msgspec.Struct, omit_defaults=True, gc=False):
     decision: msgspec.Raw = msgspec.Raw(b"")
 
 
-_make_row: Callable[..., _Row] = _Row
-
 _fragments: dict[int, tuple[Decision, msgspec.Raw]] = {}
 """Written decisions by identity. The decision is held too, so its identity stays its own."""
 
@@ -126,40 +124,44 @@ def encode_decision(record: DecisionRecord) -> bytes:
     Returns:
         JSON, UTF-8, fields with their default left out.
     """
+    (
+        decision_id, time_unix_ns, point, decision, bundle, call_id, trace_id, run_id, agent, tool, model, principal,
+        evaluation_ns, approval_id, outcome, enforcement, requested, fallback, ended_unix_ns,
+    ) = record  # fmt: skip
+    known = _fragments.get(id(decision))
+    fragment = known[1] if known is not None and known[0] is decision else _fragment(decision)
     try:
-        data = _encode(_row(record))
-    except UnicodeEncodeError:
-        data = b""
+        data = _encode(
+            # By place: names would take as long as all the rest.
+            _Row(
+                RECORD_VERSION, DECISION, FACT_SCHEMA_VERSION, decision_id, time_unix_ns, point, bundle, call_id,
+                trace_id, run_id, agent, tool, model, principal, evaluation_ns, approval_id, outcome, enforcement,
+                requested, fallback, ended_unix_ns, fragment,
+            )
+        )  # fmt: skip
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        cut = _cut(record) if isinstance(error, UnicodeEncodeError) else record
+        if cut != record:
+            return encode_decision(cut)
         raise _unwritable(error) from error
-    # Nearly every text is short, and UTF-8 has it: what is not is only looked for where it must be there.
-    if not 0 < len(data) <= TEXT_CHARACTERS_MAX:
-        cut = {name: text(getattr(record, name)) for name in _TEXTS}
-        return _bytes(_row(record._replace(**cut)))  # type: ignore[arg-type] # the names of texts
+    if len(data) > TEXT_CHARACTERS_MAX and (cut := _cut(record)) != record:
+        return encode_decision(cut)
     return data
 
 
-def _row(record: DecisionRecord) -> _Row:
-    """Put the fields in the order in which they are written."""
-    decision_id, time_unix_ns, point, decision, *others = record
-    raw = _fragment(decision)
-    return _make_row(
-        RECORD_VERSION, DECISION, FACT_SCHEMA_VERSION, decision_id, time_unix_ns, point, *others, raw
-    )
+def _cut(record: DecisionRecord) -> DecisionRecord:
+    """Cut texts that are too long, and replace what UTF-8 does not have; hardly any record needs it."""
+    texts = {name: text(getattr(record, name)) for name in _TEXTS}
+    return record._replace(**texts)  # type: ignore[arg-type] # the names of texts
 
 
 def _fragment(decision: Decision) -> msgspec.Raw:
-    """Write a decision, or give what was written of it before."""
-    if decision.values is not None:
-        # Such a one is of a single call.
-        return msgspec.Raw(_bytes(fields_of(decision)))
-    known = _fragments.get(id(decision))
-    if known is not None and known[0] is decision:
-        return known[1]
+    """Write a decision, and keep what is written for the next record of it."""
     fragment = msgspec.Raw(_bytes(fields_of(decision)))
-    if len(_fragments) >= _FRAGMENTS_MAX:
-        _fragments.clear()
-    _fragments[id(decision)] = (decision, fragment)
+    if decision.values is None:  # Else it is of a single call.
+        if len(_fragments) >= _FRAGMENTS_MAX:
+            _fragments.clear()
+        _fragments[id(decision)] = (decision, fragment)
     return fragment
 
 

@@ -19,7 +19,7 @@ class JournalLimits(NamedTuple):
     """How long an `async` record may wait for others before it is written."""
     checkpoint_interval_s: float = 1.0
     """At most so long a written record stays unsynced and without checkpoint."""
-    checkpoint_records_max: int = 1000
+    checkpoint_records_max: int = 10_000
     """After so many records a checkpoint comes at once."""
     queue_bytes_max: int = 16 << 20
     """Memory of `async` records that may wait; what comes when it is used up waits, or is dropped and counted."""

@@ -208,15 +208,23 @@ def _frames_of(records: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     Raises:
         AuditError: A record is too long.
     """
+    for start in range(0, len(records), layout.FRAME_RECORDS_MAX):
+        group = records[start : start + layout.FRAME_RECORDS_MAX]
+        if sum(map(len, group)) <= layout.FRAME_BYTES_MAX:
+            yield group
+        else:
+            yield from _smaller(group)
+
+
+def _smaller(records: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Cut records that are too much for one frame."""
     start, size = 0, 0
     for index, record in enumerate(records):
         if len(record) > layout.RECORD_BYTES_MAX:
             raise AuditError(
                 f"decision log: a record of {len(record)} bytes, expected at most {layout.RECORD_BYTES_MAX}"
             )
-        if index > start and (
-            size + len(record) > layout.FRAME_BYTES_MAX or index - start == layout.FRAME_RECORDS_MAX
-        ):
+        if index > start and size + len(record) > layout.FRAME_BYTES_MAX:
             yield records[start:index]
             start, size = index, 0
         size += len(record)

@@ -188,7 +188,7 @@ class GuardedCall(JudgedCall):
     def admit_later(self, admitted: Admitted) -> None:
         """Let the call run, and have that recorded: nothing is to be waited for."""
         self.services.journal.append_later(admitted.admission)
-        self.ending = admitted.outcome
+        self.ending = admitted
 
     async def admit_async(self, record: DecisionRecord) -> None:
         """
@@ -390,8 +390,8 @@ class GuardedCall(JudgedCall):
                 services.state.rates.record(spec.name, is_error=is_error)
             if tokens or cost_usd:
                 services.state.spend.add(usd=cost_usd, tokens=tokens)
-            if self.ending is not None:
-                services.journal.append_later(self.ending)
+            if self.ending is not None and self.ending.is_due:
+                services.journal.append_later(self.ending.outcome)
         except Exception as error:
             services.health("runtime.end", error)
         # The call holds its context and its facts, and both hold the call: such a circle would

@@ -187,7 +187,7 @@ async def put_on_record_async(call: KnownCall, record: DecisionRecord) -> Decisi
 def _note_admission(call: KnownCall, record: DecisionRecord) -> None:
     """Where the record lets the call run, the log is to hear of its end."""
     if record.decision.is_allowed and call.ending is None:
-        call.ending = Ended(call).outcome
+        call.ending = Ended(call)
 
 
 def _not_recorded(call: KnownCall, record: DecisionRecord, error: Exception) -> DecisionRecord:

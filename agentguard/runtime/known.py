@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from agentguard.capture import Span
 from agentguard.runtime.runs import Run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
 from agentguard.state import Ticket
-from agentguard.values import Decision, DecisionRecord, DecisionSource, Usage
+from agentguard.values import Decision, DecisionRecord, Usage
 
 
 class Detour(NamedTuple):
@@ -24,6 +24,17 @@ class Detour(NamedTuple):
     """What was said of it before the last step; its demands stay."""
     why: str
     """The last step, for the reviewer."""
+
+
+class Ending(Protocol):
+    """What the decision log hears of a call's end."""
+
+    is_due: bool
+    """Whether it must be given the outcome, once the span of the call has ended."""
+
+    def outcome(self) -> DecisionRecord | None:
+        """Make the record that closes the call; a `values.DecisionSource`."""
+        ...
 
 
 class KnownCall:
@@ -76,7 +87,7 @@ class KnownCall:
     is_ended: bool
     facts: dict[str, object] | None
     """Facts read so far; made when the engine is first asked."""
-    ending: DecisionSource | None
+    ending: Ending | None
     """What the decision log hears of the call's end; None while it has not admitted the call."""
 
     tickets: tuple[Ticket, ...]

@@ -8,6 +8,7 @@ that has ended by then has one record, which says both that it was let run and h
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 _OUTCOME = Decision(effect=Effect.ALLOW)
 _make: Final = partial(tuple.__new__, DecisionRecord)
 """Makes a record of its fields in their order: by name it would take twice as long, for each call."""
+_TAKES_TURNS: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+"""Whether threads run one at a time, so that what one writes is there when the next one reads."""
 _COOPERATIVE: Final[str] = DecisionRecord._field_defaults["enforcement"]
 
 
 class Ended:
     """How a call ended that the log has admitted; its `outcome` is a `values.DecisionSource`."""
 
-    __slots__ = ("_ids", "_is_told", "_revision", "_run", "_span")
+    __slots__ = ("_ids", "_is_told", "_revision", "_run", "_span", "is_due")
 
     def __init__(self, call: KnownCall) -> None:
         services = call.services
@@ -35,6 +38,8 @@ class Ended:
         self._span = call.span
         self._run = call.run
         self._is_told = False
+        self.is_due = True
+        """Whether the log is to be given the outcome, once the span of the call has ended."""
 
     def outcome(self) -> DecisionRecord | None:
         """Make the record that closes the call; None where the one that admitted it says so already."""
@@ -80,6 +85,7 @@ class Admitted(Ended):
         self._time_unix_ns = services.clock.unix_ns()
         self._ids = services.ids
         self._is_told = False
+        self.is_due = not _TAKES_TURNS
         self._point = point
         self._decision = decision
         self._revision = revision
@@ -93,6 +99,8 @@ class Admitted(Ended):
 
     def admission(self) -> DecisionRecord:
         """Make the record of the decision, and of the end of the call where it has ended."""
+        # In this order: who ends the span looks at `is_due` after that, so one of the two sees the other.
+        self.is_due = True
         span = self._span
         duration_ns = span.duration_ns
         if duration_ns < 0:

@@ -148,7 +148,7 @@ class JoinedCall(RequestCall):
     def admit_later(self, admitted: Admitted) -> None:
         """Let the request run; the outer call tells the decision log how it ended."""
         super().admit_later(admitted)
-        self._outer.ending = self._outer.ending or admitted.outcome
+        self._outer.ending = self._outer.ending or admitted
 
     @property
     def holds_back(self) -> bool:
