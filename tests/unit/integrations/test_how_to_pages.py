@@ -15,6 +15,7 @@ PAGES = [
     "migrate-decorators",
     "fall-back",
     "approve-from-elsewhere",
+    "act-on-drift",
 ]
 
 
