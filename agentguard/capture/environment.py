@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol
 
 from agentguard.capture.load import Load
 from agentguard.values import Clock, Ids, InternalErrorHook, SpanRecord, SpanSource, Usage
 from agentguard.values.attributes import Profile
 
-Refine: TypeAlias = Callable[[SpanRecord, Usage | None, Sequence[float]], SpanRecord]
-"""
-Looks at each record once, off the calling thread, and may add to it.
 
-Gets the record, what the call used, and the seconds between its output chunks.
-"""
+class Refine(Protocol):
+    """Looks at each record once, off the calling thread, and may add to it."""
+
+    def __call__(self, record: SpanRecord, usage: Usage | None, gaps_s: Sequence[float], /) -> SpanRecord:
+        """Look at a record; *usage* is what the call used, *gaps_s* the seconds between its output chunks."""
+        ...
+
+    def is_idle(self, usages: Sequence[Usage | None], *, has_events: bool) -> bool:
+        """Whether the records of spans that used this would stay as they are, and nobody need see them."""
+        ...
 
 
 class SpanLimits(NamedTuple):

@@ -40,8 +40,12 @@ _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NO_STATE: Final = TraceState()
 _OPEN: Final = object()
 _SHORT_CHARS: Final = 64
-_BASE_BYTES: Final = 1_000
+_BASE_BYTES: Final = 2_000
+"""Of a span with the attributes that a decorator gives it."""
 _ENTRY_BYTES: Final = 100
+_ITEM_BYTES: Final = 400
+DROPPED_ATTRIBUTE, _EVENT, _LINK = range(3)
+"""Places of the counts of what was dropped."""
 _MESSAGE_KEYS: Final = frozenset({names.EXCEPTION_MESSAGE, names.EXCEPTION_STACKTRACE})
 DESCRIPTION_CHARS_MAX: Final = 500
 
@@ -52,9 +56,7 @@ class RecordingSpan(trace.Span):
     __slots__ = (
         "_attributes",
         "_context",
-        "_dropped_attributes",
-        "_dropped_events",
-        "_dropped_links",
+        "_dropped",
         "_duration_ns",
         "_environment",
         "_events",
@@ -69,9 +71,9 @@ class RecordingSpan(trace.Span):
         "_start_unix_ns",
         "_status",
         "_status_description",
-        "_text_bytes",
         "_trace_id",
         "_trace_state",
+        "bytes_estimate",
         "name",
     )
 
@@ -113,7 +115,10 @@ class RecordingSpan(trace.Span):
         self._attributes: dict[str, AttributeValue] = {} if attributes is None else attributes
         self._events: list[SpanEvent] | None = None
         self._links: list[SpanLink] | None = None
-        self._dropped_attributes = self._dropped_events = self._dropped_links = self._text_bytes = 0
+        self._dropped: list[int] | None = None
+        """Attributes, events and links that were dropped; None while there are none."""
+        self.bytes_estimate = _BASE_BYTES
+        """About how many bytes of memory the span holds; a plain number, since both sides of the queue ask."""
         self._status = "unset"
         self._status_description = ""
         self._duration_ns = -1
@@ -167,7 +172,7 @@ class RecordingSpan(trace.Span):
                 value = self._shortened(value)  # type: ignore[arg-type]
         elif kind is int:
             if not INT64_MIN <= value <= INT64_MAX:  # type: ignore[operator]
-                self._dropped_attributes += 1
+                self._drop(DROPPED_ATTRIBUTE)
                 return
         elif kind is not bool and kind is not float:
             limits = self._environment.limits
@@ -175,31 +180,39 @@ class RecordingSpan(trace.Span):
                 value, chars_max=limits.attribute_chars_max, items_max=limits.sequence_items_max
             )
             if value is None:
-                self._dropped_attributes += 1
+                self._drop(DROPPED_ATTRIBUTE)
                 return
-            self._text_bytes += text_size(value)
+            self.bytes_estimate += text_size(value)
         attributes = self._attributes
         if type(key) is not str or key not in attributes:
             key = clean_key(key)  # type: ignore[assignment] # None is refused here
             if key is None or (
                 key not in attributes and len(attributes) >= self._environment.limits.attributes_max
             ):
-                self._dropped_attributes += 1
+                self._drop(DROPPED_ATTRIBUTE)
                 return
+            self.bytes_estimate += _ENTRY_BYTES
         attributes[key] = value  # type: ignore[assignment] # checked above
+
+    def _drop(self, place: int) -> None:
+        """Count what is not kept."""
+        dropped = self._dropped
+        if dropped is None:
+            dropped = self._dropped = [0, 0, 0]
+        dropped[place] += 1
 
     def _shortened(self, text: str) -> str:
         """Cut a long text to the limit, and count its memory."""
         chars_max = self._environment.limits.attribute_chars_max
         if len(text) > chars_max:
             text = text[:chars_max]
-        self._text_bytes += text_size(text)
+        self.bytes_estimate += text_size(text)
         return text
 
     def set_attributes(self, attributes: Mapping[str, object]) -> None:
         """Set several attributes."""
         if not issubclass(type(attributes), Mapping):
-            self._dropped_attributes += 1
+            self._drop(DROPPED_ATTRIBUTE)
             return
         for key, value in attributes.items():
             self.set_attribute(key, value)
@@ -213,11 +226,12 @@ class RecordingSpan(trace.Span):
         if events is None:
             events = self._events = []
         if len(events) >= self._environment.limits.events_max:
-            self._dropped_events += 1
+            self._drop(_EVENT)
             return
         time_ns = None if timestamp is None else clean_time(timestamp)
         if time_ns is None:
             time_ns = self._start_unix_ns + self._environment.monotonic_ns() - self._start_monotonic_ns
+        self.bytes_estimate += _ITEM_BYTES
         events.append(SpanEvent(clean_name(name), time_ns, self._clean(attributes)))
 
     def add_link(self, context: SpanContext, attributes: OtelAttributes = None) -> None:
@@ -226,7 +240,7 @@ class RecordingSpan(trace.Span):
             self._environment.late_writes += 1
             return
         if not issubclass(type(context), SpanContext):
-            self._dropped_links += 1
+            self._drop(_LINK)
             return
         if not context.is_valid and not attributes and not context.trace_state:
             return
@@ -234,9 +248,10 @@ class RecordingSpan(trace.Span):
         if links is None:
             links = self._links = []
         if len(links) >= self._environment.limits.links_max:
-            self._dropped_links += 1
+            self._drop(_LINK)
             return
         cleaned = self._clean(attributes)
+        self.bytes_estimate += _ITEM_BYTES
         links.append(SpanLink(f"{context.trace_id:032x}", f"{context.span_id:016x}", cleaned))
         mirror = self._mirror
         if mirror is not None:
@@ -250,7 +265,8 @@ class RecordingSpan(trace.Span):
         """Keep of some attributes what is allowed, and count the rest."""
         cleaned: dict[str, AttributeValue] = {}
         if not issubclass(type(attributes), Mapping):
-            self._dropped_attributes += attributes is not None
+            if attributes is not None:
+                self._drop(DROPPED_ATTRIBUTE)
             return cleaned
         limits = self._environment.limits
         for key, value in (attributes or {}).items():
@@ -261,10 +277,11 @@ class RecordingSpan(trace.Span):
             is_secret = name in _MESSAGE_KEYS and not self._environment.captures_messages
             if kept is None or is_secret or name is None or len(cleaned) >= limits.event_attributes_max:
                 # A withheld message is no loss: nobody asked for it.
-                self._dropped_attributes += 0 if is_secret else 1
+                if not is_secret:
+                    self._drop(DROPPED_ATTRIBUTE)
                 continue
             cleaned[name] = kept
-            self._text_bytes += text_size(kept)
+            self.bytes_estimate += text_size(kept)
         return cleaned
 
     def update_name(self, name: str) -> None:
@@ -361,16 +378,6 @@ class RecordingSpan(trace.Span):
     @abc.abstractmethod
     def record(self) -> SpanRecord:
         """Make the record of the ended span."""
-
-    @property
-    def bytes_estimate(self) -> int:
-        """About how many bytes of memory the span holds."""
-        entries = len(self._attributes)
-        if self._events:
-            entries += 4 * len(self._events)
-        if self._links:
-            entries += 4 * len(self._links)
-        return _BASE_BYTES + _ENTRY_BYTES * entries + self._text_bytes
 
 
 def text_size(value: AttributeValue) -> int:

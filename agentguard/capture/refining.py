@@ -76,16 +76,47 @@ class Refiner:
         self._is_metered: bool | None = None
         self._inside: dict[str, _Inside] = {}
 
+    def is_idle(self, usages: Sequence[Usage | None], *, has_events: bool) -> bool:
+        """
+        Whether records of some spans need not be looked at just now, nor made.
+
+        Args:
+            usages:
+                What each of them used.
+            has_events:
+                Whether any of them has events.
+
+        Returns:
+            True where nobody measures, nothing is left to price, and nobody hears of exceptions.
+
+        """
+        try:
+            if self._find_meters() is not None:
+                return False
+            if self._late_prices is not None and (
+                self._inside or any(usage is not None and usage.cost_usd is None for usage in usages)
+            ):
+                return False
+            return not has_events or self._events is None or not self._events.find()
+        except Exception as error:
+            self._on_internal_error("capture.refine", error)
+            return False
+
+    def _find_meters(self) -> Meters | None:
+        """Look whether anybody measures, and tell when that changes."""
+        meters = self._meters if self._meters is not None and self._meters.find() else None
+        if (meters is not None) is not self._is_metered:
+            self._is_metered = meters is not None
+            self._on_metered(self._is_metered)
+        return meters
+
     def __call__(self, record: SpanRecord, usage: Usage | None, gaps_s: Sequence[float]) -> SpanRecord:
         """Price, measure and report one record."""
         try:
-            meters = self._meters if self._meters is not None and self._meters.find() else None
+            meters = self._find_meters()
             inside = _NOTHING
             if meters is not None or self._late_prices is not None:
                 record, inside = self._counted(record, usage)
-            if (meters is not None) is not self._is_metered:
-                self._is_metered = meters is not None
-                self._on_metered(self._is_metered)
             if meters is not None and record.scope == "agentguard":
                 calls = CallsMade(inside.inference, inside.tools)
                 measured = measurements(record, profile=self._profile, gaps_s=gaps_s, calls=calls)
@@ -110,11 +141,11 @@ class Refiner:
         if attributes is not record.attributes:
             record = record._replace(attributes=attributes)
         # A native span inside a model call of ours is the same call seen twice.
-        is_call = names.USAGE_COUNTED_BY not in attributes
+        is_call = self._is_metered and names.USAGE_COUNTED_BY not in attributes
         passed_on = inside if record.kind != "agent" else _Inside(late_usd=inside.late_usd)
         added = _Inside(
-            passed_on.inference + (record.kind == "model" and is_call),
-            passed_on.tools + (record.kind == "tool" and is_call),
+            passed_on.inference + (record.kind == "model" and bool(is_call)),
+            passed_on.tools + (record.kind == "tool" and bool(is_call)),
             passed_on.late_usd + (late_usd or 0.0),
         )
         around = str(attributes.get(names.PARENT_CALL_ID, "")) or record.parent_span_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from agentguard.capture.failures import error_type
-from agentguard.capture.recording import RecordingSpan
+from agentguard.capture.recording import DROPPED_ATTRIBUTE, RecordingSpan
 from agentguard.values import attributes as names
 
 
@@ -71,7 +71,7 @@ class RetryingSpan(RecordingSpan):
             try:
                 noted[names.RETRY_BACKOFF_S] = float(backoff_s)
             except Exception:
-                self._dropped_attributes += 1
+                self._drop(DROPPED_ATTRIBUTE)
         self.add_event(names.EVENT_RETRY, noted)  # type: ignore[arg-type]
 
     def note_failed_attempt(self, target: str, status_code: int) -> None:

@@ -18,6 +18,7 @@ from typing import Final, Self
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
+from agentguard.capture.columns import columns_of
 from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.failures import class_name, error_type, is_cancellation
 from agentguard.capture.load import leave
@@ -40,6 +41,7 @@ from agentguard.values import attributes as names
 _CHUNKS_MAX: Final = 4_096
 """Output chunks whose times are noted in one stream; the later ones are not."""
 
+_DROPPED: Final = (names.DROPPED_ATTRIBUTES, names.DROPPED_EVENTS, names.DROPPED_LINKS)
 _MODEL_KINDS: Final = frozenset({"model", "embeddings"})
 _make_usage: Final = partial(tuple.__new__, Usage)
 _make_record: Final = partial(tuple.__new__, SpanRecord)
@@ -207,7 +209,7 @@ class Span(RetryingSpan):
                 # Arguments, result and messages are redacted one after the other.
                 value += before  # noqa: PLW2901 - the sum stands for both
             self._attributes[key] = value
-            self._text_bytes += text_size(value)
+            self.bytes_estimate += text_size(value)
 
     def fail(self, error: BaseException) -> None:
         """Say that the call raised: error.type, status, outcome and an exception event."""
@@ -437,13 +439,14 @@ class Span(RetryingSpan):
             profile=environment.profile,
             is_plain_on_agents=environment.usage_on_agents,
         )
-        if self._dropped_attributes:
-            found[names.DROPPED_ATTRIBUTES] = self._dropped_attributes
-        if self._dropped_events:
-            found[names.DROPPED_EVENTS] = self._dropped_events
-        if self._dropped_links:
-            found[names.DROPPED_LINKS] = self._dropped_links
+        if self._dropped is not None:
+            found.update(
+                {key: dropped for key, dropped in zip(_DROPPED, self._dropped, strict=True) if dropped}
+            )
         return found
+
+    columns = staticmethod(columns_of)
+    """Makes columns of many spans at once, which say what their records would."""
 
     def record(self) -> SpanRecord:
         """Make the record of the ended span; meant for the thread that writes it, which asks once."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from agentguard.store._codec import RAW
 from agentguard.store._derive import encode_features
-from agentguard.store._grid import grid_of
+from agentguard.store._grid import Grid, grid_of, grid_of_columns
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
 from agentguard.store._rows import encode_gaps, encode_outcomes
@@ -89,14 +89,9 @@ class Batcher:
         now_unix_ns: int,
     ) -> list[Body]:
         """Encode one batch with these sequence numbers; what cannot be encoded is dropped and counted."""
-        records = []
-        for source in sources:
-            try:
-                records.append(source.record())
-            except Exception as error:  # Law 1: a span that cannot be made must not stop the others.
-                self._drops.count("encode_error", now_unix_ns)
-                self._on_internal_error("store.record", error)
-        bodies = self._span_bodies(records, first_span, now_unix_ns)
+        bodies = self._column_bodies(sources, first_span)
+        if bodies is None:
+            bodies = self._span_bodies(self._records(sources, now_unix_ns), first_span, now_unix_ns)
         if outcomes:
             try:
                 plain = encode_outcomes(outcomes, first_outcome)
@@ -106,6 +101,33 @@ class Batcher:
             else:
                 bodies.append(make_body(Kind.OUTCOMES, plain, records=len(outcomes)))
         return bodies
+
+    def _column_bodies(self, sources: Sequence[SpanSource], first: int) -> list[Body] | None:
+        """Encode spans of a kind that gives columns; None where records must be made."""
+        kinds = set(map(type, sources))
+        columns_of = getattr(kinds.pop(), "columns", None) if len(kinds) == 1 else None
+        if columns_of is None:
+            return None
+        try:
+            columns = columns_of(sources)
+            if columns is None:
+                return None
+            bodies, size = _encoded(grid_of_columns(columns, first))
+        except Exception as error:  # Law 1: records show which span it is.
+            self._on_internal_error("store.columns", error)
+            return None
+        return bodies if size <= self._record_bytes_max else None
+
+    def _records(self, sources: Sequence[SpanSource], now_unix_ns: int) -> list[SpanRecord]:
+        """Make the records of spans."""
+        records = []
+        for source in sources:
+            try:
+                records.append(source.record())
+            except Exception as error:  # Law 1: a span that cannot be made must not stop the others.
+                self._drops.count("encode_error", now_unix_ns)
+                self._on_internal_error("store.record", error)
+        return records
 
     def gap_bodies(self) -> list[Body]:
         """Write down the losses since the last time."""
@@ -121,9 +143,7 @@ class Batcher:
         if not records:
             return []
         try:
-            grid = grid_of(records, first)
-            features = encode_features(grid)
-            body, size = spans_body(grid)
+            bodies, size = _encoded(grid_of(records, first))
             is_too_long = size > self._record_bytes_max and len(records) > 1
         except Exception as error:  # The same.
             if len(records) == 1:
@@ -139,5 +159,12 @@ class Batcher:
         if size > self._record_bytes_max:
             self._drops.count("too_long", now_unix_ns)
             return []
-        # As narrow as they are, features would hardly become shorter.
-        return [body, Body(Kind.FEATURES, RAW, features)]
+        return bodies
+
+
+def _encoded(grid: Grid) -> tuple[list[Body], int]:
+    """Encode a frame of spans and their features; returns how long the spans are uncompressed, too."""
+    features = encode_features(grid)
+    body, size = spans_body(grid)
+    # As narrow as they are, features would hardly become shorter.
+    return [body, Body(Kind.FEATURES, RAW, features)], size

@@ -24,6 +24,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from agentguard.errors import SegmentCorruptError
@@ -64,6 +65,24 @@ class Column(NamedTuple):
     def texts(self) -> list[str]:
         """The values of a column with a dictionary, as text."""
         return [self.dictionary[index] for index in self.values]
+
+
+class Coded(NamedTuple):
+    """A column of texts: the distinct ones, in the order in which they come, and for each row which it is."""
+
+    entries: Sequence[str]
+    codes: array[int]
+    """Codes `B` or `H`; one for each row, or one for all."""
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Coded:
+        """Number the distinct texts of a column."""
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        if len(numbers) == 1:
+            return cls(tuple(numbers), array("B", (0,)))
+        return cls(
+            tuple(numbers), array("B" if len(numbers) <= 256 else "H", map(numbers.__getitem__, texts))
+        )
 
 
 class FeatureBlock(NamedTuple):
@@ -212,7 +231,7 @@ def texts_of(record: SpanRecord) -> tuple[str, ...]:
 
 
 def pack_features(
-    numbers: Sequence[array[Any]], texts: Sequence[Sequence[str]], *, rows: int, first_sequence: int
+    numbers: Sequence[array[Any]], texts: Sequence[Coded], *, rows: int, first_sequence: int
 ) -> bytes:
     """
     Write the feature block of consecutive spans.
@@ -237,19 +256,11 @@ def pack_features(
         form, data = _pack_numbers(column)
         forms.append(form)
         parts.append(data)
-    for entries in texts:
-        if len(entries) == 1:
-            distinct = {entries[0]: 0}
-        else:
-            distinct = {text: index for index, text in enumerate(dict.fromkeys(entries))}
-        if len(distinct) == 1:
-            forms.append(0)
-            parts.append(bytes(8))
-        else:
-            form, code = (1, "B") if len(distinct) <= 256 else (2, "H")
-            forms.append(form)
-            parts.append(_bytes_of(array(code, map(distinct.__getitem__, entries))))
-        dictionaries.append(_pack_dictionary(distinct))
+    for entries, codes in texts:
+        is_same = len(entries) == 1
+        forms.append(0 if is_same else codes.itemsize)
+        parts.append(bytes(8) if is_same else _bytes_of(codes))
+        dictionaries.append(_pack_dictionary(entries))
     return b"".join((
         _HEAD.pack(FEATURE_BLOCK_VERSION, len(FEATURES), rows, first_sequence, 0, 0),
         _padded(bytes(forms)), *parts, *dictionaries,
@@ -259,7 +270,7 @@ def pack_features(
 def _pack_numbers(column: array[Any]) -> tuple[int, bytes]:
     """Write a column as narrow as its values allow; returns its form and the bytes."""
     if len(column) == 1:
-        return 0, _bytes_of(column)
+        return 0, _bytes_of(column) if _IS_BIG_ENDIAN else column.tobytes()
     if column.typecode == "d":
         return 8, _bytes_of(column)
     values = column.tolist()  # A list is looked through in half the time.
@@ -285,13 +296,16 @@ def _bytes_of(column: array[Any]) -> bytes:
     return _padded(column.tobytes())
 
 
-def _pack_dictionary(entries: Mapping[str, int]) -> bytes:
+def _pack_dictionary(entries: Sequence[str]) -> bytes:
     """Write a dictionary in the order of its indices."""
-    parts = [_U32.pack(len(entries))]
-    for text in entries:
-        data = text.encode("utf-8", "backslashreplace")
-        parts += (_U32.pack(len(data)), data)
-    return b"".join(parts)
+    return b"".join([_U32.pack(len(entries)), *map(_pack_entry, entries)])
+
+
+@lru_cache(maxsize=512)
+def _pack_entry(text: str) -> bytes:
+    """Write one text of a dictionary; most frames have the same ones."""
+    data = text.encode("utf-8", "backslashreplace")
+    return _U32.pack(len(data)) + data
 
 
 class _ColumnPlace(NamedTuple):

@@ -8,16 +8,18 @@ compress and decode in half the time of rows, and features are made of them as t
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain, repeat
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store._msgpack import cleaned, encode
-from agentguard.values import SpanEvent, SpanLink, SpanRecord
+from agentguard.values import SpanColumns, SpanEvent, SpanLink, SpanRecord
 
 SPANS_VERSION: Final = 1
 Column: TypeAlias = Sequence[Any]
@@ -29,7 +31,6 @@ ELSEWHERE: Final = -1
 """The row of a piece of content that is in another frame: a group was cut where a chunk ends."""
 _TEXT_OR_NONE: Final = frozenset({str, type(None)})
 _COMPARED: Final = _TEXT_OR_NONE | {int, bool, float, tuple}
-_CACHE_ENTRIES_MAX: Final = 4096
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -72,39 +73,62 @@ class Grid(msgspec.Struct, array_like=True, frozen=True):
         """The column with a value for each span."""
         return column if len(column) == self.count else list(column) * self.count
 
-    def attribute(self, name: str, missing: object = None) -> Column:
-        """The column of an attribute; *missing* where a span has none of that name."""
-        parts = []
-        for group in self.groups:
-            place = _places(group.names).get(name)
-            parts.append((missing,) if place is None else group.columns[place])
-        return self.merged(parts)
+
+class Order:
+    """Where the spans of each group stand in a grid: splits columns by group, and puts them together again."""
+
+    def __init__(self, grid: Grid) -> None:
+        size = len(grid.groups)
+        if size == 1:
+            self.counts: Sequence[int] = (grid.count,)
+            """How many spans each group has."""
+            return
+        shape = self._shape = grid.shape
+        self.counts = list(map(shape.count, range(size)))
+        self._ends = list(accumulate(self.counts))
+        order = sorted(range(grid.count), key=shape.__getitem__)
+        # Two groups have two spans at least, so that these give tuples.
+        self._split = itemgetter(*order)
+        self._merge = itemgetter(*sorted(range(grid.count), key=order.__getitem__))
+
+    def parts(self, column: Column) -> Sequence[Column]:
+        """The values of a column of the grid for each group; one for all where the column has one."""
+        if len(self.counts) == 1 or len(column) == 1:
+            return [column] * len(self.counts)
+        split = self._split(column)
+        found = [split[end - count : end] for count, end in zip(self.counts, self._ends, strict=True)]
+        return [part[:1] if part.count(part[0]) == len(part) else part for part in found]
 
     def merged(self, parts: Sequence[Column]) -> Column:
         """One column of what each group has."""
         if len(parts) == 1:
             return parts[0]
+        whole: list[Any] = []
+        for part, count in zip(parts, self.counts, strict=True):
+            whole += part if len(part) == count else list(part) * count
+        return self._merge(whole)  # type: ignore[no-any-return] # a tuple
+
+    def numbers(self, parts: Sequence[array[Any]]) -> array[Any]:
+        """One column of the numbers that each group has; one for all where all have the same one."""
+        first = parts[0]
+        if len(parts) == 1 or all([part is first for part in parts]):
+            return first
         if all(len(part) == 1 for part in parts):
-            values = [part[0] for part in parts]
-            if all(value is values[0] or (type(value) is str and value == values[0]) for value in values):
-                return parts[0]
-            return [values[number] for number in self.expanded(self.shape)]
-        rest = [iter(part) if len(part) > 1 else repeat(part[0]) for part in parts]
-        return [next(rest[number]) for number in self.expanded(self.shape)]
+            data = first.tobytes()
+            if all(part.tobytes() == data for part in parts):
+                return first
+            return array(first.typecode, itemgetter(*self._shape)([part[0] for part in parts]))
+        whole = array(first.typecode)
+        for part, count in zip(parts, self.counts, strict=True):
+            whole += part if len(part) == count else part * count
+        return array(first.typecode, self._merge(whole))
 
-
-_places_of: dict[tuple[str, ...], Mapping[str, int]] = {}
-
-
-def _places(names: Sequence[str]) -> Mapping[str, int]:
-    """Where each name stands; a bounded cache."""
-    key = tuple(names)
-    places = _places_of.get(key)
-    if places is None:
-        if len(_places_of) >= _CACHE_ENTRIES_MAX:
-            _places_of.clear()
-        places = _places_of[key] = {name: place for place, name in enumerate(key)}
-    return places
+    def codes(self, codes: Sequence[int]) -> array[int]:
+        """A column of codes, where each group has one."""
+        if len(codes) <= 256:
+            table = bytes(codes) + bytes(256 - len(codes))
+            return array("B", bytes(self._shape).translate(table))
+        return array("B" if max(codes) < 256 else "H", itemgetter(*self._shape)(codes))
 
 
 _ID_BYTES: Final = {"trace": 16, "span": 8, "parent": 8}
@@ -133,6 +157,19 @@ def grid_of(records: Sequence[SpanRecord], first_sequence: int) -> Grid:
     )  # fmt: skip
 
 
+def grid_of_columns(columns: SpanColumns, first_sequence: int) -> Grid:
+    """Take over columns that were made elsewhere."""
+    (traces, spans, parents, span_names, kinds, otel_kinds, starts, durations, statuses, descriptions,
+     events, links, scopes, scope_versions, trace_states, shape, groups) = columns  # fmt: skip
+    return Grid(
+        SPANS_VERSION, first_sequence, len(spans) // 8, traces, spans, parents, _short(span_names),
+        _short(kinds), _short(otel_kinds), _whole(starts), _whole(durations), _short(statuses),
+        _short(descriptions), list(map(_event_rows, events)), list(map(_link_rows, links)), _short(scopes),
+        _short(scope_versions), _short(trace_states), shape,
+        [Group(names, list(map(_short, found))) for names, found in groups],
+    )  # fmt: skip
+
+
 def _groups(attributes: Sequence[Mapping[str, Any]]) -> tuple[Sequence[int], list[Group]]:
     """Sort attributes by their names."""
     count, first = len(attributes), tuple(attributes[0])
@@ -153,7 +190,7 @@ def _group(keys: tuple[str, ...], members: Sequence[Mapping[str, Any]]) -> Group
     return Group(keys, [_short(values[place::width]) for place in range(width)])
 
 
-def _short(column: tuple[Any, ...]) -> Column:
+def _short(column: Column) -> Column:
     """Reduce a column to one value where all are the same, in their type and bits too."""
     first, count = column[0], len(column)
     kind = type(first)
@@ -283,8 +320,8 @@ def _is_sound(grid: Grid) -> bool:
         return False
     shape = grid.expanded(grid.shape)
     members = [shape.count(number) for number in range(len(grid.groups))]
-    if sum(members) != count:
-        return False  # Some are in a group that there is not.
+    if sum(members) != count or not all(members):
+        return False  # Some are in a group that there is not, or a group is there for nobody.
     return all(
         len(group.names) == len(group.columns) and all(len(c) in (1, size) for c in group.columns)
         for group, size in zip(grid.groups, members, strict=True)

@@ -6,6 +6,7 @@ third-party package.
 """
 
 from agentguard.values import attributes, metric_names
+from agentguard.values.columns import Column, SpanColumns
 from agentguard.values.content import (
     CONVERSATION_ATTRIBUTES,
     USER_ATTRIBUTES,
@@ -82,6 +83,7 @@ __all__ = [
     "BreakerTerms",
     "BudgetTerms",
     "Clock",
+    "Column",
     "Decision",
     "DecisionRecord",
     "DecisionSink",
@@ -105,6 +107,7 @@ __all__ = [
     "OutcomeRecord",
     "Point",
     "RecordMode",
+    "SpanColumns",
     "SpanEvent",
     "SpanLink",
     "SpanRecord",

@@ -129,9 +129,9 @@ _FEATURE_ATTRIBUTES = st.dictionaries(
 def test_columns_say_what_spans_say(spans: list[SpanRecord]) -> None:
     """Features derived a column at a time are those derived span by span, whatever the values."""
     columns = derive(grid_of(spans, 0))
+    texts = [[column.entries[code] for code in column.codes] for column in columns.texts]
     whole = [
-        list(column) * len(spans) if len(column) == 1 else column
-        for column in (*columns.numbers, *columns.texts)
+        list(column) * len(spans) if len(column) == 1 else column for column in (*columns.numbers, *texts)
     ]
     found = [list(map(repr, row)) for row in zip(*whole, strict=True)]
     assert found == [list(map(repr, (*numbers_of(span), *texts_of(span)))) for span in spans]

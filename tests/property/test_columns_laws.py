@@ -1,0 +1,116 @@
+"""What columns of spans say is what the records of the same spans say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+
+from agentguard.capture import CaptureEnvironment, PriceTable, Span, UsageTotals
+from agentguard.store._derive import encode_features
+from agentguard.store._grid import grid_of, grid_of_columns, pack_grid, unpack_grid
+from agentguard.store._records import records_of
+from agentguard.values import Usage
+from agentguard.values import attributes as names
+from tests.support.clock import FrozenClock
+from tests.support.ids import SequentialIds
+
+_NUMBERS = st.none() | st.integers(0, 3)
+_USAGES = st.builds(
+    Usage, _NUMBERS, _NUMBERS, _NUMBERS, st.none(), _NUMBERS, st.sampled_from((None, "gpt-5", "mine")),
+    st.sampled_from((None, "r-1")), st.sampled_from(((), ("stop",))), st.sampled_from((None, "openai")),
+    st.sampled_from((None, 0.25)),
+)  # fmt: skip
+_ATTRIBUTES = st.dictionaries(
+    st.sampled_from(
+        (
+            "a",
+            "b",
+            names.AGENT_VERSION,
+            names.INPUT_TOKENS,
+            names.COST_USD,
+            names.REQUEST_MODEL,
+            names.USER_ID,
+        )
+    ),
+    st.sampled_from((1, 2, True, 0.5, "x", ("x", "y"), ())),
+    max_size=3,
+)
+_PARENTS: tuple[SpanContext | None, ...] = (
+    None,
+    SpanContext(5, 7, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("k", "v")])),
+    SpanContext(5, 8, is_remote=False, trace_flags=TraceFlags(1)),
+)
+_STEPS: tuple[Callable[[Span], Any], ...] = (
+    lambda span: span.record_retry(),
+    lambda span: span.chunk(),
+    lambda span: span.fail(ValueError("no")),
+    lambda span: span.deny(),
+    lambda span: span.abandon(),
+    lambda span: span.event("noted", {"a": 1}),
+    lambda span: span.add_link(SpanContext(1, 2, is_remote=True)),
+    lambda span: span.set("bad", object()),
+    lambda span: span.add_inner_usage(UsageTotals(1, None, 0.5)),
+    lambda span: span.add_inner_usage(UsageTotals(None, 2, None)),
+)
+
+
+class _Script:
+    """What is done with one span."""
+
+    def __init__(
+        self, kind: str, attributes: dict[str, Any], parent: SpanContext | None, has_owner: bool,
+        usages: list[Usage], steps: list[Callable[[Span], Any]],
+    ) -> None:  # fmt: skip
+        self.kind, self.attributes, self.parent, self.has_owner = kind, attributes, parent, has_owner
+        self.usages, self.steps = usages, steps
+
+    def play(self, environment: CaptureEnvironment) -> Span:
+        """Make the span and end it."""
+        owner = Span(environment, "owner", "agent") if self.has_owner else None
+        span = Span(
+            environment, f"{self.kind} it", self.kind, "client", self.parent, owner, dict(self.attributes)
+        )
+        for usage in self.usages:
+            span.record_usage(usage)
+        for step in self.steps:
+            step(span)
+        span.end()
+        return span
+
+
+_SCRIPTS = st.builds(
+    _Script, st.sampled_from(("model", "tool", "agent")), _ATTRIBUTES, st.sampled_from(_PARENTS),
+    st.booleans(), st.lists(_USAGES, max_size=2), st.lists(st.sampled_from(_STEPS), max_size=3),
+)  # fmt: skip
+
+
+@given(
+    st.lists(_SCRIPTS, min_size=1, max_size=6),
+    st.sampled_from(("compat", "latest", "both")),
+    st.booleans(),
+    st.integers(1, 3),
+)
+@settings(max_examples=150, deadline=None)
+def test_columns_say_what_records_say(
+    scripts: list[_Script], profile: Any, is_on_agents: bool, times: int
+) -> None:
+    """Columns of any spans, written and read again, are their records; so are their features."""
+    environment = CaptureEnvironment(
+        clock=FrozenClock(), ids=SequentialIds(), sink=lambda _: None, on_internal_error=_fail, profile=profile,
+        usage_on_agents=is_on_agents, scope_version="1", price_usd=PriceTable().price_usd,
+    )  # fmt: skip
+    spans = [script.play(environment) for script in scripts * times]
+    columns = Span.columns(spans)
+    assert columns is not None
+    grid = grid_of_columns(columns, 5)
+    records = [span.record() for span in spans]
+    assert repr(records_of(unpack_grid(pack_grid(grid)))) == repr(records)
+    assert encode_features(grid) == encode_features(grid_of(records, 5))
+
+
+def _fail(where: str, error: BaseException) -> None:
+    raise AssertionError(where) from error
