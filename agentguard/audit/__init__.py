@@ -33,7 +33,7 @@ from agentguard.audit.proving import export_tiles, prove, prove_consistency
 from agentguard.audit.pruning import PrunedJournals, prune_journals
 from agentguard.audit.reader import read_decisions, read_entries
 from agentguard.audit.receipts import Receipt, Receipts
-from agentguard.audit.records import StoredDecision, StoredEvent
+from agentguard.audit.records import CallForm, StoredDecision, StoredEvent
 from agentguard.audit.report import Answer, Finding, Question, VerdictLine, VerifyReport
 from agentguard.audit.targets import EXPECTED as ANCHOR_TARGETS
 from agentguard.audit.targets import is_target, sink_for
@@ -48,6 +48,7 @@ __all__ = [
     "Anchor",
     "AnchorSink",
     "Answer",
+    "CallForm",
     "Checkpoint",
     "DecisionJournal",
     "EventKind",

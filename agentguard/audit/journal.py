@@ -24,7 +24,7 @@ from agentguard.audit.committer import FOLDER, Committer
 from agentguard.audit.disk import Disk, Safeguards
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ticket import Event, JournalLimits, Ticket, not_durable, too_slow, weight_of
-from agentguard.audit.waiting import WaitingRecords, encode_all
+from agentguard.audit.waiting import Batch, WaitingRecords
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
 from agentguard.forks import is_outdated, process_mark
@@ -379,7 +379,7 @@ class DecisionJournal:
             self._records.gather(self._group_size)
             with self._committer.lock:
                 while not ticket.is_done:
-                    self._commit_queued(must_sync=True)
+                    self._commit_queued(must_sync=False)  # Its batch is synced.
         finally:
             with self._mutex:
                 following = None
@@ -399,26 +399,26 @@ class DecisionJournal:
 
     def _commit_queued(self, *, must_sync: bool) -> bool:
         """Write a batch of the queue; True where a batch was written. The commit lock is held."""
-        items = self._records.take(self._limits.batch_records_max)
-        tickets = [item for item in items if type(item) is Ticket]
+        batch = records, tickets = Batch([], [])
         failure: AuditError | None = AuditError("decision log: interrupted while a record was written")
-        alone = len(items) - len(tickets)
+        taken = 0
         try:
-            records = encode_all(items, self._cannot_be_encoded)
+            taken = self._records.take(self._limits.batch_records_max, batch, self._cannot_be_encoded)
             if records or tickets or self._committer.has_lost:
                 self._committer.write(records, must_sync=bool(tickets) or must_sync)
             failure = None
         except (AgentGuardError, OSError) as error:
             failure = error if isinstance(error, AuditError) else not_durable(error)
             self._on_internal_error("audit.write", error)
-            if alone:
+            alone = len(records) - sum(ticket.payload is not None for ticket in tickets)
+            if alone > 0:
                 self._committer.count_lost("not written", alone)
         finally:
             if tickets:
                 self._group_size = len(tickets)
             for ticket in tickets:
                 ticket.finish(failure)
-        return failure is None and bool(items)
+        return failure is None and taken > 0
 
     def _cannot_be_encoded(self, error: AuditError) -> None:
         self._committer.count_lost("cannot be encoded", 1)

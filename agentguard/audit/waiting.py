@@ -26,6 +26,15 @@ class Weighed(NamedTuple):
     bytes: int
 
 
+class Batch(NamedTuple):
+    """What is written at one time."""
+
+    records: list[bytes]
+    """In their order."""
+    tickets: list[Ticket]
+    """Who waits for some of them."""
+
+
 Item = DecisionRecord | DecisionSource | Event | Ticket | Weighed
 
 
@@ -66,51 +75,54 @@ class WaitingRecords:
                 return
             time.sleep(0.00005)
 
-    def take(self, records_max: int) -> list[Item]:
-        """Take out the oldest, at most so many."""
-        # Only one takes, so what is there stays there.
-        popleft = self.items.popleft
-        items = [popleft() for _ in range(min(len(self.items), records_max))]
-        if self.heavy_bytes:
-            weight = sum(item.bytes for item in items if type(item) is Weighed)
-            with self._heavy_lock:
-                self.heavy_bytes -= weight
-        return items
+    def take(self, records_max: int, batch: Batch, on_failure: Callable[[AuditError], None]) -> int:
+        """
+        Take out the oldest, and make the bytes of each record; one that cannot be written fails alone.
 
+        Args:
+            records_max:
+                How many to take at most.
+            batch:
+                Where they go. A ticket whose record cannot be written is finished here.
+            on_failure:
+                Told of a record that nobody waits for, and that cannot be written.
 
-def encode_all(items: list[Item], on_failure: Callable[[AuditError], None]) -> list[bytes]:
-    """
-    Make the bytes of each record; one that cannot be written fails alone.
-
-    Args:
-        items:
-            What was taken out. Tickets that cannot be written are finished here.
-        on_failure:
-            Told of a record that nobody waits for, and that cannot be written.
-
-    Returns:
-        Records in the order of the items.
-    """
-    records = []
-    for item in items:
-        try:
-            if callable(item):  # A source, as nearly every item is.
-                record = item()
-                if record is not None:
-                    records.append(encode_decision(record))
-                continue
-            payload = item.payload if isinstance(item, Ticket | Weighed) else item
-            if isinstance(payload, Event):
-                records.append(encode_event(payload.kind, payload.time_unix_ns, payload.details))
-            elif payload is not None:
-                records.append(encode_decision(payload))
-        except AuditError as error:
-            if isinstance(item, Ticket):
-                item.finish(error)
-            else:
-                on_failure(error)
-        except Exception as error:
-            failure = AuditError(f"decision log: a record could not be made ({type(error).__name__})")
-            failure.__cause__ = error
-            on_failure(failure)
-    return records
+        Returns:
+            How many were taken out.
+        """
+        records, tickets = batch
+        # One after the other, so each is let go of while the processor still has it at hand. Only one takes:
+        # what is there stays there.
+        count = min(len(self.items), records_max)
+        for _ in range(count):
+            item = self.items.popleft()
+            try:
+                if callable(item):  # A source, as nearly every item is.
+                    made = item()
+                    if made is not None:
+                        records.append(made if isinstance(made, bytes) else encode_decision(made))
+                    continue
+                payload: DecisionRecord | Event | None
+                if isinstance(item, Ticket):
+                    tickets.append(item)
+                    payload = item.payload
+                elif isinstance(item, Weighed):
+                    with self._heavy_lock:
+                        self.heavy_bytes -= item.bytes
+                    payload = item.payload
+                else:
+                    payload = item
+                if isinstance(payload, Event):
+                    records.append(encode_event(payload.kind, payload.time_unix_ns, payload.details))
+                elif payload is not None:
+                    records.append(encode_decision(payload))
+            except AuditError as error:
+                if isinstance(item, Ticket):
+                    item.finish(error)
+                else:
+                    on_failure(error)
+            except Exception as error:
+                failure = AuditError(f"decision log: a record could not be made ({type(error).__name__})")
+                failure.__cause__ = error
+                on_failure(failure)
+        return count

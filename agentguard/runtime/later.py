@@ -12,6 +12,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from agentguard.audit import CallForm
 from agentguard.values import Decision, DecisionRecord, Effect, Point
 from agentguard.values import attributes as names
 
@@ -23,6 +24,9 @@ _make: Final = partial(tuple.__new__, DecisionRecord)
 """Makes a record of its fields in their order: by name it would take twice as long, for each call."""
 _TAKES_TURNS: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 """Whether threads run one at a time, so that what one writes is there when the next one reads."""
+_FORMS_MAX: Final = 1024
+_forms: dict[tuple[object, ...], tuple[Decision, CallForm]] = {}
+"""Forms of the records of calls that are alike; most calls share one of few."""
 _COOPERATIVE: Final[str] = DecisionRecord._field_defaults["enforcement"]
 
 
@@ -97,19 +101,42 @@ class Admitted(Ended):
         self._model = call.model
         self._detour = call.detour
 
-    def admission(self) -> DecisionRecord:
-        """Make the record of the decision, and of the end of the call where it has ended."""
+    def admission(self) -> bytes:
+        """Write the record of the decision, and of the end of the call where it has ended."""
         # In this order: who ends the span looks at `is_due` after that, so one of the two sees the other.
         self.is_due = True
-        span = self._span
-        duration_ns = span.duration_ns
-        if duration_ns < 0:
-            return self.record()
-        self._is_told = True
-        return self.record(span.outcome or names.OUTCOME_OK, span.start_unix_ns + duration_ns)
+        span, run, decision = self._span, self._run, self._decision
+        duration_ns, outcome, ended_unix_ns = span.duration_ns, "", 0
+        if duration_ns >= 0:
+            self._is_told = True
+            outcome, ended_unix_ns = span.outcome or names.OUTCOME_OK, span.start_unix_ns + duration_ns
+        key = (id(decision), self._revision, self._point, self._agent, self._tool, self._model, run.principal, self._detour)  # fmt: skip
+        known = _forms.get(key)
+        form = known[1] if known is not None and known[0] is decision else self._form(key)
+        return form.fill(
+            self._ids.span_id().to_bytes(8, "big").hex(),
+            self._time_unix_ns,
+            span.call_id,
+            span.trace_id,
+            run.run_id,
+            self._evaluation_ns,
+            outcome,
+            ended_unix_ns,
+        )
 
-    def record(self, outcome: str = "", ended_unix_ns: int = 0) -> DecisionRecord:
-        """Make the record of the decision."""
+    def _form(self, key: tuple[object, ...]) -> CallForm:
+        """Make the form of calls like this one, and keep it for the next."""
+        shared = self.record()._replace(
+            decision_id="", time_unix_ns=0, call_id="", trace_id="", run_id="", evaluation_ns=0
+        )
+        if len(_forms) >= _FORMS_MAX:
+            _forms.clear()
+        # The decision is held too, so its identity stays its own.
+        _forms[key] = self._decision, (form := CallForm(shared))
+        return form
+
+    def record(self) -> DecisionRecord:
+        """Make the record of the decision, as of one that is not over."""
         span, run, detour = self._span, self._run, self._detour
         record: DecisionRecord = _make(
             (
@@ -127,11 +154,11 @@ class Admitted(Ended):
                 run.principal,
                 self._evaluation_ns,
                 "",
-                outcome,
+                "",
                 _COOPERATIVE,
                 detour.path[0] if detour is not None else "",
                 ",".join(detour.rules) if detour is not None else "",
-                ended_unix_ns,
+                0,
             )
         )
         return record

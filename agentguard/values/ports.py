@@ -115,8 +115,9 @@ class SpanSink(Protocol):
         ...
 
 
-DecisionSource: TypeAlias = Callable[[], DecisionRecord | None]
-"""A decision that nobody waits for: the log's thread makes the record, once. None: there is nothing left to say."""
+DecisionSource: TypeAlias = Callable[[], DecisionRecord | bytes | None]
+"""A decision that nobody waits for: the log's thread makes the record, once. Bytes: as `audit.CallForm` fills them
+in. None: there is nothing left to say."""
 
 
 class DecisionSink(Protocol):
