@@ -280,7 +280,11 @@ def effect_between(one: Series, score: ScoreType, before: Bools, since: Bools) -
             sides.append(wilson(round(sample.mean * sample.n), sample.n))
         else:
             sides.append(mean_interval(sample))
-    return name, difference(*sides)
+    found = difference(*sides)
+    if score == "rank" and found.value == 0.0:  # a few values repeat, or only the upper part moved
+        upper = effect_between(one, "tail", before, since)
+        return upper if upper[1].value != 0.0 else (name, found)
+    return name, found
 
 
 def _attributed(

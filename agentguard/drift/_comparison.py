@@ -243,7 +243,8 @@ class Comparison:
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
         lines += _quality_lines(self)
-        lines += [f"note: {escape.terminal(note)}" for note in self.notes]
+        unlike = [row.sentence for row in self.features if row.verdict == "not comparable" and row.sentence]
+        lines += [f"note: {escape.terminal(note)}" for note in (*self.notes, *unlike)]
         lines.append("")
         lines.append(escape.terminal(self.verdict))
         lines.append(

@@ -20,7 +20,7 @@ from agentguard.drift._sides import NUMBER_MAX, infer_type
 from agentguard.drift._streams import MISSING, RETRIES_CAP, Stream
 from agentguard.drift._summary import Summary, merge, summarise
 from agentguard.drift._table_store import read_time
-from agentguard.drift._units import EVERYDAY_TYPES, NEVER_NEGATIVE, TYPES, UNKNOWN_IS_NEGATIVE
+from agentguard.drift._units import EVERYDAY_TYPES, TYPES, UNKNOWN_IS_NEGATIVE, is_never_negative
 from agentguard.errors import DriftInputError
 from agentguard.values import EVERYDAY_FEATURES, FeatureType
 
@@ -224,10 +224,16 @@ def _read(
         return []
     numbers = np.full(column.n_rows, np.nan) if column.numbers is None else column.numbers
     usable = np.isfinite(numbers) & (np.abs(numbers) <= NUMBER_MAX)
-    if name in NEVER_NEGATIVE or name in UNKNOWN_IS_NEGATIVE or type_ == "count":
+    if is_never_negative(name) or type_ == "count":
         usable &= numbers >= 0
     if type_ == "share":
         usable &= (numbers >= 0) & (numbers <= 1)
+    is_said = ~np.isnan(numbers) & ~((name in UNKNOWN_IS_NEGATIVE) & (numbers == -1))
+    n_broken = int((is_said & ~usable).sum())
+    if n_broken:
+        notes.append(
+            f"{name}: {n_broken:,} of {column.n_rows:,} rows are infinite or out of range; they count as missing."
+        )
     known = numbers[usable & in_reference]
     if not len(known):
         notes.append(f"{name}: no row of the reference has a value; it is not watched.")

@@ -305,13 +305,14 @@ def fit_tiers(
     """
     Fit both tiers on the whole windows between two times; None for what cannot be carried.
 
-    Only whole windows count: the first and the last are often cut.
+    Only whole windows count: the first and the last are often cut, so a week may have an hour less of them.
     """
     watched = possible_streams() if streams is None else streams
     window_ns, day_ns = WINDOW_S * 10**9, DAY_S * 10**9
     first, end = -(-since_unix_ns // window_ns), until_unix_ns // window_ns
     incident = None
-    if end - first >= INCIDENT_DAYS_MIN * 24:
+    length_days = (until_unix_ns - since_unix_ns) / day_ns
+    if length_days >= INCIDENT_DAYS_MIN and end - first >= INCIDENT_DAYS_MIN * 24 - 1:
         incident = fit_tier(
             "incident",
             summary,
@@ -325,7 +326,7 @@ def fit_tiers(
         )
     first_day, end_day = -(-since_unix_ns // day_ns), until_unix_ns // day_ns
     drift = None
-    if end_day - first_day >= DRIFT_DAYS_MIN:
+    if length_days >= DRIFT_DAYS_MIN and end_day - first_day >= DRIFT_DAYS_MIN - 1:
         drift = fit_tier(
             "drift",
             coarsen(summary, DAY_S),

@@ -11,7 +11,7 @@ import numpy as np
 from agentguard.drift._columns import Column
 from agentguard.drift._dependence import dependence
 from agentguard.drift._sample import Floats, Sample, sample_of
-from agentguard.drift._units import NEVER_NEGATIVE, UNKNOWN_IS_NEGATIVE, known_type
+from agentguard.drift._units import UNKNOWN_IS_NEGATIVE, is_never_negative, known_type
 from agentguard.values import FeatureType
 
 EMPTY = Sample(np.empty(0), np.empty(0, dtype=np.int64))
@@ -117,7 +117,7 @@ def side_of(column: Column, type_: FeatureType, *, with_dependence: bool = False
     if column.name in UNKNOWN_IS_NEGATIVE:
         missing |= numbers == -1
     usable = ~missing & np.isfinite(numbers) & (np.abs(numbers) <= NUMBER_MAX)
-    if column.name in NEVER_NEGATIVE or type_ == "count":
+    if is_never_negative(column.name) or type_ == "count":
         usable &= numbers >= 0
     if type_ == "share":
         usable &= (numbers >= 0) & (numbers <= 1)

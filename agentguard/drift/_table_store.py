@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agentguard.drift._columns import Column, Table, read_table
-from agentguard.drift._sample import Floats, Ints
+from agentguard.drift._sample import Bools, Floats, Ints
 from agentguard.errors import DriftInputError
 from agentguard.values import EVERYDAY_FEATURES
 
@@ -151,17 +151,15 @@ def read_time(table: object, name: str) -> Ints:
     array_ = np.asarray(values)
     if array_.dtype.kind == "M":
         if np.isnat(array_).any():
-            raise DriftInputError(f"table: column `{name}` has rows without a time")
+            raise _no_times(name, np.isnat(array_))
         times: Ints = array_.astype("datetime64[ns]").astype(np.int64)
         return times
     if array_.dtype.kind in "iuf":
         return _scaled(array_.astype(np.float64), name)
-    try:
-        return np.array([_instant(value) for value in values], dtype=np.int64)
-    except (TypeError, ValueError, OverflowError):
-        raise DriftInputError(f"table: column `{name}` has rows that are no time").hint(
-            "timestamps, ISO 8601 text, or numbers since 1970 work"
-        ) from None
+    found = [_instant(value) for value in values]
+    if None in found:
+        raise _no_times(name, np.array([one is None for one in found]))
+    return np.array(found, dtype=np.int64)
 
 
 def _raw_column(table: object, name: str) -> Sequence[Any] | Floats:
@@ -198,17 +196,29 @@ def _raw_cells(column: Column | None, name: str) -> Sequence[Any] | Floats:
     return [] if column.texts is None else list(column.texts)
 
 
-def _instant(value: Any) -> int:
-    """Return one time in nanoseconds."""
-    when = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1e6) * 1000
+def _instant(value: Any) -> int | None:
+    """Return one time in nanoseconds; None where it is none."""
+    try:
+        when = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+        return round(aware.timestamp() * 1e6) * 1000
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _no_times(name: str, is_bad: Bools) -> DriftInputError:
+    """Say which rows have no time."""
+    rows = np.flatnonzero(is_bad) + 1
+    return DriftInputError(
+        f"table: column `{name}`: {len(rows):,} of {len(is_bad):,} rows hold no time, the first is row {rows[0]:,};"
+        " expected a time in each"
+    ).hint("timestamps, ISO 8601 text, or numbers since 1970 work; leave other rows out")
 
 
 def _scaled(numbers: Floats, name: str) -> Ints:
     """Return numbers since 1970 in nanoseconds, their unit told by their size."""
     if not np.isfinite(numbers).all():
-        raise DriftInputError(f"table: column `{name}` has rows without a time")
+        raise _no_times(name, ~np.isfinite(numbers))
     size = float(np.abs(numbers).max())
     factor = next(
         scale for limit, scale in ((1e11, 1e9), (1e14, 1e6), (1e17, 1e3), (np.inf, 1.0)) if size < limit

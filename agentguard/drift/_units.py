@@ -23,12 +23,22 @@ NEVER_NEGATIVE = (
     frozenset({"response_latency_ms", "token_count", "retry_count", "duration_ns", "retries", "cost_usd"})
     | UNKNOWN_IS_NEGATIVE
 )
-"""Features whose negative values are broken data."""
-
+_MEASURES_OF_TIME_SPENT = frozenset({"latency", "duration"})
 _SUFFIXES = {
     "ns": "ns", "us": "us", "ms": "ms", "s": "s", "usd": "USD", "bytes": "bytes", "tokens": "tokens",
 }  # fmt: skip
 _WORDS = {"token_count": "tokens", "retry_count": "retries", "error_rate": "share"}
+
+
+def is_never_negative(name: str) -> bool:
+    """
+    Return whether negative values of a feature are broken data.
+
+    Example:
+        >>> [is_never_negative(name) for name in ("token_count", "api_latency_ms", "departure_delay_min")]
+        [True, True, False]
+    """
+    return name in NEVER_NEGATIVE or not _MEASURES_OF_TIME_SPENT.isdisjoint(name.lower().split("_"))
 
 
 def known_type(name: str) -> FeatureType | None:

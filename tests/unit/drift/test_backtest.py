@@ -74,8 +74,12 @@ def test_every_kind_of_time_is_read(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"start_time": None}, "no column `start_time`"),
-        ({"start_time": ["yesterday"] * 100}, "rows that are no time"),
-        ({"start_time": np.full(100, np.nan)}, "rows without a time"),
+        (
+            {"start_time": ["2026-01-01"] * 40 + ["yesterday"] * 60},
+            "60 of 100 rows hold no time, the first is row 41",
+        ),
+        ({"start_time": np.full(100, np.nan)}, "100 of 100 rows hold no time"),
+        ({"start_time": np.array(["2026-01-01", "NaT"] * 50, "M8[D]")}, "50 of 100 rows hold no time"),
         ({"response_latency_ms": ["slow"] * 100}, "holds text, expected numbers"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from agentguard import drift
 from agentguard.cli._main import main
-from agentguard.errors import DriftInputError
+from agentguard.errors import BaselineTooSmallError, DriftInputError
 from agentguard.values import DriftStatus
 
 GOOD = {"x": [float(i % 17) + 0.5 for i in range(60)]}
@@ -236,6 +236,15 @@ N_ROWS = 30 * 24 * 10
             "response_latency_ms: no row of the reference has a value; it is not watched.",
         ),
         (np.where(np.arange(N_ROWS) > 22 * 240, np.nan, 400.0), "response_latency_ms missing: share +"),
+        (
+            np.where(np.arange(N_ROWS) % 10 == 0, -np.inf, 400.0),
+            "response_latency_ms: 720 of 7,200 rows are infinite or out of range; they count as missing.",
+        ),
+        # Two values: the median is where it was, the upper part is not.
+        (
+            np.where((np.arange(N_ROWS) > 22 * 240) & (np.arange(N_ROWS) % 3 == 0), 9.0, 5.0),
+            "95th percentile +4 ms",
+        ),
     ],
 )
 def test_bad_columns_of_a_history(
@@ -255,6 +264,36 @@ def test_a_clock_that_jumped_in_a_history(tmp_path: Path, capsys: pytest.Capture
     assert status == 0
     assert "2 rows lie more than a month before or after all others; they do not count." in said
     assert "no alarm up to 2026-02-0" in said
+
+
+@pytest.mark.parametrize("days", [7, 21])
+def test_a_reference_that_begins_within_an_hour(days: int) -> None:
+    """A week is a week, and three are three, when the first call came at half past: cut hours and days do not count."""
+    table = history()
+    table["start_time"] = np.asarray(table["start_time"]) + 1800
+    found = drift.backtest(table, time="start_time", features=["errors"], reference=f"{days}d").reference
+    assert found.incident is not None
+    assert (found.drift is not None) == (days == 21)
+
+
+def test_a_reference_that_is_too_short() -> None:
+    """A second less than a week is refused with what is needed."""
+    with pytest.raises(BaselineTooSmallError, match="less than the 7 days"):
+        drift.backtest(history(), time="start_time", features=["errors"], reference="6.99d")
+
+
+def test_negative_latencies_under_any_name() -> None:
+    """Time that was spent is never negative, whatever else the column is called; a delay may be."""
+    values = {"api_latency_ms": [5.5] * 40 + [-1.5] * 20, "delay_min": [5.5] * 40 + [-1.5] * 20}
+    result = drift.compare(values, values)
+    assert result["api_latency_ms"].n_current == 40
+    assert result["delay_min"].n_current == 60
+
+
+def test_what_cannot_be_compared_says_why() -> None:
+    """The printed table gives the reason below itself."""
+    printed = str(drift.compare({**GOOD, "z": GOOD["x"]}, GOOD, features=["x", "z"]))
+    assert "note: z: the current table has no such column, the reference table has." in printed
 
 
 def test_a_history_of_one_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
