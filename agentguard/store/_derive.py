@@ -28,7 +28,8 @@ from agentguard.store._features import (
     retries_of,
     text_of,
 )
-from agentguard.store._grid import Column, Grid, Group, Order
+from agentguard.store._grid import Column, Grid, Group
+from agentguard.store._order import Order
 from agentguard.values import attributes as names
 
 _ABSENT: Final = object()

@@ -8,11 +8,9 @@ compress and decode in half the time of rows, and features are made of them as t
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain, repeat
-from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -72,63 +70,6 @@ class Grid(msgspec.Struct, array_like=True, frozen=True):
     def expanded(self, column: Column) -> Column:
         """The column with a value for each span."""
         return column if len(column) == self.count else list(column) * self.count
-
-
-class Order:
-    """Where the spans of each group stand in a grid: splits columns by group, and puts them together again."""
-
-    def __init__(self, grid: Grid) -> None:
-        size = len(grid.groups)
-        if size == 1:
-            self.counts: Sequence[int] = (grid.count,)
-            """How many spans each group has."""
-            return
-        shape = self._shape = grid.shape
-        self.counts = list(map(shape.count, range(size)))
-        self._ends = list(accumulate(self.counts))
-        order = sorted(range(grid.count), key=shape.__getitem__)
-        # Two groups have two spans at least, so that these give tuples.
-        self._split = itemgetter(*order)
-        self._merge = itemgetter(*sorted(range(grid.count), key=order.__getitem__))
-
-    def parts(self, column: Column) -> Sequence[Column]:
-        """The values of a column of the grid for each group; one for all where the column has one."""
-        if len(self.counts) == 1 or len(column) == 1:
-            return [column] * len(self.counts)
-        split = self._split(column)
-        found = [split[end - count : end] for count, end in zip(self.counts, self._ends, strict=True)]
-        return [part[:1] if part.count(part[0]) == len(part) else part for part in found]
-
-    def merged(self, parts: Sequence[Column]) -> Column:
-        """One column of what each group has."""
-        if len(parts) == 1:
-            return parts[0]
-        whole: list[Any] = []
-        for part, count in zip(parts, self.counts, strict=True):
-            whole += part if len(part) == count else list(part) * count
-        return self._merge(whole)  # type: ignore[no-any-return] # a tuple
-
-    def numbers(self, parts: Sequence[array[Any]]) -> array[Any]:
-        """One column of the numbers that each group has; one for all where all have the same one."""
-        first = parts[0]
-        if len(parts) == 1 or all([part is first for part in parts]):
-            return first
-        if all(len(part) == 1 for part in parts):
-            data = first.tobytes()
-            if all(part.tobytes() == data for part in parts):
-                return first
-            return array(first.typecode, itemgetter(*self._shape)([part[0] for part in parts]))
-        whole = array(first.typecode)
-        for part, count in zip(parts, self.counts, strict=True):
-            whole += part if len(part) == count else part * count
-        return array(first.typecode, self._merge(whole))
-
-    def codes(self, codes: Sequence[int]) -> array[int]:
-        """A column of codes, where each group has one."""
-        if len(codes) <= 256:
-            table = bytes(codes) + bytes(256 - len(codes))
-            return array("B", bytes(self._shape).translate(table))
-        return array("B" if max(codes) < 256 else "H", itemgetter(*self._shape)(codes))
 
 
 _ID_BYTES: Final = {"trace": 16, "span": 8, "parent": 8}
