@@ -49,7 +49,8 @@ class StreamObserver(Protocol):
         """
         Hear that the first chunk with content is here.
 
-        An observer that has a method `later_chunk` hears of each further one there.
+        An observer that then has something callable as `later_chunk` hears of each
+        further one there.
         """
         ...
 
@@ -69,23 +70,22 @@ class StreamObserver(Protocol):
         ...
 
 
-def _ignore() -> None:
-    """Take a chunk that nobody asked for."""
+class _Watch(StreamUsage):
+    """What the proxies of one stream share: what its chunks said, and that the end comes once."""
 
-
-class _Watch:
-    """What the proxies of one stream share: the accumulator, and that the end comes once."""
-
-    __slots__ = ("_heard", "_inner", "_later", "_observer", "_open", "context", "proxies", "usage")
+    __slots__ = ("_inner", "_later", "_observer", "_open", "context", "is_listening", "is_over", "proxies")
 
     def __init__(self, inner: object, observer: StreamObserver) -> None:
+        # By name, which is half as long as `super()`: there is one for each stream.
+        StreamUsage.__init__(self)
         self._inner = inner
         self._observer = observer
-        self._heard: Callable[[], object] = observer.first_chunk
-        self._later: Callable[[], object] = getattr(observer, "later_chunk", _ignore)
+        self._later: Callable[[], object] | None = None
         self._open = True
         self.context = observer.context
-        self.usage = StreamUsage()
+        self.is_listening = True
+        """Whether somebody still wants to hear of content."""
+        self.is_over = False
         self.proxies = 0
         """How many objects stand for the stream: it may hand out parts of itself."""
 
@@ -93,11 +93,14 @@ class _Watch:
         """Look at another object for the final usage: a manager has handed out its stream."""
         self._inner = inner
 
-    def chunk(self, item: object) -> None:
-        """Look at one chunk."""
-        if self.usage.chunk(item):
-            self._heard()
-            self._heard = self._later
+    def hear(self) -> None:
+        """Tell the observer of a chunk with content."""
+        if self._later is not None:
+            self._later()
+            return
+        self._observer.first_chunk()
+        self._later = getattr(self._observer, "later_chunk", None)
+        self.is_listening = self._later is not None
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         """Report the end, once."""
@@ -106,8 +109,9 @@ class _Watch:
             del self._open
         except AttributeError:
             return
-        usage = self._usage()
-        if usage is not None and not (outcome == names.OUTCOME_OK or self.usage.is_complete):
+        self.is_over = True
+        usage = self.usage() or self._last_known()
+        if usage is not None and not (outcome == names.OUTCOME_OK or self.is_complete):
             # What the model wrote after this was not seen: the count so far would pass for the whole.
             usage = usage._replace(output_tokens=None, reasoning_tokens=None)
             usage = None if usage.input_tokens is None else usage
@@ -117,26 +121,17 @@ class _Watch:
         """Report what a step raised."""
         self.end(names.OUTCOME_CANCELLED if is_cancellation(error) else names.OUTCOME_ERROR, error)
 
-    def drop(self) -> None:
-        """Report the end once the last proxy of the stream is gone."""
-        self.proxies -= 1
-        if self.proxies <= 0:
-            self.leave()
-
     def leave(self, error: BaseException | None = None) -> None:
         """Report that the consumer reads no further."""
         if error is not None:
             self.fail(error)
-        elif self.usage.is_complete:
+        elif self.is_complete:
             self.end(names.OUTCOME_OK)
         else:
             self.end(names.OUTCOME_ABANDONED)
 
-    def _usage(self) -> Usage | None:
-        """Give the usage, if need be from the snapshot that the SDK keeps."""
-        usage = self.usage.usage()
-        if usage is not None:
-            return usage
+    def _last_known(self) -> Usage | None:
+        """Give what the snapshot says that the SDK keeps, where no chunk said anything."""
         for name in _SNAPSHOTS:
             try:
                 usage = extract_usage(getattr(self._inner, name, None))
@@ -187,7 +182,9 @@ class _Proxy:
         # The slot is missing where the constructor failed.
         watch = getattr(self, "_agentguard_watch", None)
         if watch is not None:
-            watch.drop()
+            watch.proxies -= 1
+            if watch.proxies <= 0 and not watch.is_over:
+                watch.leave()
 
 
 class WatchedStream(_Proxy):
@@ -203,7 +200,8 @@ class WatchedStream(_Proxy):
 
     def __next__(self) -> Any:
         watch: _Watch = self._agentguard_watch
-        token = attach(watch.context) if watch.context is not None else None
+        context = watch.context
+        token = None if context is None else attach(context)
         try:
             item = self._agentguard_inner.__next__()
         except StopIteration:
@@ -215,7 +213,8 @@ class WatchedStream(_Proxy):
         finally:
             if token is not None:
                 detach(token)
-        watch.chunk(item)
+        if watch.chunk(item) and watch.is_listening:
+            watch.hear()
         return item
 
     def __enter__(self) -> Self:
@@ -256,7 +255,8 @@ class WatchedAsyncStream(_Proxy):
     async def __anext__(self) -> Any:
         watch: _Watch = self._agentguard_watch
         # The token stays in this task: a step is awaited in the frame that attached it.
-        token = attach(watch.context) if watch.context is not None else None
+        context = watch.context
+        token = None if context is None else attach(context)
         try:
             item = await self._agentguard_inner.__anext__()
         except StopAsyncIteration:
@@ -268,7 +268,8 @@ class WatchedAsyncStream(_Proxy):
         finally:
             if token is not None:
                 detach(token)
-        watch.chunk(item)
+        if watch.chunk(item) and watch.is_listening:
+            watch.hear()
         return item
 
     async def __aenter__(self) -> Self:
@@ -317,14 +318,24 @@ def _raised(exc_info: tuple[object, ...]) -> BaseException | None:
 
 
 def _wrap(inner: Any, watch: _Watch) -> Any:
-    """Choose the proxy by what the object can do."""
+    """Put the proxy before an object that is right for it."""
     # Not `type`: a proxy of somebody else may have the methods of both, its `__class__` says what it stands for.
     kind = inner.__class__
+    try:
+        proxy = _proxy_for(kind)
+    except TypeError:  # A class whose metaclass has no hash.
+        proxy = _proxy_for.__wrapped__(kind)
+    return proxy(inner, watch)
+
+
+@lru_cache(maxsize=_TYPES_MAX)
+def _proxy_for(kind: type) -> type[WatchedStream | WatchedAsyncStream]:
+    """Choose the proxy by what objects of a class can do."""
     is_async = any(hasattr(kind, name) for name in ("__anext__", "__aiter__", "__aenter__"))
     is_sync = any(hasattr(kind, name) for name in ("__next__", "__iter__", "__enter__"))
     if is_async:
-        return WatchedEitherStream(inner, watch) if is_sync else WatchedAsyncStream(inner, watch)
-    return WatchedStream(inner, watch)
+        return WatchedEitherStream if is_sync else WatchedAsyncStream
+    return WatchedStream
 
 
 def is_stream(value: object) -> bool:

@@ -3,7 +3,8 @@ Following a stream chunk by chunk: when content begins, and what was used at the
 
 Knows the chunks of OpenAI (chat and responses), Anthropic, Google and LangChain
 by their shape. Work and memory for a chunk do not grow with the stream; no chunk
-is kept. Never raises.
+is kept. Once one with content was looked at closely, those like it that carry content
+and nothing else are passed by (`stream_plain`). Never raises.
 
 Source: OpenAI sends the usage in the last chunk, if it was asked to; Anthropic's
 and Google's counts are cumulative and replace the earlier ones; LangChain's add up.
@@ -11,14 +12,15 @@ and Google's counts are cumulative and replace the earlier ones; LangChain's add
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from agentguard.capture.usage import add_usage, extract_usage, read, token_count
+from agentguard.capture.stream_plain import PLAIN, IsPlain
+from agentguard.capture.usage import add_usage, extract_usage, read, reader, token_count
 from agentguard.values import Usage
 
 _FINISHED_RESPONSES: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
-_CONTENT_DELTA_FIELDS: Final = (
-    "content",
+_OTHER_DELTA_FIELDS: Final = (
     "tool_calls",
     "refusal",
     "function_call",
@@ -45,16 +47,27 @@ class StreamUsage:
 
     """
 
-    __slots__ = ("_answer", "_anthropic", "_reasons", "_usage", "chunks", "is_complete")
+    __slots__ = (
+        "_anthropic",
+        "_is_plain",
+        "_kind",
+        "_model",
+        "_reasons",
+        "_response_id",
+        "_usage",
+        "is_complete",
+    )
 
     def __init__(self) -> None:
         self._usage: Usage | None = None
-        self._answer: Usage | None = None
-        """Who answers, as the first chunk says: the usage may never come."""
+        self._model = self._response_id = ""
+        """Who answers, as the first chunks say: the usage may never come."""
         self._anthropic: dict[str, int] | None = None
         self._reasons: tuple[str, ...] = ()
-        self.chunks = 0
-        """How many were seen."""
+        self._kind: type | None = None
+        """The class of the last chunk with content that was looked at closely."""
+        self._is_plain: IsPlain = bool
+        """Tells whether a chunk of that class has content and nothing else."""
         self.is_complete = False
         """Whether the stream said itself that nothing of the answer is left."""
 
@@ -71,7 +84,12 @@ class StreamUsage:
             A chunk of unknown shape counts as content.
 
         """
-        self.chunks += 1
+        if type(value) is self._kind:
+            try:
+                if self._is_plain(value):
+                    return True
+            except Exception:  # noqa: S110 - it is of another shape than the last one: the closer look tells
+                pass
         if isinstance(value, (str, bytes)):
             return bool(value)
         try:
@@ -90,58 +108,66 @@ class StreamUsage:
         """
         usage = self._usage
         if usage is None:
-            if not self._reasons and self._answer is None:
+            if not self._reasons and not self._model:
                 return None
             # Without counts: who answered, and how it ended, is known all the same.
-            usage = self._answer or Usage()
+            usage = Usage(model=self._model or None, response_id=self._response_id or None)
         if self._reasons and not usage.finish_reasons:
             usage = usage._replace(finish_reasons=self._reasons)
         return usage
 
     def _look(self, value: object) -> bool:
         """Tell the shapes of chunks apart."""
-        choices = read(value, "choices")
+        of = reader(value)
+        choices = of("choices", None)
         if isinstance(choices, (list, tuple)):
-            return self._openai_chat(value, choices)
-        kind = read(value, "type")
+            return self._openai_chat(value, choices, of) and self._learn(value, "chat")
+        kind = of("type", None)
         if isinstance(kind, str):
             if kind.startswith("response."):
-                return self._openai_responses(value, kind)
+                return self._openai_responses(value, kind) and self._learn(value, "event")
             if kind.startswith(("message_", "content_block_")) or kind == "ping":
-                return self._anthropic_event(value, kind)
+                return self._anthropic_event(value, kind) and self._learn(value, "event")
         if isinstance(value, tuple) and value and read(value[0], "usage_metadata") is not None:
             value = value[0]  # LangGraph: (message chunk, metadata)
         metadata = read(value, "usage_metadata")
         if read(value, "candidates") is not None or read(metadata, "prompt_token_count") is not None:
             return self._google(value)
         if metadata is not None or read(value, "tool_call_chunks") is not None:
-            return self._langchain(value)
+            return self._langchain(value) and self._learn(value, "message")
         return self._unknown(value)
+
+    def _learn(self, value: object, dialect: str) -> bool:
+        """Remember how to tell chunks like this one, which has content."""
+        self._kind = type(value)
+        self._is_plain = PLAIN[dialect][isinstance(value, dict)]
+        return True
 
     def _finish(self, reason: object) -> None:
         """Note why a choice ended."""
         if isinstance(reason, str) and reason and len(self._reasons) < _REASONS_MAX:
             self._reasons = (*self._reasons, str.__str__(reason))
 
-    def _openai_chat(self, value: object, choices: list[object] | tuple[object, ...]) -> bool:
+    def _openai_chat(
+        self, value: object, choices: list[object] | tuple[object, ...], of: Callable[[str, None], Any]
+    ) -> bool:
         """Read a chunk of chat completions."""
-        if self._answer is None:
-            model, response_id = read(value, "model"), read(value, "id")
-            if isinstance(model, str) and model and isinstance(response_id, str) and response_id:
-                self._answer = Usage(model=model, response_id=response_id)
-        if read(value, "usage") is not None:
+        if not self._model:
+            model, response_id = of("model", None), of("id", None)
+            if isinstance(model, str) and isinstance(response_id, str) and model and response_id:
+                self._model, self._response_id = model, response_id
+        if of("usage", None) is not None:
             usage = extract_usage(value)
             if usage is not None:
                 self._usage = usage
                 self.is_complete = self.is_complete or not choices
         is_content = False
         for choice in choices[:_REASONS_MAX]:
-            delta = read(choice, "delta")
-            if delta is not None and not is_content:
-                is_content = any(read(delta, field) for field in _CONTENT_DELTA_FIELDS)
-            if not is_content and delta is None:
-                is_content = bool(read(choice, "text"))
-            reason = read(choice, "finish_reason")
+            of = reader(choice)
+            if not is_content:
+                delta = of("delta", None)
+                is_content = bool(of("text", None)) if delta is None else _brings(delta)
+            reason = of("finish_reason", None)
             if reason is not None:
                 self._finish(reason)
                 # The usage may still follow; who stops reading here has had the whole answer.
@@ -246,3 +272,9 @@ class StreamUsage:
         if usage is not None:
             self._usage = usage
         return True
+
+
+def _brings(delta: object) -> bool:
+    """Whether the delta of a chat completion has any content."""
+    of = reader(delta)
+    return bool(of("content", None)) or any(of(field, None) for field in _OTHER_DELTA_FIELDS)

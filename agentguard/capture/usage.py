@@ -78,11 +78,8 @@ def extract_usage(value: object, *, seen_ids: set[str] | None = None) -> Usage |
                 return None
             usage = _chat_of_dicts(value)  # type: ignore[arg-type]
             return _probe(value, seen_ids) if usage is None else usage
-        if _package(value) == "openai":
-            usage = _chat_of_objects(value)
-            if usage is not None:
-                return usage
-        return _probe(value, seen_ids)
+        usage = _chat_of_objects(value)
+        return _probe(value, seen_ids) if usage is None else usage
     except Exception:
         # Law 1: an object whose attributes raise has no usage that we could read.
         return None
@@ -113,9 +110,9 @@ def _token_counts(*values: object) -> list[int | None]:
     ]
 
 
-def reader(holder: object) -> Callable[[str], object]:
-    """Give what reads attributes, or keys of a dict, by name; None for what is not there."""
-    return holder.get if isinstance(holder, dict) else lambda name: getattr(holder, name, None)
+def reader(holder: object) -> Callable[[str, None], Any]:
+    """Give what reads attributes, or keys of a dict, by name and with what there is otherwise; without a frame."""
+    return holder.get if isinstance(holder, dict) else partial(getattr, holder)
 
 
 def read(holder: object, name: str) -> object:
@@ -184,28 +181,37 @@ def _chat_of_dicts(value: dict[str, Any]) -> Usage | None:
     read_details, write_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     if type(read_details) is not dict or type(write_details) is not dict or type(choices[0]) is not dict:
         return None
+    cache_read = read_details.get("cached_tokens")
+    if cache_read is None:
+        cache_read = usage.get("prompt_cache_hit_tokens")  # DeepSeek
     return _chat_of_values(
-        inputs, outputs, read_details.get("cached_tokens"), read_details.get("cache_write_tokens"),
+        inputs, outputs, cache_read, read_details.get("cache_write_tokens"),
         write_details.get("reasoning_tokens"), value.get("model"), value.get("id"),
         choices[0].get("finish_reason"), None,
     )  # fmt: skip
 
 
 def _chat_of_objects(value: Any) -> Usage | None:
-    """Read a chat completion of OpenAI's SDK, as `_chat_of_dicts` does one of dicts."""
-    try:
-        usage, choices = value.usage, value.choices
-        read_details, write_details = usage.prompt_tokens_details, usage.completion_tokens_details
-        if len(choices) != 1:
-            return None
-        return _chat_of_values(
-            usage.prompt_tokens, usage.completion_tokens, read_details.cached_tokens,
-            getattr(read_details, "cache_write_tokens", None), write_details.reasoning_tokens,
-            value.model, value.id, choices[0].finish_reason, "openai",
-        )  # fmt: skip
-    except AttributeError:
-        # Of another shape, or without details.
+    """Read a chat completion of OpenAI's SDK or the like, or the chunk that ends a stream of one, in the same way."""
+    choices = getattr(value, "choices", None)
+    if type(choices) is not list or len(choices) > 1:
         return None
+    usage, package = getattr(value, "usage", None), _package(value)
+    if usage is None or type(usage) is dict or package == "litellm":  # LiteLLM puts a price beside it.
+        return None
+    read_details = getattr(usage, "prompt_tokens_details", None)
+    write_details = getattr(usage, "completion_tokens_details", None)
+    if type(read_details) is dict or type(write_details) is dict:
+        return None
+    cache_read = getattr(read_details, "cached_tokens", None)
+    if cache_read is None:
+        cache_read = getattr(usage, "prompt_cache_hit_tokens", None)  # DeepSeek
+    return _chat_of_values(
+        getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None), cache_read,
+        getattr(read_details, "cache_write_tokens", None), getattr(write_details, "reasoning_tokens", None),
+        getattr(value, "model", None), getattr(value, "id", None),
+        getattr(choices[0], "finish_reason", None) if choices else "", _PROVIDERS.get(package),
+    )  # fmt: skip
 
 
 def _chat_of_values(
@@ -221,20 +227,19 @@ def _chat_of_values(
 ) -> Usage | None:
     """Make the usage of a chat completion; None unless each value is of its type and within its bounds."""
     if (
-        _COUNT_TYPES.issuperset((type(cache_write), type(reasoning)))
-        and type(inputs) is type(outputs) is type(cache_read) is int
+        _COUNT_TYPES.issuperset((type(cache_read), type(cache_write), type(reasoning)))
+        and type(inputs) is type(outputs) is int
         and type(model) is type(response_id) is type(reason) is str
         # All at once: a negative count leaves -1, one of more than 63 bits leaves what is above them.
-        and not (inputs | outputs | cache_read | (cache_write or 0) | (reasoning or 0)) >> 63
+        and not (inputs | outputs | (cache_read or 0) | (cache_write or 0) | (reasoning or 0)) >> 63
         and 0 < len(model) <= _NAME_CHARS_MAX
         and 0 < len(response_id) <= _NAME_CHARS_MAX
-        and 0 < len(reason) <= _NAME_CHARS_MAX
+        and len(reason) <= _NAME_CHARS_MAX
     ):
+        reasons = (reason,) if reason else ()
         return _make(
-            (
-                inputs, outputs, cache_read, cache_write, reasoning, model, response_id, (reason,), provider, None,
-            )
-        )  # fmt: skip
+            (inputs, outputs, cache_read, cache_write, reasoning, model, response_id, reasons, provider, None)
+        )
     return None
 
 
@@ -268,19 +273,19 @@ def _from_usage(value: object, usage: object) -> Usage:
     """Tell the shapes that have `usage` apart."""
     shape: Callable[[object, object], Usage]
     count = reader(usage)
-    if count("prompt_tokens") is not None:
+    if count("prompt_tokens", None) is not None:
         shape = _openai_chat
-    elif count("inputTokens") is not None:
+    elif count("inputTokens", None) is not None:
         shape = _bedrock
     elif (
-        count("cache_read_input_tokens") is not None
-        or count("cache_creation_input_tokens") is not None
+        count("cache_read_input_tokens", None) is not None
+        or count("cache_creation_input_tokens", None) is not None
         or read(value, "type") == "message"
     ):
         shape = _anthropic
-    elif count("input_tokens_details") is not None:
+    elif count("input_tokens_details", None) is not None:
         shape = _openai_responses
-    elif count("cache_read_tokens") is not None:
+    elif count("cache_read_tokens", None) is not None:
         shape = _pydantic_ai
     else:
         shape = _generic
@@ -290,28 +295,23 @@ def _from_usage(value: object, usage: object) -> Usage:
 def _openai_chat(value: object, usage: object) -> Usage:
     """Read a chat completion of OpenAI, or of what speaks its dialect."""
     count, of, package = reader(usage), reader(value), _package(value)
-    read_detail = reader(count("prompt_tokens_details"))
+    read_detail = reader(count("prompt_tokens_details", None))
     inputs, outputs, cache_read, cache_write, reasoning = _token_counts(
-        count("prompt_tokens"),
-        count("completion_tokens"),
-        read_detail("cached_tokens"),
-        read_detail("cache_write_tokens"),
-        read(count("completion_tokens_details"), "reasoning_tokens"),
+        count("prompt_tokens", None),
+        count("completion_tokens", None),
+        read_detail("cached_tokens", None),
+        read_detail("cache_write_tokens", None),
+        read(count("completion_tokens_details", None), "reasoning_tokens"),
     )
     if cache_read is None:
-        cache_read = token_count(count("prompt_cache_hit_tokens"))  # DeepSeek
-    return Usage(
-        inputs,
-        outputs,
-        cache_read,
-        cache_write,
-        reasoning,
-        _text(of("model")),
-        _text(of("id")),
-        _reasons(of("choices"), "finish_reason"),
-        _PROVIDERS.get(package),
-        _litellm_cost(value) if package == "litellm" else None,
-    )
+        cache_read = token_count(count("prompt_cache_hit_tokens", None))  # DeepSeek
+    return _make(
+        (
+            inputs, outputs, cache_read, cache_write, reasoning, _text(of("model", None)), _text(of("id", None)),
+            _reasons(of("choices", None), "finish_reason"), _PROVIDERS.get(package),
+            _litellm_cost(value) if package == "litellm" else None,
+        )
+    )  # fmt: skip
 
 
 def _litellm_cost(value: object) -> float | None:

@@ -19,6 +19,7 @@ from agentguard.redaction import HELD_CHARS_MAX, HELD_ITEMS_MAX, Pieces, Seen, S
 from agentguard.runtime.deciding import decide, note, put_on_record, undecided
 from agentguard.runtime.facts import new_facts
 from agentguard.runtime.known import KnownCall
+from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
 from agentguard.values import Decision
 from agentguard.wrapping import Hold
@@ -27,6 +28,7 @@ from agentguard.wrapping import Hold
 class StreamingCall(Protocol):
     """What a stream needs of the call that returned it."""
 
+    services: Services
     spec: CallSpec
     span: Span
     context: Context

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Self
 
 from opentelemetry.context import Context
@@ -34,19 +34,22 @@ _PAST_THE_RULES: Final = frozenset(
 class StreamEnd:
     """Ends the call when its stream ends; implements `capture.StreamObserver`."""
 
-    __slots__ = ("_call", "context")
+    __slots__ = ("_call", "_is_held", "context")
 
-    def __init__(self, call: StreamingCall) -> None:
+    def __init__(self, call: StreamingCall, *, is_held: bool) -> None:
         self._call = call
+        self._is_held = is_held
         self.context: Context | None = call.context
 
     def first_chunk(self) -> None:
         """Note the time to the first content."""
         self._call.span.first_chunk()
 
-    def later_chunk(self) -> None:
-        """Note the time of further content, where somebody measures it."""
-        self._call.span.chunk()
+    @property
+    def later_chunk(self) -> Callable[[], object] | None:
+        """What notes the time of further content, where somebody measures it."""
+        call = self._call
+        return call.span.chunk if call.services.environment.measures_chunks else None
 
     def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:
         """Take the tokens, and end the call unless it waits for a judgement."""
@@ -59,7 +62,7 @@ class StreamEnd:
             call.abandon()
         elif error is not None:
             call.fail(error)
-        elif not call.holds_back:
+        elif not self._is_held:
             call.complete(None)
 
 
@@ -70,8 +73,9 @@ def returns_stream(result: object, call: StreamingCall) -> bool:
 
 def follow_stream(result: Any, call: StreamingCall) -> Any:
     """Put a watcher before a stream, and hold it back where a rule is to judge it."""
-    watched = watch_stream(result, StreamEnd(call))
-    if not call.holds_back:
+    is_held = call.holds_back
+    watched = watch_stream(result, StreamEnd(call, is_held=is_held))
+    if not is_held:
         return watched
     if not hasattr(watched, "__anext__"):
         return HeldStream(watched, call)

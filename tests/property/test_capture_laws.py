@@ -246,4 +246,3 @@ def test_no_chunk_raises(chunks: list[Any]) -> None:
         assert isinstance(stream.chunk(chunk), bool)
     usage = stream.usage()
     assert usage is None or all(count is None or count >= 0 for count in usage[:5])
-    assert stream.chunks == len(chunks)

@@ -10,6 +10,7 @@ import pytest
 
 import agentguard
 from agentguard.runtime.core import Runtime
+from agentguard.runtime.holding import JudgedCall
 from tests.unit.runtime.conftest import decisions, spans
 
 Start = Callable[..., Runtime]
@@ -302,3 +303,19 @@ def test_a_rule_about_one_model_holds_its_answer_back(start: Start) -> None:
     assert ask("large").startswith("large")
     with pytest.raises(agentguard.CallDenied):
         ask("small")
+
+
+def test_a_rule_that_comes_while_a_stream_goes_by(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that nobody held back at its beginning is not held back at its end, and its call ends."""
+    runtime = start()
+
+    @agentguard.model(provider="openai", model="m")
+    def ask() -> Source:
+        return Source()
+
+    stream = ask()
+    next(stream)
+    monkeypatch.setattr(JudgedCall, "holds_back", property(lambda _: True))
+    assert "".join(stream) == "".join(PARTS[1:])
+    (span,) = spans(runtime)
+    assert "error.type" not in span.attributes
