@@ -94,6 +94,12 @@ def load_dead(path: Path, keys: AuditKeys, *, bytes_max: int | None = None) -> J
 
 def begun_unix_ns(journal: JournalBytes) -> int | None:
     """Time of the opening record; None where that cannot be read."""
+    opening = opening_of(journal)
+    return opening.time_unix_ns if opening is not None else None
+
+
+def opening_of(journal: JournalBytes) -> StoredEvent | None:
+    """Read the opening record; None where it cannot be read."""
     first = next(layout.scan(journal.data), None)
     if not isinstance(first, layout.Frame) or first.number != 0:
         return None
@@ -101,7 +107,7 @@ def begun_unix_ns(journal: JournalBytes) -> int | None:
         opening = decode(journal.open(first)[0][1], journal=journal.journal.name, index=0)
     except (AuditError, TamperedError):
         return None
-    return opening.time_unix_ns if isinstance(opening, StoredEvent) else None
+    return opening if isinstance(opening, StoredEvent) else None
 
 
 def check_alone(
