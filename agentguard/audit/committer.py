@@ -40,6 +40,7 @@ class Committer:
         *,
         details: Mapping[str, object],
         journal_bytes_max: int,
+        journal_age_s_max: float,
         random_bytes: RandomBytes,
         disk: Disk,
         safeguards: Safeguards,
@@ -50,6 +51,7 @@ class Committer:
         self._on_internal_error = on_internal_error
         self._details = dict(details)
         self._journal_bytes_max = journal_bytes_max
+        self._journal_age_ns_max = int(journal_age_s_max * 1e9)
         self._random_bytes = random_bytes
         self._disk = disk = ReservingDisk(disk, folder / RESERVE, safeguards.reserve_bytes)
         self._ledger = Ledger(
@@ -69,6 +71,7 @@ class Committer:
         self._number = 0
         self._lost: dict[str, list[int]] = {}
         self._checkpointed = 0
+        self._begun_ns = 0
         self.stored = 0
         self.syncs = 0
         self.dropped: dict[str, int] = {}
@@ -80,6 +83,13 @@ class Committer:
         """Records of the present file that no checkpoint states yet."""
         file = self._file
         return file.tree.size - self._checkpointed if file is not None else 0
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the present file holds records, and was begun too long ago."""
+        file = self._file
+        is_used = file is not None and file.tree.size > 1
+        return is_used and self._clock.monotonic_ns() - self._begun_ns >= self._journal_age_ns_max
 
     @property
     def has_lost(self) -> bool:
@@ -116,8 +126,8 @@ class Committer:
         file = self._file
         if file is None and not records and not self._lost:
             return
-        if file is not None and file.bytes >= self._journal_bytes_max:
-            self.end("full")
+        if file is not None and (file.bytes >= self._journal_bytes_max or self.is_old):
+            self.end("age" if self.is_old else "full")
             file = None
         if file is None:
             file = self._open({})
@@ -260,6 +270,7 @@ class Committer:
                 file.path.unlink()
             raise
         self._checkpointed = file.tree.size
+        self._begun_ns = self._clock.monotonic_ns()
         self._file = file
         return file
 

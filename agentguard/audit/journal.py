@@ -111,6 +111,7 @@ class DecisionJournal:
             on_internal_error,
             details=details or {},
             journal_bytes_max=limits.journal_bytes_max,
+            journal_age_s_max=limits.journal_age_s_max,
             random_bytes=random_bytes,
             disk=disk or Disk(),
             safeguards=safeguards or Safeguards(),
@@ -283,6 +284,12 @@ class DecisionJournal:
             self._on_internal_error("audit.flush", error)
             return False
         return True
+
+    def end_old(self) -> None:
+        """End the present file where it is too old, as writing does; raises AuditError or OSError where it cannot."""
+        with self._committer.lock:
+            if self._committer.is_old and self._mark[0]:
+                self._committer.end("age")
 
     def close(self, timeout_s: float) -> bool:
         """

@@ -29,6 +29,8 @@ class JournalLimits(NamedTuple):
     """Records written at one time."""
     journal_bytes_max: int = 16 << 20
     """A file that has grown to it is closed, and the next one begins."""
+    journal_age_s_max: float = 86_400.0
+    """So is one that is older and holds anything: retention removes whole files, and none that is written to."""
     commit_wait_s_max: float = 30.0
     """A `required` record that is not on disk after it fails."""
 

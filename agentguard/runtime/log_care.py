@@ -60,6 +60,7 @@ class LogCare:
             for kind, details in ran_out(services.bundle, self._looked, today):
                 journal.append_event(kind, details)
             self._looked = today
+        journal.end_old()  # Only what has ended can be removed.
         safeguards = safeguards_of(config)
         for adopted in adopt_abandoned(
             store.folder, store.keystore, services.clock,

@@ -419,6 +419,29 @@ def test_files_rotate(log: Log) -> None:
     assert report.of(Question.UNANCHORED_TAIL).answer is Answer.OK
 
 
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_files_end_with_the_day(log: Log, is_quiet: bool) -> None:
+    """A file a day old is ended by the next record, or by whoever looks after the log; an empty one goes on."""
+    clock = FrozenClock()
+    journal = open_journal(*log, clock=clock)
+    clock.advance(2 * 86_400.0)
+    journal.end_old()
+    journal.append(decision(1))
+    clock.advance(86_399.0)
+    journal.end_old()
+    assert len(list((log[0] / "dec").iterdir())) == 1
+    clock.advance(1.0)
+    if is_quiet:
+        journal.end_old()
+        assert [e.kind for e in read_entries(*log) if isinstance(e, StoredEvent)][-1] == "journal.close"
+        journal.end_old()
+    journal.append(decision(2))
+    assert len(list((log[0] / "dec").iterdir())) == 2
+    assert journal.close(5.0)
+    assert ids(log) == [f"{number:016x}" for number in (1, 2)]
+    assert verify(*log).is_good
+
+
 def test_after_close(log: Log) -> None:
     """A closed journal denies required records and counts the others."""
     journal = write_log(*log, range(2))
