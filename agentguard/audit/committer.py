@@ -26,6 +26,8 @@ from agentguard.seal import ensure_private_folder
 from agentguard.values import Clock, InternalErrorHook
 
 FOLDER = "dec"
+UNSYNCED_BYTES_MAX = 1 << 20
+"""Written bytes after which a file is synced at once: until then their records are kept in memory too."""
 
 
 class Committer:
@@ -143,10 +145,11 @@ class Committer:
             self._on_internal_error("audit.reserve", OSError(errno.ENOSPC, "the disk is full"))
             batch.append(encode_event(RESERVE_USED, self._clock.unix_ns(), {"left_bytes": left_bytes}))
         earlier = list(file.unsynced)
+        is_much = file.bytes - file.synced_bytes >= UNSYNCED_BYTES_MAX
         try:
             try:
                 if batch:
-                    file.append(batch, sync=must_sync)
+                    file.append(batch, sync=must_sync or is_much)
                 elif must_sync:
                     file.sync()
             except UnsyncedError as error:

@@ -32,6 +32,9 @@ from agentguard.seal import Keystore, ensure_private_folder
 from agentguard.values import Clock, DecisionRecord, DecisionSource, InternalErrorHook, RecordMode
 
 _ASYNC = RecordMode.ASYNC
+_BREATH_S = 0.001
+_PAUSE_S = 10.0
+"""After a wait in vain callers are not held up again for so long, while there is room."""
 _journals: weakref.WeakSet[DecisionJournal] = weakref.WeakSet()
 
 
@@ -127,6 +130,7 @@ class DecisionJournal:
         self._mutex = threading.Lock()
         self._has_leader = False
         self._group_size = 1
+        self._no_wait_until_s = 0.0
         self._thread: threading.Thread | None = None
         self._make_waits()
         self._is_awake = False
@@ -196,7 +200,7 @@ class DecisionJournal:
         if not self._mark[0]:
             self._begin_in_child()
         records, queue = self._records, self._queue
-        if len(queue) < records.records_max and not records.heavy_bytes and not self._is_closed:
+        if len(queue) < records.calm_max and not records.heavy_bytes and not self._is_closed:
             queue.append(source)
             if not self._is_awake:
                 self._call_thread()
@@ -330,7 +334,7 @@ class DecisionJournal:
     def _enqueue(self, item: DecisionRecord | DecisionSource | Event) -> None:
         """Queue what nobody waits for."""
         weight = weight_of(item)
-        if not self._records.has_room(weight) and not self._make_room(weight):
+        if not self._records.is_calm(weight) and not self._make_room(weight):
             self._committer.count_lost("queue full", 1)
             return
         if self._is_closed:
@@ -341,19 +345,28 @@ class DecisionJournal:
             self._call_thread()
 
     def _make_room(self, weight: int) -> bool:
-        """Write a batch on behalf of the thread, unless an event loop would wait for it."""
+        """Leave the interpreter to the thread that writes; False where there is no room all the same."""
+        records = self._records
+        self._call_thread(hurry=True)
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - `get_running_loop` raises instead
-            self._call_thread(hurry=True)
-            return False
-        deadline = time.monotonic() + self._limits.backpressure_s_max
-        while not self._records.has_room(weight):
-            if not self._committer.lock.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
-                return False
-            try:
-                if not self._records.has_room(weight) and not self._commit_queued(must_sync=False):
-                    return self._records.has_room(weight)
-            finally:
-                self._committer.lock.release()
+            return records.has_room(weight)
+        now = time.monotonic()
+        if records.has_room(weight) and now < self._no_wait_until_s:
+            return True
+        deadline = now + self._limits.backpressure_s_max
+        while not records.is_calm(weight):
+            if self._thread is None:
+                # None can be had any more: this one writes.
+                with self._committer.lock:
+                    if not self._commit_queued(must_sync=False):
+                        return records.has_room(weight)
+            elif time.monotonic() >= deadline:
+                self._no_wait_until_s = deadline + _PAUSE_S
+                return records.has_room(weight)
+            else:
+                # Others have brought more, perhaps, since the thread was called.
+                self._call_thread(hurry=True)
+                time.sleep(_BREATH_S)
         return True
 
     def _append_durable(self, ticket: Ticket, timeout_s: float | None = None) -> None:
@@ -466,12 +479,13 @@ class DecisionJournal:
                     self._wake.wait(max(due - time.monotonic(), 0.0) if behind else None)
                 self._is_awake, self._is_idle = True, False
                 self._wake.clear()
-                if self._queue and not self._hurry.is_set():
+                if self._queue and not self._hurry.is_set() and time.monotonic() < due:
                     self._hurry.wait(self._limits.window_s)
                 self._hurry.clear()
                 with self._committer.lock:
-                    while self._queue:
-                        self._commit_queued(must_sync=False)
+                    # Where records come without a pause, the checkpoint comes all the same.
+                    while self._commit_queued(must_sync=False) and self._queue and time.monotonic() < due:
+                        pass
                     behind = self._committer.behind
                 if behind and (behind >= self._limits.checkpoint_records_max or time.monotonic() >= due):
                     self._committer.checkpoint()

@@ -25,7 +25,7 @@ class JournalLimits(NamedTuple):
     """Memory of `async` records that may wait; what comes when it is used up waits, or is dropped and counted."""
     backpressure_s_max: float = 1.0
     """How long a thread waits for room, writing itself if need be; an event loop never waits."""
-    batch_records_max: int = 4096
+    batch_records_max: int = 2048
     """Records written at one time."""
     journal_bytes_max: int = 16 << 20
     """A file that has grown to it is closed, and the next one begins."""
@@ -35,7 +35,7 @@ class JournalLimits(NamedTuple):
     """A `required` record that is not on disk after it fails."""
 
 
-RECORD_BYTES = 512
+RECORD_BYTES = 1024
 """About how much memory a queued record without values of its own holds."""
 
 

@@ -45,6 +45,8 @@ class WaitingRecords:
         self.items: deque[Item] = deque()
         self.records_max = max(bytes_max // RECORD_BYTES, 1)
         """How many may wait that hold little."""
+        self.calm_max = max(self.records_max // 4, 1)
+        """How many may wait before the threads that bring more help to write them."""
         self.heavy_bytes = 0
         """Memory of those that wait beyond `RECORD_BYTES` each."""
         self._heavy_lock = threading.Lock()
@@ -52,6 +54,10 @@ class WaitingRecords:
     def has_room(self, weight: int) -> bool:
         """Whether a record of that weight may still wait."""
         return len(self.items) + (self.heavy_bytes + weight) // RECORD_BYTES < self.records_max
+
+    def is_calm(self, weight: int) -> bool:
+        """Whether so little waits, that record included, that nobody needs to help."""
+        return len(self.items) + (self.heavy_bytes + weight) // RECORD_BYTES < self.calm_max
 
     def put(self, item: DecisionRecord | DecisionSource | Event, weight: int) -> None:
         """Put a record in, whether there is room or not."""

@@ -328,7 +328,7 @@ def test_memory_of_what_waits_is_bounded(log: Log) -> None:
 
 
 def test_threads_wait_instead_of_losing(log: Log) -> None:
-    """A thread that finds the queue full writes a batch itself: nothing is lost in a burst."""
+    """A thread that finds much in the queue leaves the interpreter to the one that writes: nothing is lost."""
     journal = open_journal(*log, limits=SLOW._replace(queue_bytes_max=16 * 1024, window_s=60.0))
 
     def work(thread: int) -> None:
@@ -344,6 +344,57 @@ def test_threads_wait_instead_of_losing(log: Log) -> None:
     assert journal.dropped == {}
     assert len(set(ids(log))) == 2000
     assert verify(*log).is_good
+
+
+def test_what_is_not_synced_is_bounded(log: Log) -> None:
+    """Where records come without a pause a file is synced all the same: until then all of them are in memory."""
+    journal = open_journal(*log, limits=SLOW._replace(batch_records_max=64))
+    record = decision(1, mode=RecordMode.ASYNC)
+    long = record._replace(agent="a" * 4000)
+    most = 0
+    for _ in range(20):
+        for _ in range(50):
+            journal.append(long)
+        with journal._committer.lock:
+            while journal._queue:
+                journal._commit_queued(must_sync=False)
+        file = journal._committer._file
+        assert file is not None
+        most = max(most, sum(map(len, file.unsynced)))
+    assert 1 << 20 <= most <= (1 << 20) + 64 * 5000 < 20 * 50 * 4000
+    assert journal.close(5.0)
+
+
+def test_checkpoints_come_while_records_come(log: Log) -> None:
+    """A thread that never finds its queue empty states checkpoints within the interval."""
+    limits = SLOW._replace(checkpoint_interval_s=0.05, batch_records_max=1, queue_bytes_max=1 << 20)
+    journal = open_journal(*log, limits=limits)
+    stated: list[int] = []
+    checkpoint = journal._committer.checkpoint
+
+    def watch() -> None:
+        stated.append(len(journal._queue))
+        checkpoint()
+
+    journal._committer.checkpoint = watch  # type: ignore[method-assign]
+    deadline = time.monotonic() + 5.0
+    while len(stated) < 3 and time.monotonic() < deadline:
+        journal.append(decision(1, mode=RecordMode.ASYNC))
+    assert len(stated) >= 3
+    assert max(stated) > 0
+    assert journal.close(5.0)
+
+
+def test_threads_leave_the_rest_of_the_queue_to_those_that_cannot_wait(log: Log) -> None:
+    """A thread waits from a quarter of the queue on, where the log is written; an event loop may fill it."""
+    journal = open_journal(*log, limits=SLOW._replace(queue_bytes_max=64 * 1024, window_s=0.0))
+    most = 0
+    for number in range(1000):
+        journal.append(decision(number, mode=RecordMode.ASYNC))
+        most = max(most, len(journal._queue))
+    assert most <= 16
+    assert journal.close(5.0)
+    assert journal.dropped == {}
 
 
 def test_coroutines_wait_instead_of_losing(log: Log) -> None:
