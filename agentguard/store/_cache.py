@@ -26,7 +26,8 @@ class _Known(NamedTuple):
     identity: tuple[int, int, int, int]
     """Device, inode, size and time of change: another file has another one."""
     footer: Footer
-    key: SealKey
+    key: SealKey | None
+    """Once the file was opened again: most are not, and a key takes a kilobyte."""
 
 
 class FooterCache:
@@ -54,6 +55,8 @@ class FooterCache:
         self._followed.pop(path, None)
         identity = _identity(os.fstat(segment.fd))
         if known is not None and known.identity == identity:
+            if known.key is None:
+                self._known[path] = known._replace(key=segment.key)
             self._known.move_to_end(path)
             segment.use_footer(known.footer)
             for kind, count in known.footer.damage.items():
@@ -64,7 +67,7 @@ class FooterCache:
         self._forget(path)
         footer = segment.footer
         if footer is not None:
-            self._known[path] = _Known(identity, footer, segment.key)
+            self._known[path] = _Known(identity, footer, None)
             self._bytes += footer.memory_bytes
             while self._bytes > self._bytes_max and len(self._known) > 1:
                 _, dropped = self._known.popitem(last=False)

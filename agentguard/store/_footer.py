@@ -166,7 +166,7 @@ class Footer:
     def memory_bytes(self) -> int:
         """About what it takes in memory."""
         per_tag = self.tags.itemsize + self.chunks.itemsize
-        return 1500 + 33 * len(self.places) + per_tag * len(self.tags) + 40 * len(self.members)
+        return 3500 + 33 * len(self.places) + per_tag * len(self.tags) + 40 * len(self.members)
 
     def chunks_of(self, trace_id: str) -> Iterator[int]:
         """Numbers of the chunks that may hold spans of the trace."""

@@ -21,7 +21,7 @@ from agentguard.store._damage import Damage
 from agentguard.store._derive import encode_features
 from agentguard.store._disk import Disk, try_lock
 from agentguard.store._features import decode_features, place_of
-from agentguard.store._footer import Footer, tag_arrays, trace_tag
+from agentguard.store._footer import Footer, Tags, trace_tag
 from agentguard.store._grid import Grid, cut, joined, pack_grid, trace_ids, unpack_grid
 from agentguard.store._keyring import Keyring
 from agentguard.store._layout import HEADER_BYTES, Kind, State, parse_segment_name, unpack_header
@@ -183,7 +183,7 @@ class _Chunks:
         self._waiting: list[Grid] = []
         self._count = 0
         self.features: list[tuple[Body, int, int, tuple[int, int]]] = []
-        self.tags: list[tuple[int, int]] = []
+        self.tags = Tags()
         self.chunks = 0
         self.spans = 0
 
@@ -232,7 +232,8 @@ class _Chunks:
     def _write(self, grid: Grid, spans: Body, features: Body) -> None:
         """Write one chunk, and keep its features for the end of the file."""
         start_range = (min(grid.start), max(grid.start))
-        self.tags += [(trace_tag(trace), self.chunks) for trace in trace_ids(grid)]
+        for tag in set(map(trace_tag, trace_ids(grid))):
+            self.tags.add(tag, self.chunks)
         self._sealed.add(spans, first_sequence=grid.first_sequence, rows=grid.count, start_range=start_range)
         self.features.append((features, grid.first_sequence, grid.count, start_range))
         self.chunks += 1
@@ -286,7 +287,7 @@ def _copy(
     # Feature blocks stand together, so that a scan over them reads one piece of the file.
     for body, first, rows, start_range in chunks.features:
         sealed.add(body, first_sequence=first, rows=rows, start_range=start_range)
-    tags, numbers = tag_arrays(chunks.tags)
+    tags, numbers = chunks.tags.arrays()
     counts = Counter(place.kind for place in damage)
     return Footer(
         sealed.places, tags, numbers, spans=chunks.spans, outcomes=outcomes, damage=dict(counts),

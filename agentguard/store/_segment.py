@@ -41,6 +41,8 @@ from agentguard.store._resync import Seen, next_intact
 LIVE_READ_BYTES_MAX = 64 * 1024 * 1024
 """A live segment is rotated long before this; what lies beyond is not ours."""
 _READ_BYTES = 1024 * 1024
+_SCAN_BYTES = 256 * 1024
+"""A file that is walked through is read in pieces of this length: so many bytes of memory, and not the file's length."""
 _RESYNC_FACTOR_MAX = 8
 """Looking for the next whole frame may read the file this many times over, not more."""
 
@@ -282,20 +284,30 @@ class SegmentFile:
     def _scan(self, kinds: Collection[int], resume: Resume | None) -> Iterator[Frame]:
         """Walk from frame to frame, and from damage to the next whole frame."""
         size = os.fstat(self._fd).st_size
+        if resume is not None and not self.has(resume):
+            resume = None  # The end of the file was cut off and written anew: begin at the beginning.
         base, first = resume or Resume(HEADER_BYTES, 0)
-        data = self._pread(base, min(size, LIVE_READ_BYTES_MAX) - base)
-        if resume is not None and not self._begins_with(data, first):
-            # The end of the file was cut off and written anew: begin at the beginning.
-            base, first = HEADER_BYTES, 0
-            data = self._pread(base, min(size, LIVE_READ_BYTES_MAX) - base)
+        stop = min(size, LIVE_READ_BYTES_MAX)
         if size > LIVE_READ_BYTES_MAX and not self.is_sealed:
             self._note("damaged", LIVE_READ_BYTES_MAX, size - LIVE_READ_BYTES_MAX, "the file is too long")
+        data = self._pread(base, min(stop - base, _SCAN_BYTES))
+        is_empty = not data
         offset, expected, seen, has_ended, is_after_damage = 0, first, Seen(first), False, False
-        work_left = _RESYNC_FACTOR_MAX * max(len(data), _READ_BYTES)
-        while offset < len(data):
+        work_left = _RESYNC_FACTOR_MAX * max(stop - base, _READ_BYTES)
+        while True:
             head = unpack_frame_head(data, offset)
             end = offset + FRAME_HEAD_BYTES + (head.length if head else 0)
-            if head is None or end > len(data) or not is_frame_intact(data, offset, head):
+            is_whole = head is not None and end <= len(data) and is_frame_intact(data, offset, head)
+            if not is_whole and base + len(data) < stop:
+                # It goes on beyond what was read, or is damaged: then the next one may be anywhere.
+                wanted = max(end - offset, _SCAN_BYTES) if end > len(data) else stop
+                base, offset = base + offset, 0
+                data = self._pread(base, min(wanted, stop - base))
+                stop = stop if len(data) >= min(wanted, stop - base) else base + len(data)
+                continue
+            if offset >= len(data):
+                break
+            if head is None or not is_whole:
                 if self.is_sealed and unpack_trailer(data[offset : offset + TRAILER_BYTES]) is not None:
                     break
                 found, work_left = next_intact(data, offset + 1, work_left)
@@ -319,7 +331,7 @@ class SegmentFile:
             has_ended = has_ended or head.kind == Kind.END
             if head.kind in kinds:
                 yield from self._decompress(sealed, head, place)
-        if not data and not self.is_written():
+        if is_empty and not self.is_written():
             self._note("torn", base, 0, "there is nothing behind the header")
 
     def has(self, place: Resume) -> bool:
