@@ -69,14 +69,18 @@ class Run:
         self.run_id = run_id
         self.start_ns = start_ns
         """Monotonic nanoseconds."""
-        self.conversation_id = _text(conversation_id)
-        self.principal = _text(principal)
-        # One role given as text would be one for each of its letters.
-        self.roles = (_text(roles),) if isinstance(roles, str) else tuple(_text(role) for role in roles or ())
-        self.labels = {
-            _text(label)[:LABEL_CHARS_MAX]: _text(value)[:LABEL_CHARS_MAX]
-            for label, value in (labels or {}).items()
-        }
+        self.conversation_id = conversation_id if type(conversation_id) is str else _text(conversation_id)
+        self.principal = principal if type(principal) is str else _text(principal)
+        self.roles: tuple[str, ...] = ()
+        if roles:
+            # One role given as text would be one for each of its letters.
+            self.roles = (_text(roles),) if isinstance(roles, str) else tuple(_text(role) for role in roles)
+        self.labels: dict[str, str] = {}
+        if labels:
+            self.labels = {
+                _text(label)[:LABEL_CHARS_MAX]: _text(value)[:LABEL_CHARS_MAX]
+                for label, value in labels.items()
+            }
         self.calls = self.tool_calls = self.model_calls = 0
         self.errors = self.retries = self.tokens = 0
         self.cost_usd = 0.0
@@ -145,7 +149,7 @@ def current_run() -> Run | None:
 
 def new_run(ids: Ids, clock: Clock, **known: Any) -> Run:
     """Open a run with a fresh id, now."""
-    return Run(f"{ids.trace_id():032x}", start_ns=clock.monotonic_ns(), **known)
+    return Run(ids.trace_id().to_bytes(16, "big").hex(), start_ns=clock.monotonic_ns(), **known)
 
 
 class RunScope:
