@@ -9,7 +9,10 @@ one that comes back from the disk. An encoded span takes a tenth of the memory.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import deque
+from itertools import accumulate
+from operator import attrgetter
 from typing import Final
 
 from agentguard.store._batch import Batcher
@@ -21,6 +24,7 @@ _OUTCOME_BYTES: Final = 512
 _BURST_BATCHES: Final = 8
 """With so many frames' worth in the queue, that much goes into one frame."""
 NOTHING: Final = -(2**62)
+_size_of: Final = attrgetter("bytes_estimate")
 
 
 class QueuedOutcome:
@@ -122,19 +126,19 @@ class Encoding:
 
     def _take(self, spans_max: int, bytes_max: int) -> tuple[list[SpanSource], list[OutcomeRecord], int]:
         """Take from the queue until one of the two limits."""
-        sources: list[SpanSource] = []
-        outcomes: list[OutcomeRecord] = []
-        size, take = 0, self.queue.popleft
-        for _ in range(min(spans_max, len(self.queue))):
-            item = take()
-            size += item.bytes_estimate
-            if type(item) is QueuedOutcome:
-                outcomes.append(item.outcome)
-            else:
-                sources.append(item)  # type: ignore[arg-type]
-            if size >= bytes_max:
-                break
-        return sources, outcomes, size
+        take = self.queue.popleft
+        items = [take() for _ in range(min(spans_max, len(self.queue)))]
+        sizes = list(map(_size_of, items))
+        size = sum(sizes)
+        if size > bytes_max:
+            count = bisect_left(list(accumulate(sizes)), bytes_max) + 1
+            self.queue.extendleft(reversed(items[count:]))
+            del items[count:], sizes[count:]
+            size = sum(sizes)
+        if QueuedOutcome not in map(type, items):
+            return items, [], size  # type: ignore[return-value] # all of them are spans
+        outcomes = [item.outcome for item in items if type(item) is QueuedOutcome]
+        return [item for item in items if type(item) is not QueuedOutcome], outcomes, size  # type: ignore[misc]
 
     def hand_out(self) -> list[Body]:
         """Give the frames that are ready, in their order; only for the writer's thread."""

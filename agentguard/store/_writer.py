@@ -39,7 +39,10 @@ _TROUBLE_WAIT_S_MAX: Final = 0.02
 _HELPERS_WAIT_S_MAX: Final = 0.2
 _BREATH_S: Final = 0.001
 _HELP_SPANS: Final = 64
-"""What one call encodes at most where the queue is half full: two milliseconds or so."""
+"""What one call encodes at most where the queue is half full: a part of a millisecond."""
+_FRAMES_A_WRITE: Final = 4
+"""Frames that are written together where so much is queued: a write lets callers have the interpreter, which is
+not back for a while."""
 
 
 class SegmentWriter:
@@ -373,7 +376,10 @@ class SegmentWriter:
             # No further than what is queued now: a sync must not wait for callers to pause.
             left = len(self._queue)
             while self._hand_over(self._encoding.hand_out()) and left > 0:
-                left -= self._encode()
+                for _ in range(_FRAMES_A_WRITE):
+                    left -= self._encode()
+                    if left <= 0:
+                        break
                 outlet.sync(is_forced=False)
             # What other threads took out of the queue before this line, they are about to give back encoded.
             are_all_there = self._await_helpers(self._encoding.taken)
