@@ -58,10 +58,8 @@ class Frontier:
             if left is not None:
                 nodes.insert(0, left)
             levels[level] = nodes.pop() if len(nodes) & 1 else None
-            nodes = [
-                sha256(b"\x01" + one + other).digest()
-                for one, other in zip(nodes[::2], nodes[1::2], strict=True)
-            ]
+            each = iter(nodes)
+            nodes = [sha256(b"\x01" + one + other).digest() for one, other in zip(each, each, strict=True)]
             level += 1
 
     def root(self) -> bytes:

@@ -105,19 +105,22 @@ class Admitted(Ended):
         """Write the record of the decision, and of the end of the call where it has ended."""
         # In this order: who ends the span looks at `is_due` after that, so one of the two sees the other.
         self.is_due = True
-        span, run, decision = self._span, self._run, self._decision
-        duration_ns, outcome, ended_unix_ns = span.duration_ns, "", 0
+        run, decision = self._run, self._decision
+        call_id, trace_id, start_unix_ns, duration_ns, outcome = self._span.course()
+        ended_unix_ns = 0
         if duration_ns >= 0:
             self._is_told = True
-            outcome, ended_unix_ns = span.outcome or names.OUTCOME_OK, span.start_unix_ns + duration_ns
+            outcome, ended_unix_ns = outcome or names.OUTCOME_OK, start_unix_ns + duration_ns
+        else:
+            outcome = ""
         key = (id(decision), self._revision, self._point, self._agent, self._tool, self._model, run.principal, self._detour)  # fmt: skip
         known = _forms.get(key)
         form = known[1] if known is not None and known[0] is decision else self._form(key)
         return form.fill(
             self._ids.span_id().to_bytes(8, "big").hex(),
             self._time_unix_ns,
-            span.call_id,
-            span.trace_id,
+            call_id,
+            trace_id,
             run.run_id,
             self._evaluation_ns,
             outcome,
