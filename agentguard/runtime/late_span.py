@@ -141,6 +141,11 @@ class LateSpan(SdkSpan):
     """What the sampler gave it."""
     _ended: EndedSpan | None
 
+    def get_span_context(self) -> SpanContext:
+        """Identify this span; asked several times in each call, so without the SDK's frames."""
+        context: SpanContext = self.__dict__["_context"]
+        return context
+
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
         with _BUILDING:

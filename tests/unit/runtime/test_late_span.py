@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from agentguard.runtime import late_span
 from agentguard.runtime.late_span import LateRecord, LateSpan, late_tracer
 
 from .conftest import Start, spans
+from .test_call_work import _calls_of as calls_of
 
 Provide = Callable[..., InMemorySpanExporter]
 OTHER = SpanContext(0xA, 0xB, is_remote=True, trace_flags=TraceFlags(1))
@@ -497,3 +499,36 @@ def test_the_provider_may_change(start: Start, provide: Provide) -> None:
     look()
     look()
     assert [len(exporter.get_finished_spans()) for exporter in (first, second)] == [1, 2]
+
+
+# What the code makes today, and a little room; a span of the SDK takes three times as many.
+CALLS_MORE_MAX = 55
+
+
+def test_beside_an_sdk_a_call_stays_as_short_as_it_is(start: Start, provide: Provide) -> None:
+    """The functions that a call runs more for a provider of the application are no more than they were."""
+    runtime = start()
+    runtime.flush(10.0)
+    with agentguard.run():
+        alone = calls_of(ask)
+    provide(is_batched=True)
+    with agentguard.run():
+        beside = calls_of(ask)
+    assert beside - alone <= CALLS_MORE_MAX
+
+
+def test_beside_an_sdk_a_call_leaves_no_circles(start: Start, provide: Provide) -> None:
+    """What stands for a call at the application's provider is gone once it is exported."""
+    provide()
+    runtime = start()
+    gc.disable()
+    try:
+        for calls in (20, 200):
+            for _ in range(calls):
+                ask()
+                look()
+            runtime.flush(10.0)
+            left = gc.collect()
+        assert left < 50
+    finally:
+        gc.enable()
