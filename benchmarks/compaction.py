@@ -17,7 +17,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from storage import Finished, SystemClock, make_spans
+from storage_sample import Finished, SystemClock, make_spans
 
 from agentguard.seal import create_key_file
 from agentguard.store import Disk, Store, WriterConfig

@@ -173,9 +173,18 @@ class SealKey:
             raise TamperedError(
                 f"sealed bytes: got {len(sealed)}, expected at least {NONCE_BYTES + TAG_BYTES}"
             )
+        return self.open_at(bytes(sealed[:NONCE_BYTES]), sealed[NONCE_BYTES:], aad)
+
+    def open_at(self, nonce: bytes, sealed: bytes | memoryview, aad: bytes) -> bytes:
+        """
+        Check and decrypt what `seal_at` returned.
+
+        Raises:
+            TamperedError: The bytes, or what they are bound to, are not what was sealed.
+        """
         try:
-            return self._aead.decrypt(bytes(sealed[:NONCE_BYTES]), sealed[NONCE_BYTES:], aad)
-        except InvalidTag:
+            return self._aead.decrypt(nonce, sealed, aad)
+        except (InvalidTag, ValueError):  # A nonce of another length is nobody's.
             # One text for every cause: a finer one would be an oracle.
             raise TamperedError(
                 "sealed bytes: got something else than what was sealed, expected it unaltered"

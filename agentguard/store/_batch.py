@@ -14,7 +14,7 @@ from agentguard.store._grid import Grid, grid_of, grid_of_columns
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
 from agentguard.store._rows import encode_gaps, encode_outcomes
-from agentguard.store._subjects import spans_body
+from agentguard.store._subjects import span_bodies
 from agentguard.values import GapRecord, InternalErrorHook, OutcomeRecord, SpanRecord, SpanSource
 
 
@@ -165,6 +165,6 @@ class Batcher:
 def _encoded(grid: Grid) -> tuple[list[Body], int]:
     """Encode a frame of spans and their features; returns how long the spans are uncompressed, too."""
     features = encode_features(grid)
-    body, size = spans_body(grid)
+    bodies, size = span_bodies(grid)
     # As narrow as they are, features would hardly become shorter.
-    return [body, Body(Kind.FEATURES, RAW, features)], size
+    return [*bodies, Body(Kind.FEATURES, RAW, features)], size

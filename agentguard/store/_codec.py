@@ -32,15 +32,15 @@ _SMALL_BYTES = 96
 
 LIVE_LEVEL = 1
 SEALED_LEVEL = 3
-_CONTENT_LEVEL = 3
 _CONTENT_SMALL_BYTES = 16
+_CONTENT_LARGE_BYTES = 4096
+"""From here on a piece of content is compressed at once, and without the dictionary: it would gain little."""
+_RAW_BYTE, _CONTENT_BYTE = bytes([RAW]), bytes([CONTENT])
 _ZSTD_MAGIC = bytes.fromhex("28b52ffd")
 _DICTIONARY = Path(__file__).with_name("content-1.dict")
 _IDLE_MAX = 4
 _idle: dict[int, deque[zstd.ZstdCompressor]] = {}
 """By level, or `_WITH_DICTIONARY`, compressors that nobody uses just now: what they need is not reserved for each frame anew."""
-
-
 _WITH_DICTIONARY = -1
 
 
@@ -52,15 +52,6 @@ def compress(plain: bytes, level: int = LIVE_LEVEL) -> tuple[int, bytes]:
     if len(packed) + 4 >= len(plain):
         return RAW, plain
     return ZSTD, len(plain).to_bytes(4, "little") + packed
-
-
-def compress_two(plain: bytes, sealed: bytes) -> tuple[int, bytes]:
-    """Compress a frame whose end is sealed and does not compress: that is a block of its own."""
-    compressor = _taken(LIVE_LEVEL)
-    packed = compressor.compress(plain, zstd.ZstdCompressor.FLUSH_BLOCK)
-    packed += compressor.compress(sealed, zstd.ZstdCompressor.FLUSH_FRAME)
-    _idle[LIVE_LEVEL].append(compressor)
-    return ZSTD, (len(plain) + len(sealed)).to_bytes(4, "little") + packed
 
 
 def _packed(plain: bytes, level: int) -> bytes:
@@ -96,10 +87,10 @@ def _new_compressor(level: int) -> zstd.ZstdCompressor:
             zstd.CompressionParameter.hash_log: 13,
         }
         return zstd.ZstdCompressor(options=small)
-    if level != _WITH_DICTIONARY:
+    if level >= 0:
         return zstd.ZstdCompressor(level)
     options: dict[int, int] = {
-        zstd.CompressionParameter.compression_level: _CONTENT_LEVEL,
+        zstd.CompressionParameter.compression_level: SEALED_LEVEL,
         zstd.CompressionParameter.dict_id_flag: 0,
     }
     return zstd.ZstdCompressor(options=options, zstd_dict=_dictionary())
@@ -111,13 +102,27 @@ def _dictionary() -> zstd.ZstdDict:
     return zstd.ZstdDict(_DICTIONARY.read_bytes())
 
 
+def live_content(plain: bytes) -> bytes:
+    """
+    Make a piece of content for a live file: codec byte and bytes, as one.
+
+    Compressing many small pieces would take longer than all else; sealing puts them together.
+    """
+    return _RAW_BYTE + plain if len(plain) < _CONTENT_LARGE_BYTES else compress_content(plain)
+
+
 def compress_content(plain: bytes) -> bytes:
     """Compress a piece of content; returns the codec byte and the bytes, as one."""
     if len(plain) >= _CONTENT_SMALL_BYTES:
-        packed = _packed(plain, _WITH_DICTIONARY)
+        packed = _packed(plain, _WITH_DICTIONARY if len(plain) < _CONTENT_LARGE_BYTES else LIVE_LEVEL)
         if len(packed) - len(_ZSTD_MAGIC) < len(plain):
-            return bytes([CONTENT]) + packed[len(_ZSTD_MAGIC) :]
-    return bytes([RAW]) + plain
+            return _CONTENT_BYTE + packed[len(_ZSTD_MAGIC) :]
+    return _RAW_BYTE + plain
+
+
+def is_compressed(packed: bytes) -> bool:
+    """Whether `compress_content` compressed a piece."""
+    return packed[:1] == _CONTENT_BYTE
 
 
 def decompress_content(packed: bytes) -> bytes:

@@ -243,6 +243,10 @@ class Compactor:
         self._write(self._opened(sources), number=number, is_damage_counted=False)
         for source in sources:
             self._disk.unlink(source.file.path)
+            with contextlib.suppress(
+                _StopError
+            ):  # They are in the pack: what is left now would be read twice.
+                self._rest()
         self._disk.sync_folder(self._path)
 
     def _opened(self, sources: Sequence[_Source]) -> Iterator[SegmentFile]:
@@ -268,7 +272,8 @@ class Compactor:
         fd = self._disk.create_over(temporary)
         try:
             self._disk.lock(fd)
-            pack = PackWriter(SealedFile(header, header.seal_key(self._keystore.root), self._disk, fd))
+            sealed = SealedFile(header, header.seal_key(self._keystore.root), self._disk, fd)
+            pack = PackWriter(sealed, self._rest)
             for segment in segments:
                 lost.update(segment.footer.damage if segment.footer is not None else {})
                 self._damage.clear()

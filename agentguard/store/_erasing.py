@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from agentguard.errors import StoreError
+from agentguard.store._content_frame import InContent
 from agentguard.store._damage import DamageReport
-from agentguard.store._groups import InGroup
 from agentguard.store._hold import Hold, Holds
 from agentguard.store._keyring import Keyring, Subject
 from agentguard.store._query import Query
@@ -114,7 +114,7 @@ def refs_in_use(query: Query) -> frozenset[bytes]:
 def _refs_of(row: Row) -> tuple[bytes, ...]:
     """The references of the keys that seal the content of a row; none where it has no such content."""
     last = row[-1]
-    return (last.group.user, last.group.conversation) if isinstance(last, InGroup) else ()
+    return last.refs if isinstance(last, InContent) else ()
 
 
 def _is_held(hold: Hold, start_unix_ns: int, agent: object) -> bool:

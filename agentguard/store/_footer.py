@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, compress
 from typing import Any, NamedTuple
 
@@ -98,6 +98,33 @@ class Places:
             Place(Kind.SPANS, offsets[i], self._sizes[i], self._firsts[i], self._rows[i], self._mins[i], self._maxs[i])
             for i in found
         ]  # fmt: skip
+
+    def with_content(self, chunks: Sequence[Place], kept: int) -> list[Place]:
+        """
+        Frames of spans, with those of their content before them.
+
+        Args:
+            chunks:
+                Some frames of spans of this file, in order.
+
+            kept:
+                Content is in one of so many frames of content before its span.
+        """
+        if not self.has(Kind.CONTENT):
+            return list(chunks)
+        offsets = list(accumulate(self._sizes, initial=HEADER_BYTES))
+        contents = [i for i, kind in enumerate(self._kinds) if kind == Kind.CONTENT]
+        found: dict[int, Place] = {}
+        for chunk in chunks:
+            place = bisect_left(contents, bisect_left(offsets, chunk.offset))
+            for i in contents[max(place - kept, 0) : place]:
+                first = self._firsts[i]
+                # In a pack both are 0: its frames hold content of many segments.
+                if first < chunk.first_sequence + chunk.rows and (
+                    first + self._rows[i] > chunk.first_sequence
+                ):  # fmt: skip
+                    found[i] = Place(Kind.CONTENT, offsets[i], self._sizes[i], first, self._rows[i], 0, 0)
+        return sorted([*chunks, *found.values()], key=lambda place: place.offset)
 
     @property
     def end(self) -> int:
@@ -249,10 +276,11 @@ class Tags:
         """Note that a trace has spans in a chunk."""
         self._shares[tag >> _SHARE_SHIFT].append(tag << 16 | chunk)
 
-    def arrays(self) -> tuple[array[int], array[int]]:
-        """Give the distinct tags in order, and the chunk of each."""
+    def arrays(self, rest: Callable[[], None] = lambda: None) -> tuple[array[int], array[int]]:
+        """Give the distinct tags in order, and the chunk of each; *rest* is called between the shares."""
         tags, chunks = array("I"), array("H")
         for share in self._shares:
+            rest()
             ordered = sorted(set(share))
             tags.extend([number >> 16 for number in ordered])
             chunks.extend([number & 0xFFFF for number in ordered])

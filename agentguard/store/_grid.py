@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, chain, repeat
+from itertools import chain, repeat
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -24,9 +24,6 @@ Column: TypeAlias = Sequence[Any]
 """One value for each span, or a single one for all."""
 Ids: TypeAlias = bytes | Sequence[str]
 """Ids side by side, zeros for an empty one; or, where one is no id, all of them as text."""
-
-ELSEWHERE: Final = -1
-"""The row of a piece of content that is in another frame: a group was cut where a chunk ends."""
 _TEXT_OR_NONE: Final = frozenset({str, type(None)})
 _COMPARED: Final = _TEXT_OR_NONE | {int, bool, float, tuple}
 _INT64: Final = range(-(2**63), 2**63)
@@ -64,8 +61,6 @@ class Grid(msgspec.Struct, array_like=True, frozen=True):
     shape: Sequence[int]
     """For each span the place of its group."""
     groups: Sequence[Group]
-    content: list[Any] | None = None
-    """Content that is sealed for the persons it is about, in groups: see `_groups`."""
 
     def expanded(self, column: Column) -> Column:
         """The column with a value for each span."""
@@ -147,7 +142,7 @@ def _short(column: Column) -> Column:
     return column[:1] if is_same else column
 
 
-def short_text(column: tuple[Any, ...]) -> Column:
+def short_text(column: Column) -> Column:
     """Reduce a column to one value where all are the same text."""
     first = column[0]
     if type(first) is str and column[-1] == first and column.count(first) == len(column):
@@ -212,25 +207,6 @@ def pack_grid(grid: Grid) -> bytes:
     return encode([fields[name] for name in Grid.__struct_fields__])
 
 
-def with_content(plain: bytes, nonce: bytes, groups: Sequence[Sequence[Any]]) -> tuple[bytes, bytes]:
-    """
-    Add sealed groups of content to an encoded frame: they take its last place, which is empty.
-
-    Returns:
-        The frame in two pieces. The second one is what is sealed: it does not compress, and
-        spoils it for what is compressed with it.
-    """
-    (document,) = content_of([(nonce, groups)]) or ([nonce, [], []],)
-    *head, sealed = document
-    return b"".join([plain[:-1], b"\x91\x93", *map(encode, head)]), encode(sealed)
-
-
-def content_of(groups: Iterable[tuple[bytes, Sequence[Sequence[Any]]]]) -> list[Any] | None:
-    """The content of a frame: for each nonce user, conversation, places and sealed bytes of its groups."""
-    found = [[nonce, [group[:-1] for group in each], [group[-1] for group in each]] for nonce, each in groups]
-    return found or None
-
-
 def unpack_grid(plain: bytes) -> Grid:
     """
     Decode a frame of spans.
@@ -289,7 +265,6 @@ def cut(grid: Grid, start: int, stop: int) -> Grid:
     fields: dict[str, Any] = {name: take(getattr(grid, name)) for name in _COLUMNS}
     fields |= {name: _part_of_ids(getattr(grid, name), size, start, stop) for name, size in _ID_BYTES.items()}
     fields["shape"] = (0,) if len(groups) == 1 else [numbers[number] for number in shape[start:stop]]
-    fields["content"] = _content_from([(grid.content, -start)], count)
     return Grid(
         version=grid.version, first_sequence=grid.first_sequence + start, count=count, groups=groups, **fields
     )
@@ -334,55 +309,10 @@ def joined(grids: Sequence[Grid]) -> Grid:
         else:
             fields[name] = [text for each in ids for text in id_texts(each, size)]
     count = sum(grid.count for grid in grids)
-    starts = accumulate((grid.count for grid in grids), initial=0)
-    fields["content"] = _content_from(
-        [(g.content, start) for g, start in zip(grids, starts, strict=False)], count
-    )
     return Grid(
         version=SPANS_VERSION, first_sequence=grids[0].first_sequence, count=count,
         shape=(0,) if len(groups) == 1 else shape, groups=groups, **fields,
     )  # fmt: skip
-
-
-def _content_from(parts: Sequence[tuple[list[Any] | None, int]], count: int) -> list[Any] | None:
-    """
-    Take over sealed groups whose rows have moved by so many places.
-
-    Raises:
-        SegmentCorruptError: A group is not of this format.
-    """
-    found = []
-    for content, moved in parts:
-        for nonce, groups in checked_content(content):
-            kept = []
-            for user, conversation, places, blob in groups:
-                there = [place + moved if place != ELSEWHERE else place for place in places]
-                there = [place if 0 <= place < count else ELSEWHERE for place in there]
-                if any(place != ELSEWHERE for place in there):
-                    kept.append((user, conversation, there, blob))
-            if kept:
-                found.append((nonce, kept))
-    return content_of(found)
-
-
-def checked_content(content: object) -> list[tuple[bytes, list[tuple[bytes, bytes, list[int], bytes]]]]:
-    """
-    See that content has its form, but for what is sealed: for each nonce its groups.
-
-    Raises:
-        SegmentCorruptError: It has not.
-    """
-    try:
-        sets = msgspec.convert(content or [], _SealedContent)
-        return [
-            (nonce, [(*head, blob) for head, blob in zip(heads, blobs, strict=True)])
-            for nonce, heads, blobs in sets
-        ]
-    except ValueError as error:
-        raise SegmentCorruptError(f"spans: got groups of content of another form: {error}") from error
-
-
-_SealedContent = list[tuple[bytes, list[tuple[bytes, bytes, list[int]]], list[bytes]]]
 
 
 def joined_columns(parts: Sequence[tuple[Column, int]]) -> Column:

@@ -9,6 +9,7 @@ the old file opens any more. A crash leaves the old file or the new one.
 from __future__ import annotations
 
 import errno
+import hmac
 import os
 import time
 from collections import OrderedDict
@@ -30,7 +31,7 @@ from agentguard.seal import (
 from agentguard.store import _keyring_file as layout
 from agentguard.store._disk import Disk, try_lock
 from agentguard.store._keyring_file import KEYRING_FILE, KeyEntry
-from agentguard.store._keyring_reader import KeyringReader
+from agentguard.store._keyring_reader import Head, KeyringReader, state_of
 from agentguard.values import Clock
 
 USER, CONVERSATION = "user", "conversation"
@@ -79,14 +80,23 @@ class Keyring(KeyringReader):
         self._random_bytes = random_bytes
         self._own: OrderedDict[Subject, tuple[int, SubjectKey]] = OrderedDict()
         self._own_number = 0
+        self._id_key: tuple[int, bytes] | None = None
+        self._lock_path = str(folder / _LOCK)
 
     # Writing --------------------------------------------------------------------------
 
     def subject_id(self, subject: Subject) -> bytes:
         """Hash a subject under a key of the store: what stands in the keyring, and in the decision log."""
-        root = self._keystore.root_of(self._keystore.generations[0])
+        generation = self._keystore.generations[0]
+        if self._id_key is None or self._id_key[0] != generation:
+            self._id_key = generation, self._keystore.root_of(generation).derive(_ID_LABEL)
         message = subject.kind.encode() + b"\0" + subject.text.encode("utf-8", "backslashreplace")
-        return root.mac(_ID_LABEL, message)[: layout.SUBJECT_BYTES]
+        return hmac.digest(self._id_key[1], message, "sha256")[: layout.SUBJECT_BYTES]
+
+    @property
+    def day(self) -> int:
+        """Today, in days since 1970."""
+        return self._clock.unix_ns() // _DAY_NS
 
     def keys_for(self, subjects: Collection[Subject]) -> Mapping[Subject, SubjectKey]:
         """
@@ -102,7 +112,7 @@ class Keyring(KeyringReader):
         if self._head().number != self._own_number:
             # Somebody erased a subject: what is in memory may be its key.
             self._own.clear()
-        today = self._clock.unix_ns() // _DAY_NS
+        today = self.day
         found: dict[Subject, SubjectKey] = {}
         for subject in subjects:
             day, key = self._own.get(subject, (-1, None))
@@ -127,7 +137,9 @@ class Keyring(KeyringReader):
         }
         with self._locked():
             number, wrap = self._writable()
-            self._append(b"".join([layout.pack_entry(wrap, entry) for entry in drawn.values()]))
+            state = self._append(b"".join([layout.pack_entry(wrap, entry) for entry in drawn.values()]))
+            # Nobody else writes now: the header needs not be read again.
+            self._known = Head(state, number, wrap)
         if number != self._own_number:
             self._own.clear()
             self._own_number = number
@@ -138,9 +150,9 @@ class Keyring(KeyringReader):
             self._own.popitem(last=False)
         return keys
 
-    def _append(self, data: bytes) -> None:
-        """Add whole entries at the end, over a torn one if there is one."""
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    def _append(self, data: bytes) -> tuple[int, int, int, int]:
+        """Add whole entries at the end, over a torn one if there is one; returns the state of the file then."""
+        fd = os.open(self._path_text, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             size = os.fstat(fd).st_size
             end = size - (size - layout.HEADER_BYTES) % layout.ENTRY_BYTES
@@ -153,6 +165,7 @@ class Keyring(KeyringReader):
             try:
                 self._disk.write(fd, data)
                 self._disk.sync(fd)
+                return state_of(os.fstat(fd))
             except BaseException:
                 with suppress(OSError):
                     self._disk.truncate(fd, end)
@@ -272,7 +285,7 @@ class Keyring(KeyringReader):
     def _locked(self) -> Iterator[None]:
         """Hold the lock of the keyring."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self._folder / _LOCK, flags, 0o600)
+        fd = os.open(self._lock_path, flags, 0o600)
         try:
             deadline = time.monotonic() + _LOCK_WAIT_S_MAX
             while not try_lock(fd):

@@ -23,7 +23,7 @@ _TRIES_MAX: Final = 16
 """How often a keyring is read again because somebody replaced it meanwhile."""
 
 
-class _Head(NamedTuple):
+class Head(NamedTuple):
     """What is known of the file without its entries: all that a writer needs."""
 
     state: tuple[int, int, int, int]
@@ -47,7 +47,7 @@ class _Index(NamedTuple):
     read_bytes: int
 
 
-_NOTHING = _Head((0, 0, 0, 0), 0, None)
+_NOTHING = Head((0, 0, 0, 0), 0, None)
 _NO_INDEX = _Index((0, 0, 0), {}, layout.HEADER_BYTES)
 
 
@@ -85,7 +85,7 @@ class KeyringReader:
         entry = layout.open_entry(head.wrap, ref, wrapped)
         return None if entry.is_erased else RootKey(entry.key)
 
-    def _head(self) -> _Head:
+    def _head(self) -> Head:
         """The keyring as it is now, without its entries: nothing is read where nothing changed."""
         known = self._known
         try:
@@ -93,27 +93,27 @@ class KeyringReader:
         except OSError:
             self._known = _NOTHING
             return _NOTHING
-        if _state(status) != known.state:
+        if state_of(status) != known.state:
             known = self._known = self._reread(known)
         return known
 
-    def _reread(self, known: _Head) -> _Head:
+    def _reread(self, known: Head) -> Head:
         """Read the header."""
         try:
             fd = open_regular(self._path)
         except (OSError, SealError):
             return _NOTHING
         try:
-            state = _state(os.fstat(fd))
+            state = state_of(os.fstat(fd))
             number = layout.unpack_header(os.pread(fd, layout.HEADER_BYTES, 0), self._keystore.store_id)
         finally:
             os.close(fd)
         if number is None:
             return _NOTHING._replace(state=state)
         is_same = number == known.number and known.wrap is not None
-        return _Head(state, number, known.wrap if is_same else self._wrap_key(number))
+        return Head(state, number, known.wrap if is_same else self._wrap_key(number))
 
-    def _whole(self) -> tuple[_Head, dict[bytes, bytes]]:
+    def _whole(self) -> tuple[Head, dict[bytes, bytes]]:
         """The keyring as it is now, with all entries by reference."""
         for _ in range(_TRIES_MAX):
             head = self._head()
@@ -122,7 +122,7 @@ class KeyringReader:
                 return head, entries
         return _NOTHING, {}
 
-    def _entries_of(self, head: _Head) -> dict[bytes, bytes] | None:
+    def _entries_of(self, head: Head) -> dict[bytes, bytes] | None:
         """The entries; only what was added since the last time is read. `None` where the file was replaced."""
         index, file = self._index, (*head.state[:2], head.number)
         if index.file != file or head.state[2] < index.read_bytes:
@@ -133,7 +133,7 @@ class KeyringReader:
             except (OSError, SealError):
                 return None
             try:
-                if _state(os.fstat(fd))[:2] != file[:2]:
+                if state_of(os.fstat(fd))[:2] != file[:2]:
                     return None
                 data = _read_from(fd, index.read_bytes, min(head.state[2], layout.KEYRING_BYTES_MAX))
             finally:
@@ -186,7 +186,7 @@ class KeyringReader:
         return f"{type(self).__name__}({str(self._path)!r}, hidden)"
 
 
-def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+def state_of(status: os.stat_result) -> tuple[int, int, int, int]:
     """What changes when a file is replaced or written to."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 

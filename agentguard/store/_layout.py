@@ -65,6 +65,8 @@ class Kind(IntEnum):
     FOOTER = 6
     END = 7
     """The writer closed the live segment on purpose; nothing follows."""
+    CONTENT = 8
+    """What was said in the spans that follow, sealed for the persons it is about."""
 
 
 FLAG_LAST = 1

@@ -1,15 +1,15 @@
 """
 Where the spans of a live segment are, as far as it was read: a footer that grows.
 
-What is remembered costs about 40 bytes a frame and 6 bytes a trace and frame; the
+What is remembered costs about 45 bytes a frame and 6 bytes a trace and frame; the
 rest of the file is read again each time, from the last frame that is known.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 
 from agentguard.store._footer import Place, trace_tag
 from agentguard.store._layout import Kind
@@ -29,21 +29,33 @@ class LiveIndex:
         """How many look-ups there were; the first one does without an index."""
         self._offsets, self._sizes = array("Q"), array("I")
         self._numbers, self._firsts, self._rows = array("I"), array("Q"), array("I")
+        self._contents = array("I")
+        """How long the frame of content right before is; 0 where there is none."""
         self._starts = array("q")
         self._tags, self._frames = array("I"), array("H")
 
     @property
     def resume(self) -> Resume | None:
         """The last frame that is known; `None` where none is."""
-        return Resume(self._offsets[-1], self._numbers[-1]) if self._offsets else None
+        return self._resume_at(len(self._offsets) - 1)
 
     def resume_after(self, sequence: int) -> Resume | None:
         """The frame from which on the file holds all spans after *sequence*."""
-        place = bisect_right(self._firsts, sequence + 1) - 1
-        return Resume(self._offsets[place], self._numbers[place]) if place >= 0 else None
+        return self._resume_at(bisect_right(self._firsts, sequence + 1) - 1)
 
-    def add(self, frame: Frame, rows: SpanRows) -> None:
-        """Remember a frame behind those that are known; one that is known already changes nothing."""
+    def _resume_at(self, place: int) -> Resume | None:
+        """Where to read on from a frame that is known, its content included."""
+        if place < 0:
+            return None
+        content = self._contents[place]
+        return Resume(self._offsets[place] - content, self._numbers[place] - (1 if content else 0))
+
+    def add(self, frame: Frame, rows: SpanRows, content_bytes: int = 0) -> None:
+        """
+        Remember a frame behind those that are known; one that is known already changes nothing.
+
+        *content_bytes* is the length of the frame of content right before it, 0 for none.
+        """
         known = self._offsets[-1] if self._offsets else -1
         if frame.offset <= known or not rows.rows or len(self._offsets) >= _FRAMES_MAX:
             return
@@ -60,6 +72,7 @@ class LiveIndex:
         self._numbers.append(frame.number)
         self._firsts.append(rows.first_sequence)
         self._rows.append(len(rows.rows))
+        self._contents.append(content_bytes)
         tags = {trace_tag(row[TRACE]) for row in rows.rows}
         self._tags.extend(tags)
         self._frames.extend([number] * len(tags))
@@ -74,6 +87,16 @@ class LiveIndex:
                     Kind.SPANS, self._offsets[i], self._sizes[i], self._firsts[i], self._rows[i],
                     self._starts[2 * i], self._starts[2 * i + 1],
                 )  # fmt: skip
+
+    def with_content(self, places: Iterable[Place]) -> list[Place]:
+        """Places of this file, each behind that of its content."""
+        found = []
+        for place in places:
+            size = self._contents[bisect_left(self._offsets, place.offset)]
+            if size:
+                found.append(Place(Kind.CONTENT, place.offset - size, size, 0, 0, 0, 0))
+            found.append(place)
+        return found
 
     def _with(self, tag: int) -> Iterator[int]:
         """Numbers of the frames with a tag, in their order."""

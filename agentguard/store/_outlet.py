@@ -124,13 +124,13 @@ class Outlet:
         Raises:
             OSError: A new key could not be brought to disk.
         """
-        for place, body in enumerate(self._waiting):
+        for place in reversed(range(len(self._waiting))):
             try:
-                self._waiting[place] = self._content.sealed(body)
+                self._waiting[place] = self._content.sealed(self._waiting[place])
             except (StoreError, SealError) as error:
                 # Spans without their content are better than none.
                 self._on_internal_error("store.content", error)
-                self._waiting[place] = self._content.bare(body)
+                del self._waiting[place]
 
     def sync(self, *, is_forced: bool) -> bool:
         """Bring what is written to disk where that is due; True where nothing waits any more."""

@@ -9,11 +9,12 @@ looked at, for the footer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store import _codec
+from agentguard.store._content_frame import ContentFrame
 from agentguard.store._features import decode_features
 from agentguard.store._footer import CHUNKS_MAX, Footer, Tags, trace_tag
 from agentguard.store._grid import trace_ids, unpack_grid
@@ -42,34 +43,50 @@ class _Group:
         self.rows = 0
         self.bytes = 0
         self.start_range: tuple[int, int] | None = None
+        self.members: set[tuple[bytes, int]] = set()
 
     def add(self, part: Part, start_range: tuple[int, int] | None) -> None:
         """Take one part."""
         self.parts.append(part)
         self.rows += part.rows
         self.bytes += len(part.plain)
+        self.members.add((part.writer, part.n))
         if start_range is not None:
             low, high = self.start_range or start_range
             self.start_range = min(low, start_range[0]), max(high, start_range[1])
 
     def is_full(self, rows: int) -> bool:
-        """Whether *rows* more do not belong here."""
+        """Whether *rows* more do not belong here; 0 where they are not counted."""
         return bool(self.parts) and (
-            self.rows + rows > GROUP_ROWS
+            (rows > 0 and self.rows + rows > GROUP_ROWS)
             or self.bytes > _GROUP_BYTES_MAX
             or len(self.parts) >= _GROUP_PARTS_MAX
         )
 
     def body(self, kind: int) -> Body:
-        """Compress."""
-        return make_body(Kind(kind), encode_parts(self.parts), records=self.rows, level=_codec.SEALED_LEVEL)
+        """Compress, but for what is sealed already."""
+        plain = encode_parts(self.parts)
+        if kind == Kind.CONTENT:
+            return Body(kind, _codec.RAW, plain)
+        return make_body(Kind(kind), plain, records=self.rows, level=_codec.SEALED_LEVEL)
 
 
 class PackWriter:
     """Puts frames together. Frames of one segment and kind come one after the other, in their order."""
 
-    def __init__(self, sealed: SealedFile) -> None:
+    def __init__(self, sealed: SealedFile, rest: Callable[[], None] = lambda: None) -> None:
+        """
+        Begin a pack.
+
+        Args:
+            sealed:
+                The file.
+
+            rest:
+                Called between the pieces of what is done at the end; what it raises ends the work.
+        """
         self._sealed = sealed
+        self._rest = rest
         self._groups: dict[int, _Group] = {}
         self._later: list[tuple[Body, _Group]] = []
         self._later_bytes = 0
@@ -108,6 +125,9 @@ class PackWriter:
             starts, tags = (min(grid.start), max(grid.start)), set(map(trace_tag, trace_ids(grid)))
             following = max(member.next_sequence, first + rows)
             member = member._replace(spans=member.spans + rows, next_sequence=following)
+        elif frame.kind == Kind.CONTENT:
+            content = ContentFrame(frame.plain)
+            first, rows = content.first_sequence, content.rows
         elif frame.kind == Kind.FEATURES:
             block = decode_features(frame.plain, _START)
             first, rows = block.first_sequence, block.rows
@@ -127,10 +147,9 @@ class PackWriter:
                 member = member._replace(next_outcome=max(member.next_outcome, first + rows))
         self._members[key] = member
         self._counts[frame.kind] += rows
-        group = self._groups.setdefault(frame.kind, _Group())
-        if group.is_full(rows):
+        if self._group(frame.kind).is_full(0 if frame.kind == Kind.CONTENT else rows):
             self._flush(frame.kind)
-            group = self._groups[frame.kind] = _Group()
+        group = self._group(frame.kind)
         group.add(Part(frame.writer, frame.n, first, rows, frame.plain), starts)
         for tag in tags:
             self._tags.add(tag, self._chunks)
@@ -138,29 +157,39 @@ class PackWriter:
     def finish(self, damage: Mapping[str, int], now_unix_ns: int) -> Footer:
         """Write what is left and the footer, and bring all to disk."""
         for kind in sorted(self._groups):
-            self._flush(kind)
+            self._flush(kind)  # Spans come first, and take their content with them.
+            self._rest()
         self._write_later()
-        tags, chunks = self._tags.arrays()
+        tags, chunks = self._tags.arrays(self._rest)
         footer = Footer(
             self._sealed.places, tags, chunks, spans=self._counts[Kind.SPANS],
             outcomes=self._counts[Kind.OUTCOMES], damage=damage, sealed_unix_ns=now_unix_ns,
             members=Members.of(self._members.values()),
         )  # fmt: skip
+        self._rest()
         self._sealed.finish(footer)
         return footer
 
+    def _group(self, kind: int) -> _Group:
+        """What the next frame of a kind will hold."""
+        return self._groups.setdefault(kind, _Group())
+
     def _flush(self, kind: int) -> None:
-        """Write a frame of spans, or keep another one until there are many."""
-        group = self._groups[kind]
-        if not group.parts:
+        """Write a frame of spans, those of its content before it; keep one of another kind until there are many."""
+        group = self._groups.pop(kind, None)
+        if group is None or not group.parts:
             return
-        body = group.body(kind)
         if kind == Kind.SPANS:
-            self._write(body, group)
+            if not group.members.isdisjoint(self._group(Kind.CONTENT).members):
+                self._flush(Kind.CONTENT)
+            self._write(group.body(kind), group)
             self._chunks += 1
             if self._chunks >= CHUNKS_MAX:
                 raise SegmentCorruptError("pack: got more chunks than can be numbered")
+        elif kind == Kind.CONTENT:
+            self._write(group.body(kind), group)
         else:
+            body = group.body(kind)
             group.parts = []
             self._later.append((body, group))
             self._later_bytes += len(body.data)
@@ -171,6 +200,7 @@ class PackWriter:
         """Write what waits: those of one kind side by side, since a scan reads neighbours at once."""
         for body, group in sorted(self._later, key=lambda pair: pair[0].kind == Kind.FEATURES):
             self._write(body, group)
+            self._rest()
         self._later, self._later_bytes = [], 0
 
     def _write(self, body: Body, group: _Group) -> None:

@@ -12,22 +12,28 @@ from functools import partial
 from itertools import repeat
 from typing import Any, Final, cast
 
-from agentguard.errors import SegmentCorruptError, TamperedError
+from agentguard.errors import SegmentCorruptError
+from agentguard.store._content_frame import ContentFrame, ContentTable, table_of, with_items
 from agentguard.store._grid import Column, Grid, Group, Ids
-from agentguard.store._groups import GroupOpener, groups_of, merge_all
 from agentguard.store._rows import event_of, link_of
 from agentguard.values import SpanRecord
 
 _make: Final = partial(tuple.__new__, SpanRecord)
 
 
-def records_of(grid: Grid, opener: GroupOpener | None = None) -> list[SpanRecord]:
+def records_of(grid: Grid, contents: Sequence[ContentFrame] = ()) -> list[SpanRecord]:
     """
     Make records of all spans of a frame, with their content where that can be opened.
 
+    Args:
+        grid:
+            The frame.
+
+        contents:
+            Frames of content of some of these spans.
+
     Raises:
-        SegmentCorruptError: An event, a link or a group of content is not of the format,
-            or content is not what was sealed. Rows by themselves say which.
+        SegmentCorruptError: An event, a link or content is not of the format. Rows by themselves say which.
     """
     count = grid.count
     if not count:
@@ -37,18 +43,20 @@ def records_of(grid: Grid, opener: GroupOpener | None = None) -> list[SpanRecord
         return column if len(column) == count else repeat(column[0], count)
 
     try:
+        content = table_of(contents, grid.first_sequence, count) if contents else None
         events = [tuple(map(event_of, each)) for each in grid.event]
         links = [tuple(map(link_of, each)) for each in grid.link]
         rows = zip(
             _id_texts(grid.trace, 16), _id_texts(grid.span, 8), _id_texts(grid.parent, 8), every(grid.name),
             every(grid.kind), every(grid.otel_kind), every(grid.start), every(grid.duration),
-            every(grid.status), every(grid.description), _attributes(grid), every(events), every(links),
+            every(grid.status), every(grid.description), _attributes(grid, content), every(events), every(links),
             every(grid.scope), every(grid.scope_version), every(grid.trace_state), strict=True,
         )  # fmt: skip
         records = cast("list[SpanRecord]", list(map(_make, rows)))
-        if grid.content is not None:
-            merge_all(groups_of(grid.content, count, opener), records)
-    except (TypeError, ValueError, LookupError, AttributeError, TamperedError) as error:
+        if content is not None:
+            for place, items in content.items.items():
+                records[place] = with_items(records[place], items)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise SegmentCorruptError("spans: got a row that does not decode, expected 17 places") from error
     return records
 
@@ -61,16 +69,22 @@ def _id_texts(ids: Ids, size: int) -> Sequence[str]:
     return ["" if each == nothing else each for each in found] if nothing in found else found
 
 
-def _attributes(grid: Grid) -> Iterable[dict[str, Any]]:
+def _attributes(grid: Grid, content: ContentTable | None) -> Iterable[dict[str, Any]]:
     """The attributes of each span."""
     if len(grid.groups) == 1:
-        return _dicts(grid.groups[0], grid.count)
+        return _dicts(grid.groups[0], grid.count, content)
     shape = grid.expanded(grid.shape)
-    parts = [iter(_dicts(group, shape.count(number))) for number, group in enumerate(grid.groups)]
+    parts = []
+    for number, group in enumerate(grid.groups):
+        if content is None:
+            parts.append(iter(_dicts(group, shape.count(number), None)))
+        else:
+            places = [place for place, of in enumerate(shape) if of == number]
+            parts.append(iter(_dicts(group, len(places), content.only(places))))
     return [next(parts[number]) for number in shape]
 
 
-def _dicts(group: Group, count: int) -> Iterable[dict[str, Any]]:
+def _dicts(group: Group, count: int, content: ContentTable | None) -> Iterable[dict[str, Any]]:
     """The attributes of the spans of one group: what they share is copied, the rest put over it."""
     shared: dict[str, Any] = dict.fromkeys(group.names)
     names: list[str] = []
@@ -81,6 +95,21 @@ def _dicts(group: Group, count: int) -> Iterable[dict[str, Any]]:
         else:
             names.append(name)
             columns.append(map(_value, column) if list in map(type, column) else column)
+    said = content.alike() if content else None
+    if said is not None:
+        # Content of the same names is so many columns more.
+        names += said[0]
+        columns += said[1]
+    found = _each(shared, names, columns, count)
+    if content is not None and said is None:
+        content.merge(found)
+    return found
+
+
+def _each(
+    shared: dict[str, Any], names: Sequence[str], columns: Sequence[Iterable[Any]], count: int
+) -> list[dict[str, Any]]:
+    """One map for each span."""
     if not columns:
         return [shared.copy() for _ in range(count)]
     found = []

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store._cache import FooterCache
+from agentguard.store._content_frame import attach_content
+from agentguard.store._content_shelf import KEPT_FRAMES, ContentShelf
 from agentguard.store._damage import Damage, DamageReport
 from agentguard.store._filter import RowFilter
 from agentguard.store._footer import Place, id_tag
@@ -24,6 +26,8 @@ from agentguard.store._records import records_of
 from agentguard.store._rows import decode_spans, span_record
 from agentguard.store._segment import Frame, SegmentFile
 from agentguard.values import SpanRecord
+
+_KINDS = frozenset({Kind.SPANS, Kind.CONTENT})
 
 
 class RowReader:
@@ -48,20 +52,26 @@ class RowReader:
 
     def _all_records(self, segment: SegmentFile, book: SequenceBook) -> Iterator[SpanRecord]:
         """Make records of all rows of a sealed file, a frame at a time."""
+        shelf = ContentShelf(segment, self._content)
         for frame in self._frames(segment, None, None, -1):
+            if frame.kind == Kind.CONTENT:
+                shelf.put(frame)
+                continue
             try:
                 grid = unpack_grid(frame.plain)
             except SegmentCorruptError as error:
                 segment.note_undecodable(frame, error)
                 continue
             skipped = book.of(frame.writer).skip(Kind.SPANS, grid.first_sequence, grid.count)
+            contents = shelf.of(frame, grid.first_sequence, grid.count)
             try:
-                yield from records_of(grid, self._content)[skipped:]
+                yield from records_of(grid, contents)[skipped:]
                 continue
             except SegmentCorruptError:
-                decoded = decode_spans(frame.plain, self._content)
+                decoded = decode_spans(frame.plain)
             # One of them is wrong: those before it are given all the same.
             try:
+                attach_content(contents, decoded.first_sequence, decoded.rows)
                 for row in decoded.rows[skipped:]:
                     yield span_record(row, decoded.shapes)
             except SegmentCorruptError as error:
@@ -100,16 +110,22 @@ class RowReader:
             index.lookups += 1
             # The second look-up pays for the index; one alone is quicker without.
             is_complete = index.lookups > 1
+        shelf = ContentShelf(segment, self._content)
         for frame in self._frames(segment, index if is_complete else None, wanted, after_sequence):
+            if frame.kind == Kind.CONTENT:
+                shelf.put(frame)
+                continue
             if wanted is not None and not is_complete and not wanted.may_be_in(frame.plain):
                 continue
             try:
-                decoded = decode_spans(frame.plain, self._content)
+                decoded = decode_spans(frame.plain)
             except SegmentCorruptError as error:
                 segment.note_undecodable(frame, error)
                 continue
             if index is not None and is_complete:
-                index.add(frame, decoded)
+                index.add(frame, decoded, shelf.right_before(frame))
+            contents = shelf.of(frame, decoded.first_sequence, len(decoded.rows))
+            attach_content(contents, decoded.first_sequence, decoded.rows)
             rows = book.of(frame.writer).fresh(Kind.SPANS, decoded.first_sequence, decoded.rows)
             if rows:
                 first = decoded.first_sequence + len(decoded.rows) - len(rows)
@@ -127,26 +143,31 @@ class RowReader:
     def _frames(
         self, segment: SegmentFile, index: LiveIndex | None, wanted: RowFilter | None, after_sequence: int
     ) -> Iterator[Frame]:
-        """Open the frames of spans; only those that may hold what is wanted, as far as that is known."""
+        """
+        Open the frames of spans, those of their content before them.
+
+        Only those that may hold what is wanted, as far as that is known.
+        """
         footer = segment.footer
         if footer is not None:
             if wanted is not None and wanted.has_whole_trace_id and wanted.trace_id is not None:
                 places = footer.places.chunks(footer.chunks_of(wanted.trace_id))
             else:
                 places = footer.places.having({Kind.SPANS})
-            yield from segment.frames_at(self._places(places, wanted, after_sequence))
+            places = self._places(places, wanted, after_sequence)
+            yield from segment.frames_at(footer.places.with_content(places, KEPT_FRAMES))
         elif index is None or index.resume is None:
-            yield from segment.frames({Kind.SPANS})
+            yield from segment.frames(_KINDS)
         elif wanted is None:
-            yield from segment.frames({Kind.SPANS}, index.resume_after(after_sequence))
+            yield from segment.frames(_KINDS, index.resume_after(after_sequence))
         else:
             tag = id_tag(wanted.trace_id) if wanted.has_whole_trace_id and wanted.trace_id else None
             # The index is shared with other readers and grows meanwhile: where to go on comes before the
             # places, and before the first frame is given. What is then met twice is left out by its number.
             resume = index.resume
             places = self._places(list(index.places(tag)), wanted, -1)
-            yield from segment.frames_at(places)
-            yield from segment.frames({Kind.SPANS}, resume)
+            yield from segment.frames_at(index.with_content(places))
+            yield from segment.frames(_KINDS, resume)
 
     def _places(self, places: list[Place], wanted: RowFilter | None, after_sequence: int) -> list[Place]:
         """Leave out chunks that hold nothing wanted."""

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from agentguard.errors import SegmentCorruptError, TamperedError
+from agentguard.errors import SegmentCorruptError
+from agentguard.store._content_frame import InContent
 from agentguard.store._grid import grid_of, pack_grid, rows_of, unpack_grid
-from agentguard.store._groups import GroupOpener, InGroup, attach_groups
 from agentguard.store._msgpack import decode_plain, encode_plain
 from agentguard.values import Attributes, GapRecord, OutcomeRecord, SpanEvent, SpanLink, SpanRecord
 
@@ -46,26 +46,15 @@ def id_text(packed: bytes | str) -> str:
     return packed.hex() if type(packed) is bytes else str(packed)
 
 
-def decode_spans(plain: bytes, opener: GroupOpener | None = None) -> SpanRows:
+def decode_spans(plain: bytes) -> SpanRows:
     """
     Decode one frame of spans into rows.
-
-    Args:
-        plain:
-            The frame.
-
-        opener:
-            Opens content that is sealed by itself, once a record is made of its row.
-            Without it such content stays sealed, and records say so.
 
     Raises:
         SegmentCorruptError: The bytes are no spans of this format.
     """
     grid = unpack_grid(plain)
-    rows = rows_of(grid)
-    if grid.content is not None:
-        attach_groups(grid.content, rows, opener)
-    return SpanRows(grid.first_sequence, [group.names for group in grid.groups], rows)
+    return SpanRows(grid.first_sequence, [group.names for group in grid.groups], rows_of(grid))
 
 
 def span_record(row: Row, shapes: Sequence[Sequence[str]]) -> SpanRecord:
@@ -73,13 +62,10 @@ def span_record(row: Row, shapes: Sequence[Sequence[str]]) -> SpanRecord:
     Make a record of a row, with its content where that can be opened.
 
     Raises:
-        SegmentCorruptError: The row is not of this format, or its content is not what was sealed.
+        SegmentCorruptError: The row or its content is not of this format.
     """
     if len(row) > _ROW_LENGTH:
-        try:
-            return cast("InGroup", row[_ROW_LENGTH]).merge(span_record(row[:_ROW_LENGTH], shapes))
-        except TamperedError as error:
-            raise SegmentCorruptError(f"content: {error}") from error
+        return cast("InContent", row[_ROW_LENGTH]).merge(span_record(row[:_ROW_LENGTH], shapes))
     try:
         (trace, span, parent, name, kind, otel_kind, start, duration, status, description, shape,
          values, events, links, scope, scope_version, trace_state) = row  # fmt: skip
@@ -88,7 +74,7 @@ def span_record(row: Row, shapes: Sequence[Sequence[str]]) -> SpanRecord:
             status, description, dict(zip(shapes[shape], map(_value, values), strict=True)),
             tuple(map(event_of, events)), tuple(map(link_of, links)), scope, scope_version, trace_state,
         )  # fmt: skip
-    except (TypeError, ValueError, LookupError) as error:
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
         raise SegmentCorruptError("spans: got a row that does not decode, expected 17 places") from error
 
 

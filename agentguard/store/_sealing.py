@@ -16,6 +16,7 @@ from typing import NamedTuple
 from agentguard.errors import SealError, SegmentCorruptError
 from agentguard.seal import Keystore, open_regular
 from agentguard.store import _codec
+from agentguard.store._content_frame import ContentFrame
 from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import Damage
 from agentguard.store._derive import encode_features
@@ -34,7 +35,11 @@ from agentguard.values import Clock
 CHUNK_SPANS = 128
 QUARANTINE = "quarantine"
 _LEFTOVER_AGE_NS = 60 * 10**9
-_DATA_KINDS = frozenset({Kind.SPANS, Kind.FEATURES, Kind.OUTCOMES, Kind.GAPS, Kind.RESOURCE})
+_DATA_KINDS = frozenset(Kind) - {Kind.FOOTER, Kind.END}
+_STRETCH_SPANS = 16 * CHUNK_SPANS
+"""So many spans share a frame of content: a person's words in fewer and larger groups."""
+_STRETCH_CHUNKS = 32
+_STRETCH_BYTES = 1 << 20
 
 
 class Sealer:
@@ -173,19 +178,50 @@ class _Spans(NamedTuple):
     features: Frame | None = None
 
 
+class _Chunk(NamedTuple):
+    """A frame of spans that waits for the frame of content before it."""
+
+    body: Body
+    first_sequence: int
+    rows: int
+    start_range: tuple[int, int]
+
+
 class _Chunks:
-    """Cuts a stream of spans into chunks of consecutive ones."""
+    """Cuts a stream of spans into chunks of consecutive ones, each stretch of them behind its content."""
 
     def __init__(self, sealed: SealedFile, content: ContentKeys, chunk_spans: int = CHUNK_SPANS) -> None:
         self._sealed = sealed
-        self._content = content
+        self._keys = content
         self._size = chunk_spans
         self._waiting: list[Grid] = []
         self._count = 0
+        self._contents: list[ContentFrame] = []
+        self._content_bytes = 0
+        self._held: list[_Chunk] = []
+        """Chunks behind content that is not written yet."""
         self.features: list[tuple[Body, int, int, tuple[int, int]]] = []
         self.tags = Tags()
         self.chunks = 0
         self.spans = 0
+
+    def add_content(self, frame: Frame) -> None:
+        """
+        Take a frame of content; that of the spans that come next.
+
+        Raises:
+            SegmentCorruptError: It does not decode.
+        """
+        content = ContentFrame(
+            frame.plain, self._keys
+        )  # A group that does not open is its reader's to report.
+        if self._contents:
+            first = self._contents[0].first_sequence
+            size = self._content_bytes + len(frame.plain)
+            if not first < content.following <= first + _STRETCH_SPANS or size > _STRETCH_BYTES:
+                self.flush()
+        self._contents.append(content)
+        self._content_bytes += len(frame.plain)
 
     def add(self, spans: _Spans) -> None:
         """Take the spans of one live frame; as they are, compressed, where they make a chunk."""
@@ -196,9 +232,9 @@ class _Chunks:
             self._waiting
             and grid.first_sequence != self._waiting[-1].first_sequence + self._waiting[-1].count
         ):
-            self.flush()  # Spans are absent in between: a chunk has consecutive ones only.
+            self._end_chunk()  # Spans are absent in between: a chunk has consecutive ones only.
         if spans.features is not None and 0.75 * self._size <= grid.count <= self._size:
-            self.flush()
+            self._end_chunk()
             self._write(grid, _as_it_is(spans.frame), _as_it_is(spans.features))
             return
         self._waiting.append(grid)
@@ -217,27 +253,47 @@ class _Chunks:
         self._count = grid.count - start
 
     def flush(self) -> None:
-        """Write the spans at hand as one chunk."""
+        """Write all that is at hand."""
+        self._end_chunk()
+        self._end_stretch()
+
+    def _end_chunk(self) -> None:
+        """Make a chunk of the spans at hand."""
         if self._waiting:
             self._encode(joined(self._waiting))
         self._waiting, self._count = [], 0
 
+    def _end_stretch(self) -> None:
+        """Write the content at hand as one frame, and the chunks behind it."""
+        if self._contents:
+            joint = self._keys.joined(self._contents)
+            self._sealed.add(joint.body, first_sequence=joint.first_sequence, rows=joint.rows)
+        self._contents, self._content_bytes = [], 0
+        for chunk in self._held:
+            self._sealed.add(
+                chunk.body,
+                first_sequence=chunk.first_sequence,
+                rows=chunk.rows,
+                start_range=chunk.start_range,
+            )
+        self._held = []
+
     def _encode(self, grid: Grid) -> None:
         """Make a chunk of spans and write it."""
-        if grid.content:
-            grid = self._content.regrouped(grid)
         spans = make_body(Kind.SPANS, pack_grid(grid), level=_codec.SEALED_LEVEL)
         self._write(grid, spans, Body(Kind.FEATURES, _codec.RAW, encode_features(grid)))
 
     def _write(self, grid: Grid, spans: Body, features: Body) -> None:
-        """Write one chunk, and keep its features for the end of the file."""
+        """Write one chunk once its content is, and keep its features for the end of the file."""
         start_range = (min(grid.start), max(grid.start))
         for tag in set(map(trace_tag, trace_ids(grid))):
             self.tags.add(tag, self.chunks)
-        self._sealed.add(spans, first_sequence=grid.first_sequence, rows=grid.count, start_range=start_range)
+        self._held.append(_Chunk(spans, grid.first_sequence, grid.count, start_range))
         self.features.append((features, grid.first_sequence, grid.count, start_range))
         self.chunks += 1
         self.spans += grid.count
+        if not self._contents or len(self._held) >= _STRETCH_CHUNKS:
+            self._end_stretch()
 
     def add_features(self, frame: Frame) -> None:
         """Keep a feature block whose spans are damaged: its numbers are not."""
@@ -271,7 +327,9 @@ def _copy(
             if waiting is not None:
                 chunks.add(waiting)  # Its feature block did not come: it is derived anew.
                 waiting = None
-            if frame.kind == Kind.SPANS:
+            if frame.kind == Kind.CONTENT:
+                chunks.add_content(frame)
+            elif frame.kind == Kind.SPANS:
                 waiting = _Spans(frame, unpack_grid(frame.plain))
             else:
                 others.append((frame, _rows_of(frame)))

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, repeat
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from agentguard.store import _codec
 from agentguard.store._grid import Column, Grid, Group, joined_columns, pack_grid, short_text
-from agentguard.store._groups import ContentPart
+from agentguard.store._groups import ContentPart, steps_of
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
 from agentguard.store._msgpack import encode_plain
@@ -42,47 +42,59 @@ class _Plan(NamedTuple):
     moved: tuple[int, ...]
     users: tuple[int, ...]
     conversations: tuple[int, ...]
+    subject_places: tuple[int, ...]
+    """Of users and conversations, among what is moved."""
 
 
 @lru_cache(maxsize=4096)
 def _plan_of(names: tuple[str, ...]) -> _Plan:
+    moved = [name for name in names if is_personal(name)]
     return _Plan(
         any(is_content(name) or name in USER_ATTRIBUTES for name in names),
         tuple(i for i, name in enumerate(names) if not is_personal(name)),
-        tuple(i for i, name in enumerate(names) if is_personal(name)),
+        tuple(map(names.index, moved)),
         tuple(names.index(name) for name in USER_ATTRIBUTES if name in names),
         tuple(names.index(name) for name in CONVERSATION_ATTRIBUTES if name in names),
+        tuple(moved.index(name) for name in (*USER_ATTRIBUTES, *CONVERSATION_ATTRIBUTES) if name in moved),
     )
 
 
-class ContentGroup:
-    """What was said by or about one user in one conversation, within one frame."""
-
-    __slots__ = ("_parts", "places")
-
-    def __init__(self) -> None:
-        self.places: list[int] = []
-        """For each row of content its row in the frame."""
-        self._parts: list[ContentPart] = []
-
-    def add(self, places: Sequence[int], part: ContentPart) -> None:
-        """Take the personal part of some rows whose attributes have the same names."""
-        self.places += places
-        last = self._parts[-1] if self._parts else part
-        if last is not part and last.names == part.names and not last.items and not part.items:
-            counts = ((last.columns, last.rows), (part.columns, part.rows))
-            columns = [joined_columns([(c[i], n) for c, n in counts]) for i in range(len(part.names))]
-            self._parts[-1] = ContentPart(last.rows + part.rows, part.names, columns)
-        else:
-            self._parts.append(part)
-
-    def packed(self) -> tuple[bytes, int]:
-        """Codec and compressed content, which is what is sealed; and how long the content is."""
-        plain = encode_plain([part.document() for part in self._parts])
-        return _codec.compress_content(plain), len(plain)
+Placed: TypeAlias = tuple[Sequence[int], ContentPart]
+"""Some rows of content, and for each of them its row in the frame."""
 
 
-ContentGroups = Mapping[tuple[str, str], ContentGroup]
+def encode_group(parts: Sequence[Placed]) -> tuple[Sequence[int], bytes]:
+    """
+    Encode what was said by or about one user in one conversation.
+
+    Returns:
+        For each row of content its row in the frame, and the content itself.
+    """
+    if len(parts) > 1:
+        parts = _merged(parts)
+    if len(parts) == 1:
+        places, part = parts[0]
+        return places, encode_plain((part,))
+    return [place for places, _ in parts for place in places], encode_plain([part for _, part in parts])
+
+
+def _merged(parts: Sequence[Placed]) -> list[Placed]:
+    """Put parts of the same names together."""
+    whole = [placed for placed in parts if placed[1].has_items]
+    alike: dict[tuple[str, ...], list[Placed]] = {}
+    for placed in parts:
+        if not placed[1].has_items:
+            alike.setdefault(tuple(placed[1].names), []).append(placed)
+    for names, found in alike.items():
+        columns = [
+            joined_columns([(part.columns[i], part.rows) for _, part in found]) for i in range(len(names))
+        ]
+        places = [place for each, _ in found for place in each]
+        whole.append((places, ContentPart(len(places), names, columns)))
+    return whole
+
+
+ContentGroups = Mapping[tuple[str, str], Sequence[Placed]]
 """By user and conversation; either may be empty, not both."""
 _NOBODY: Final = ("", "")
 
@@ -101,29 +113,36 @@ def split_content(grid: Grid) -> tuple[Grid, ContentGroups]:
     ] if any(grid.event) or any(grid.link) else []  # fmt: skip
     if not any((plan.users or plan.conversations) and (plan.is_content or any(has_items)) for plan in plans):
         return grid, {}
-    found: dict[tuple[str, str], ContentGroup] = {}
+    found: dict[tuple[str, str], list[Placed]] = {}
     groups: list[Group] = []
     shape = [0] * grid.count
     items = _Items(grid)
     for group, plan, members in zip(grid.groups, plans, _members(grid), strict=True):
         subjects = _by_subject(group, plan, members, has_items)
         rest = subjects.pop(_NOBODY, [])
-        moved = sorted(chain.from_iterable(subjects.values())) if rest else range(len(members))
+        order = list(chain.from_iterable(subjects.values()))
+        moved = sorted(order) if rest else range(len(members))
         for kept, places in ((range(len(group.names)), rest), (plan.kept, moved)):
             if places:
                 for place in places if groups or len(places) < grid.count else ():
                     shape[members[place]] = len(groups)
                 columns = [group.columns[i] for i in kept]
                 groups.append(Group([group.names[i] for i in kept], _taken(columns, len(members), places)))
+        if not order:
+            continue
         names = [group.names[i] for i in plan.moved]
-        columns = [group.columns[i] for i in plan.moved]
+        # Sorted by subject, each has a slice of every column.
+        columns = [_sorted(group.columns[i], len(members), order) for i in plan.moved]
+        start = 0
         for subject, places in subjects.items():
-            content = found.get(subject)
-            if content is None:
-                content = found[subject] = ContentGroup()
+            stop = start + len(places)
             rows = places if len(members) == grid.count else [members[place] for place in places]
-            taken = _taken(columns, len(members), places)
-            content.add(rows, ContentPart(len(rows), names, taken, items.take(rows)))
+            said = [column if len(column) != len(order) else column[start:stop] for column in columns]
+            for i in plan.subject_places:
+                said[i] = short_text(said[i])
+            part = ContentPart(len(rows), names, said, *items.take(rows))
+            found.setdefault(subject, []).append((rows, part))
+            start = stop
     if not found:
         return grid, {}
     # What is left of the columns is for the frame; features are derived before.
@@ -141,6 +160,13 @@ def _members(grid: Grid) -> Sequence[Sequence[int]]:
     for place, number in enumerate(grid.expanded(grid.shape)):
         members[number].append(place)
     return members
+
+
+def _sorted(column: Column, count: int, order: Sequence[int]) -> Column:
+    """The places of a column in another order."""
+    if len(column) != count:
+        return column
+    return itemgetter(*order)(column) if len(order) > 1 else (column[order[0]],)
 
 
 def _taken(columns: Sequence[Column], count: int, places: Sequence[int]) -> list[Column]:
@@ -219,26 +245,28 @@ class _Items:
         return events, links, description
 
 
-def spans_body(grid: Grid) -> tuple[Body, int]:
+def span_bodies(grid: Grid) -> tuple[list[Body], int]:
     """
-    Make the body of a frame of spans, with the content that must be sealed by itself.
+    Make the bodies of a frame of spans, and of one of content before it where some must be sealed by itself.
 
     No key is asked for here, and nothing waits: `ContentKeys` makes a body for a file
-    of it. Without such content it is one already.
+    of the content.
 
     Returns:
-        The body, and how many bytes it is uncompressed.
+        The bodies, and how many bytes they are uncompressed.
     """
-    grid, groups = split_content(grid)
-    plain = pack_grid(grid)
-    if not groups:
-        return make_body(Kind.SPANS, plain, records=grid.count), len(plain)
-    pending, size = [], len(plain)
-    for (user, conversation), group in groups.items():
-        packed, length = group.packed()
-        pending.append([user, conversation, group.places, packed])
-        size += length
-    return Body(Kind.SPANS, PENDING, encode_plain([plain, pending]), grid.count), size
+    left, groups = split_content(grid)
+    plain = pack_grid(left)
+    bodies, size = [make_body(Kind.SPANS, plain, records=grid.count)], len(plain)
+    if groups:
+        pending = []
+        for (user, conversation), parts in groups.items():
+            places, piece = encode_group(parts)
+            size += len(piece)
+            pending.append((user, conversation, steps_of(places), _codec.live_content(piece)))
+        data = encode_plain((grid.first_sequence, grid.count, pending))
+        bodies.insert(0, Body(Kind.CONTENT, PENDING, data))
+    return bodies, size
 
 
 def _has_content(items: Sequence[Any]) -> bool:

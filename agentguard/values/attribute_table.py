@@ -136,7 +136,7 @@ _SPECS: tuple[AttributeSpec, ...] = (
     AttributeSpec(names.OUTPUT_CONTENT, "string", _ALL, "What came out, for kinds without a name of the conventions.", is_content=True),
     AttributeSpec(names.CONTENT_REDACTIONS, "int", _ALL, "Findings replaced in arguments, result or content."),
     AttributeSpec(names.CONTENT_TRUNCATED, "boolean", _ALL, "True where content was cut to its limit."),
-    AttributeSpec(names.CONTENT_UNREADABLE, "string", _ALL, "Why content that was recorded is not shown: `erased`, or `no_key` where the key that opens it is not there. Set when a span is read."),
+    AttributeSpec(names.CONTENT_UNREADABLE, "string", _ALL, "Why content that was recorded is not shown: `erased`, `no_key` where the key that opens it is not there, or `damaged`. Set when a span is read."),
     AttributeSpec(names.PARENT_FOREIGN, "boolean", _ALL, "True where the span above is another library's and may not be stored."),
     AttributeSpec(names.PARENT_CALL_ID, "string", _ALL, "The nearest call of ours around this one, where the span above is foreign."),
     AttributeSpec(names.DROPPED_ATTRIBUTES, "int", _ALL, "Attributes dropped: limit, type or key."),

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from agentguard.seal import RootKey
 from agentguard.store import Subject, _codec
+from agentguard.store._content_frame import ContentFrame, attach_content
 from agentguard.store._content_keys import ContentKeys
 from agentguard.store._derive import encode_features
 from agentguard.store._grid import cut, grid_of, joined, pack_grid, unpack_grid
 from agentguard.store._keyring import Keyring, SubjectKey
 from agentguard.store._live import Body
+from agentguard.store._records import records_of
 from agentguard.store._rows import decode_spans, span_record
-from agentguard.store._subjects import spans_body
+from agentguard.store._subjects import span_bodies
 from agentguard.values import SpanEvent, SpanRecord, is_personal
 from agentguard.values import attributes as names
 from tests.property.test_store_laws import SPANS
@@ -29,6 +31,7 @@ class Keys:
     """A keyring in memory."""
 
     number = 1
+    day = 0
 
     def __init__(self) -> None:
         self.keys: dict[Subject, SubjectKey] = {}
@@ -66,10 +69,26 @@ def content_spans(draw: st.DrawFn) -> SpanRecord:
     return span._replace(attributes={**span.attributes, **more}, events=events)
 
 
-def opened(body: Body, keys: ContentKeys | None) -> list[SpanRecord]:
-    """The records of a body."""
-    rows = decode_spans(_codec.decompress(body.codec, body.data), keys)
-    return [span_record(row, rows.shapes) for row in rows.rows]
+def plain(body: Body) -> bytes:
+    """What a body holds."""
+    return _codec.decompress(body.codec, body.data)
+
+
+def frames_of(spans: list[SpanRecord], first: int, keys: ContentKeys) -> tuple[bytes, list[bytes]]:
+    """The frame of some spans, and of their content where they have some, as they are in a file."""
+    *content, body = [keys.sealed(body) for body in span_bodies(grid_of(spans, first))[0]]
+    return plain(body), list(map(plain, content))
+
+
+def opened(frames: tuple[bytes, list[bytes]], keys: ContentKeys | None) -> list[SpanRecord]:
+    """The records of a frame, made in both ways."""
+    rows = decode_spans(frames[0])
+    contents = [ContentFrame(each, keys) for each in frames[1]]
+    attach_content(contents, rows.first_sequence, rows.rows)
+    found = [span_record(row, rows.shapes) for row in rows.rows]
+    again = [ContentFrame(each, keys) for each in frames[1]]
+    assert records_of(unpack_grid(frames[0]), again) == found
+    return found
 
 
 @settings(max_examples=40)
@@ -78,8 +97,7 @@ def test_content_comes_back_and_nothing_else_changes(spans: list[SpanRecord]) ->
     """With the keys a frame gives what went in; without them every span, without what is personal."""
     keys = Keys()
     content = ContentKeys(cast("Keyring", keys), STORE_ID)
-    body, _ = spans_body(grid_of(spans, 5))
-    sealed = content.sealed(body)
+    sealed = frames_of(spans, 5, content)
     assert opened(sealed, content) == spans
     for span, bare in zip(spans, opened(sealed, None), strict=True):
         if names.CONTENT_UNREADABLE not in bare.attributes:
@@ -98,7 +116,7 @@ def test_erasing_one_subject_leaves_the_others(spans: list[SpanRecord], data: st
     """What is readable after an erasure is what was not about the subject."""
     keys = Keys()
     content = ContentKeys(cast("Keyring", keys), STORE_ID)
-    sealed = content.sealed(spans_body(grid_of(spans, 0))[0])
+    sealed = frames_of(spans, 0, content)
     if not keys.keys:
         return
     subject = data.draw(st.sampled_from(sorted(keys.keys)))
@@ -124,15 +142,16 @@ def test_frames_are_cut_and_joined_at_will(
     def pieces(cuts: list[int]) -> list[tuple[int, int]]:
         return list(itertools.pairwise(sorted({0, len(spans), *(c for c in cuts if c < len(spans))})))
 
-    grids = []
+    grids, contents = [], []
     for start, stop in pieces(frames):
-        sealed = content.sealed(spans_body(grid_of(spans[start:stop], start))[0])
-        grids.append(unpack_grid(_codec.decompress(sealed.codec, sealed.data)))
+        of_spans, of_content = frames_of(spans[start:stop], start, content)
+        grids.append(unpack_grid(of_spans))
+        contents += [ContentFrame(each) for each in of_content]
     whole = joined(grids)
+    said = [plain(content.joined(contents).body)] if contents else []
     found = []
     for start, stop in pieces(chunks):
-        rows = decode_spans(pack_grid(cut(whole, start, stop)), content)
-        found += [span_record(row, rows.shapes) for row in rows.rows]
+        found += opened((pack_grid(cut(whole, start, stop)), said), content)
     assert found == spans
 
 
@@ -141,6 +160,5 @@ def test_frames_are_cut_and_joined_at_will(
 def test_features_do_not_see_content(spans: list[SpanRecord]) -> None:
     """Derived from the frame as it is written, they are what they are of the spans."""
     content = ContentKeys(cast("Keyring", Keys()), STORE_ID)
-    sealed = content.sealed(spans_body(grid_of(spans, 0))[0])
-    left = unpack_grid(_codec.decompress(sealed.codec, sealed.data))
+    left = unpack_grid(frames_of(spans, 0, content)[0])
     assert encode_features(left) == encode_features(grid_of(spans, 0))

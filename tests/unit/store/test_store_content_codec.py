@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store import _codec
-from agentguard.store._groups import ContentPart
+from agentguard.store._content_frame import ContentFrame
+from agentguard.store._groups import decode_parts_of
+from agentguard.store._msgpack import encode
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "segment-format.md"
 
@@ -64,17 +66,52 @@ def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        [0, ["a"], [["x"]]],
-        [True, ["a"], [["x"]]],
-        [2, ["a"], [["x", "y", "z"]]],
-        [2, ["a", "b"], [["x"]]],
-        [1, ["a"], [["x"]], []],
-        [2, [], [], [[]], [[], []], ["", ""]],
-        [1],
+        [[0, ["a"], [["x"]], [], [], []]],
+        [[True, ["a"], [["x"]], [], [], []]],
+        [[2, ["a"], [["x", "y", "z"]], [], [], []]],
+        [[2, ["a", "b"], [["x"]], [], [], []]],
+        [[2, ["a"], [["x"]], [[], []], [], []]],
+        [[2, [], [], [[]], [[]], [""]]],
+        [[1, ["a"], [["x"]], [], [], []]],
+        [[1, ["a"], [["x"]], [], [], []]] * 3,
+        [[1]],
         7,
     ],
 )
 def test_parts_of_another_form_are_refused(document: object) -> None:
-    """Columns must be as long as the part says."""
-    with pytest.raises((TypeError, ValueError)):
-        ContentPart.of(document)  # type: ignore[arg-type]
+    """Columns must be as long as the part says, and the parts as many rows as the group has."""
+    with pytest.raises(SegmentCorruptError):
+        decode_parts_of(encode(document), 2)
+
+
+GOOD = (1, 7, 3, [(bytes(12), [(bytes(8), b"", [0, 2])], [b"x"])])
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        (2, *GOOD[1:]),
+        (1, -1, *GOOD[2:]),
+        (1, 7, 0, []),
+        (1, 7, 2**40, []),
+        (1, 7, 2, GOOD[3]),
+        (1, 7, 3, [(bytes(12), [(bytes(8), b"", [-1])], [b"x"])]),
+        (1, 7, 3, [(bytes(12), [(bytes(8), b"", [])], [b"x"])]),
+        (1, 7, 3, [(bytes(12), [(b"", b"", [0])], [b"x"])]),
+        (1, 7, 3, [(bytes(12), [(bytes(8), b"", [0])], [])]),
+        (1, 7, 3),
+        7,
+    ],
+)
+def test_content_of_another_form_is_refused(document: object) -> None:
+    """A frame of content has places of its spans, somebody for each group, and as many groups as it says."""
+    assert ContentFrame(encode(GOOD)).groups[0].places == [0, 2]
+    with pytest.raises(SegmentCorruptError):
+        ContentFrame(encode(document))
+
+
+def test_small_pieces_wait_until_they_are_sealed() -> None:
+    """A live file has small pieces as they are, and large ones compressed."""
+    piece = b"What was said, at some length. " * 9
+    assert _codec.live_content(piece) == b"\x00" + piece
+    assert len(_codec.live_content(piece * 20)) < len(piece) * 4

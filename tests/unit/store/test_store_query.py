@@ -275,9 +275,9 @@ def test_following_reads_only_what_is_new(tmp_path: Path, monkeypatch: pytest.Mo
     decoded = [0]
     decode = _row_reader.decode_spans
 
-    def counting(plain: bytes, opener: object) -> object:
+    def counting(plain: bytes) -> object:
         decoded[0] += 1
-        return decode(plain, opener)
+        return decode(plain)
 
     monkeypatch.setattr(_row_reader, "decode_spans", counting)
     cursor: dict[str, tuple[int, int]] = {}

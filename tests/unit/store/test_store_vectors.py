@@ -10,7 +10,9 @@ import pytest
 
 from agentguard.errors import KeyUnavailableError, SegmentCorruptError
 from agentguard.seal import Keystore, RootKey
+from agentguard.store._content_frame import attach_content
 from agentguard.store._content_keys import ContentKeys
+from agentguard.store._content_shelf import ContentShelf
 from agentguard.store._damage import DamageReport
 from agentguard.store._derive import encode_features
 from agentguard.store._features import DESCRIPTION, decode_features
@@ -50,6 +52,7 @@ class _SubjectKeys:
     """A keyring with some keys."""
 
     number = 1
+    day = 0
 
     def __init__(self, keys: dict[bytes, bytes | None]) -> None:
         self._keys = keys
@@ -86,9 +89,15 @@ def test_own_reader(path: Path, tmp_path: Path) -> None:
     segment = SegmentFile.open(file, cast("Keystore", keys), damage.add)
     if segment is not None:
         with segment:
-            for frame in segment.frames({Kind.SPANS}):
+            shelf = ContentShelf(segment, content)
+            for frame in segment.frames({Kind.SPANS, Kind.CONTENT}):
+                if frame.kind == Kind.CONTENT:
+                    shelf.put(frame)
+                    continue
                 try:
-                    rows = decode_spans(frame.plain, content)
+                    rows = decode_spans(frame.plain)
+                    contents = shelf.of(frame, rows.first_sequence, len(rows.rows))
+                    attach_content(contents, rows.first_sequence, rows.rows)
                     for sequence, row in enumerate(rows.rows, rows.first_sequence):
                         records.setdefault(sequence, span_record(row, rows.shapes))
                 except SegmentCorruptError as error:

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 
 from agentguard.seal import RootKey
 from agentguard.store import _codec
-from agentguard.store._content_keys import group_context, group_key
+from agentguard.store._content_keys import GroupKey
 from agentguard.store._derive import encode_features
 from agentguard.store._footer import Footer, Place, Places, tag_arrays, trace_tag
-from agentguard.store._grid import grid_of, pack_grid, with_content
+from agentguard.store._grid import grid_of, pack_grid
+from agentguard.store._groups import SealedGroup, encode_content
 from agentguard.store._keyring import SubjectKey
 from agentguard.store._layout import (
     FRAME_HEAD_BYTES,
@@ -37,7 +38,7 @@ from agentguard.store._members import NO_MEMBERS, Member, Members
 from agentguard.store._msgpack import encode
 from agentguard.store._parts import Part, encode_parts
 from agentguard.store._rows import encode_outcomes, encode_spans
-from agentguard.store._subjects import split_content
+from agentguard.store._subjects import encode_group, split_content
 from agentguard.values import OutcomeRecord, SpanRecord, is_personal
 from tests.support.spans import make_span
 from tests.vectors.segment import reader
@@ -310,7 +311,7 @@ def vectors() -> Iterator[tuple[str, Vector]]:
         ("zstd-bomb", 2, struct.pack("<I", 1000) + _codec.zstd.compress(bytes(1_000_000))),
         ("not-zstd", 2, struct.pack("<I", 10) + b"no zstd at all"),
         ("not-messagepack", 0, b"\xc1" * 20),
-        ("short-column", 0, encode((1, 9, 2, bytes(32), bytes(16), bytes(16), *[["x"]] * 15, [], None))),
+        ("short-column", 0, encode((1, 9, 2, bytes(32), bytes(16), bytes(16), *[["x"]] * 13, []))),
         ("few-fields", 0, encode((1, 9, 0))),
     ):
         bad = _live()
@@ -346,23 +347,33 @@ def _content_spans() -> list[SpanRecord]:
     return spans
 
 
+def _said(first: int, count: int, spans: list[SpanRecord], forged: int | None = None) -> tuple[bytes, bytes]:
+    """A frame of spans, and of their content; the last byte of one group may be wrong."""
+    grid, groups = split_content(grid_of(spans[first : first + count], first))
+    nonce, sealed = hashlib.shake_128(b"nonce" + bytes([first])).digest(12), []
+    for number, ((user, _), parts) in enumerate(groups.items()):
+        of_user = USER if user else None
+        places, piece = encode_group(parts)
+        # One piece as a live file has it, one as a sealed file has it.
+        blob = GroupKey(STORE_ID, of_user, TALK).seal_at(
+            nonce, b"\x00" + piece if first else _codec.compress_content(piece)
+        )
+        blob = blob[:-1] + bytes([blob[-1] ^ (number == forged)])
+        sealed.append(SealedGroup(nonce, of_user.ref if of_user else b"", TALK.ref, places, blob))
+    return pack_grid(grid), encode_content(first, count, sealed)
+
+
 def _content_vectors() -> Iterator[tuple[str, Vector]]:
     """Content that is sealed for a user and a conversation: opened, erased, without a key, forged."""
     spans = _content_spans()
 
-    def made(change: Callable[[bytes], bytes] = lambda blob: blob, count: int = 4) -> bytes:
+    def made(first: int = 0, count: int = 4, forged: int | None = None) -> _Maker:
         maker = _Maker()
         maker.add(Kind.RESOURCE, encode({"resource": {"service.name": "x"}, "created_unix_ns": 1}))
-        grid, groups = split_content(grid_of(spans[:count], 0))
-        nonce, sealed = _Random()(12), []
-        for (user, _), group in groups.items():
-            of_user = USER if user else None
-            key = group_key(STORE_ID, of_user, TALK)
-            refs = (of_user.ref if of_user else b"", TALK.ref)
-            blob = change(key.seal_at(nonce, group.packed()[0], group_context(STORE_ID, *refs)))
-            sealed.append([*refs, group.places, blob])
-        maker.add(Kind.SPANS, b"".join(with_content(pack_grid(grid), nonce, sealed)))
-        return maker.data()
+        of_spans, of_content = _said(first, count, spans, forged)
+        maker.add(Kind.CONTENT, of_content, codec=0)
+        maker.add(Kind.SPANS, of_spans)
+        return maker
 
     def without(numbers: Iterable[int], why: str) -> str:
         bare = []
@@ -375,7 +386,7 @@ def _content_vectors() -> Iterator[tuple[str, Vector]]:
                 bare.append((i, span))
         return released(bare)
 
-    whole, all_keys = made(), _told(USER, TALK)
+    whole, all_keys = made().data(), _told(USER, TALK)
     yield "content", Vector("success", "sealed for two groups", without((), ""), whole, keys=all_keys)
     erased = _told(TALK, erased=USER)
     yield (
@@ -391,11 +402,39 @@ def _content_vectors() -> Iterator[tuple[str, Vector]]:
         "content-no-key",
         Vector("success", "no key is known", without((0, 1, 2), "no_key"), whole, keys=_told(OTHER)),
     )
-    forged = made(lambda blob: blob[:-1] + bytes([blob[-1] ^ 1]), count=1)
+    forged = made(forged=0).data()
     yield (
         "content-forged",
-        Vector("decode failure", "a group that does not open", released([]), forged, keys=all_keys),
+        Vector(
+            "decode failure", "a group that does not open", without((0, 1), "damaged"), forged, keys=all_keys
+        ),
     )
+    starts = (spans[0].start_unix_ns, spans[3].start_unix_ns)
+    sealed = _Maker(State.SEALED)
+    sealed.add(Kind.CONTENT, _said(0, 4, spans)[1], codec=0, rows=4)
+    for first in (0, 2):
+        chunk = pack_grid(split_content(grid_of(spans[first : first + 2], first))[0])
+        sealed.add(Kind.SPANS, chunk, first=first, rows=2, starts=starts)
+    yield (
+        "content-sealed",
+        Vector("success", "two chunks behind their content", without((), ""), sealed.sealed(), keys=all_keys),
+    )
+    packed = _Maker(State.PACKED, n=1)
+    pieces = [(n, first, count, *_said(first, count, spans)) for n, first, count in ((0, 0, 1), (1, 1, 3))]
+    for kind, place in ((Kind.CONTENT, 4), (Kind.SPANS, 3)):
+        parts = [Part(WRITER, piece[0], piece[1], piece[2], piece[place]) for piece in pieces]
+        packed.add(kind, encode_parts(parts), rows=4, starts=starts if kind == Kind.SPANS else (0, 0))
+    packed.members = Members.of([Member(WRITER, 0, 1, 1), Member(WRITER, 1, 3, 4)])
+    yield (
+        "content-packed",
+        Vector("success", "content of two segments", without((), ""), packed.sealed(), keys=all_keys),
+    )
+    bad = _Maker()
+    group = (TALK.ref, b"", [0, 9])
+    bad.add(Kind.CONTENT, encode((1, 0, 4, [(bytes(12), [group], [bytes(20)])])), codec=0)
+    bad.add_spans(0, 4)
+    bare = released([(i, make_span(i)) for i in range(4)])
+    yield "content-of-no-span", Vector("decode failure", "a place beyond the frame", bare, bad.data())
 
 
 def check(path: Path) -> None:

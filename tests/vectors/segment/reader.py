@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import struct
 import sys
 import zlib
+from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +64,7 @@ def read(
     verdicts: list[str] = []
     seen: set[int] = set()
     spans: dict[int, list[Any]] = {}
+    last: deque[list[tuple[Any, list[Any]]]] = deque(maxlen=4)
     for head, payload in _frames(data, state, verdicts):
         kind, codec = head[4], head[6]
         try:
@@ -74,13 +77,24 @@ def read(
             verdicts.append("tampered")
             continue
         seen.add(number)
-        if kind == 1:
-            try:
-                for content in _parts(_content(codec, plain)) if state == 2 else [_content(codec, plain)]:
-                    for sequence, row in _rows(content, store_id, keys or {}):
-                        spans.setdefault(sequence, row)
-            except (ValueError, IndexError, TypeError, struct.error, zlib.error, zstd.ZstdError, InvalidTag):
-                verdicts.append("decode failure")
+        if kind not in (1, 8):
+            continue
+        try:
+            content = _content(codec, plain)
+            parts = _parts(content) if state == 2 else [((header[32:40], _u32(header, 12)), content)]
+            if kind == 8:
+                last.append([(segment, _said(part)) for segment, part in parts])
+                continue
+            for segment, part in parts:
+                rows = dict(_rows(part))
+                for first, count, sets in [
+                    said for frame in last for whose, said in frame if whose == segment
+                ]:
+                    _add_content(rows, range(first, first + count), sets, store_id, keys or {}, verdicts)
+                for sequence, row in rows.items():
+                    spans.setdefault(sequence, row)
+        except (ValueError, IndexError, TypeError, struct.error, zlib.error, zstd.ZstdError):
+            verdicts.append("decode failure")
     return Result(verdicts[0] if verdicts else "success", [[k, *spans[k]] for k in sorted(spans)])
 
 
@@ -134,18 +148,18 @@ def _content(codec: int, plain: bytes) -> bytes:
     return content
 
 
-def _parts(content: bytes) -> list[bytes]:
-    """What the parts of a frame of a pack hold."""
+def _parts(content: bytes) -> list[tuple[Any, bytes]]:
+    """What the parts of a frame of a pack hold, and whose they are."""
     (version, parts), _ = unpack(content, 0)
     if version != 1 or any(len(part) != 5 or len(part[0]) != 8 for part in parts):
         raise ValueError("parts")
-    return [part[4] for part in parts]
+    return [((part[0], part[1]), part[4]) for part in parts]
 
 
-def _rows(content: bytes, store_id: bytes, keys: dict[bytes, bytes | None]) -> list[tuple[int, list[Any]]]:
+def _rows(content: bytes) -> list[tuple[int, list[Any]]]:
     """Spans of a frame, as rows with their sequence numbers and a map of attributes."""
     fields, _ = unpack(content, 0)
-    if len(fields) != 21 or fields[0] != 1:
+    if len(fields) != 20 or fields[0] != 1:
         raise ValueError("fields")
     first, count, shape, groups = fields[1], fields[2], fields[18], fields[19]
     ids = [_ids(fields[3 + i], size, count) for i, size in enumerate((16, 8, 8))]
@@ -164,45 +178,72 @@ def _rows(content: bytes, store_id: bytes, keys: dict[bytes, bytes | None]) -> l
         if type(number) is not int or not 0 <= number < len(rests):
             raise ValueError("group")
         found.append((first + i, [*[c[i] for c in ids], *[c[i] for c in columns[:7]], next(rests[number])]))
-    for nonce, heads, blobs in fields[20] or []:
-        for head, blob in zip(heads, blobs, strict=True):
-            _add_content([row for _, row in found], nonce, [*head, blob], store_id, keys)
     return found
 
 
+def _said(content: bytes) -> list[Any]:
+    """First sequence, number of spans and groups of a frame of content."""
+    (version, first, count, sets), _ = unpack(content, 0)
+    if version != 1 or not 1 <= count <= 1_048_576:
+        raise ValueError("version or rows")
+    groups = []
+    for nonce, heads, blobs in sets:
+        for (user, conversation, steps), blob in zip(heads, blobs, strict=True):
+            places = list(itertools.accumulate(steps))
+            if not places or min(places) < 0 or max(places) >= count or not (user or conversation):
+                raise ValueError("a group of nobody or of no span")
+            groups.append((nonce, user, conversation, places, blob))
+    return [first, count, groups]
+
+
 def _add_content(
-    rows: list[list[Any]], nonce: bytes, group: list[Any], store_id: bytes, keys: dict[bytes, bytes | None]
-) -> None:
-    """Put the content of a group into its rows, or say why not."""
-    user, conversation, places, blob = group
-    refs = [ref for ref in (user, conversation) if ref]
-    if not refs:
-        raise ValueError("a group of nobody")
-    why = ""
-    for ref in refs:
-        why = why or ("no_key" if ref not in keys else "erased" if keys[ref] is None else "")
-    if why:
-        for place in places:
-            if place != -1:
-                rows[place][-1]["agentguard.content.unreadable"] = why
-        return
-    secrets = [keys[ref] or b"" for ref in refs]
+    rows: dict[int, list[Any]], numbers: range, groups: list[Any], store_id: bytes,
+    keys: dict[bytes, bytes | None], verdicts: list[str],
+) -> None:  # fmt: skip
+    """Put the content of groups into rows, or say why not."""
+    for nonce, user, conversation, places, blob in groups:
+        refs = [ref for ref in (user, conversation) if ref]
+        sequences = [numbers[place] for place in places]
+        why = ""
+        for ref in refs:
+            why = why or ("no_key" if ref not in keys else "erased" if keys[ref] is None else "")
+        found: list[dict[str, Any]] = [{} for _ in places]
+        if not why:
+            try:
+                found = _opened(nonce, user, conversation, len(places), blob, store_id, keys)
+            except (ValueError, IndexError, TypeError, struct.error, zstd.ZstdError, InvalidTag):
+                verdicts.append("decode failure")
+                why = "damaged"
+        for sequence, attributes in zip(sequences, found, strict=True):
+            if sequence not in rows:
+                continue
+            description = attributes.pop("", None)
+            rows[sequence][-1].update({"agentguard.content.unreadable": why} if why else attributes)
+            if description:
+                rows[sequence][9] = description
+
+
+def _opened(
+    nonce: bytes, user: bytes, conversation: bytes, count: int, blob: bytes, store_id: bytes,
+    keys: dict[bytes, bytes | None],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The attributes of each row of a group; the status description under an empty name."""
+    secrets = [keys[ref] or b"" for ref in (user, conversation) if ref]
     secret = secrets[0] if len(secrets) == 1 else hmac.digest(secrets[0], secrets[1], hashlib.sha256)
     context = store_id + bytes([len(user)]) + user + bytes([len(conversation)]) + conversation
     key = expand(secret, b"agentguard/v1/subject", context, 64)[:32]
     parts, _ = unpack(_piece(AESGCM(key).decrypt(nonce, blob, context)), 0)
-    if sum(part[0] for part in parts) != len(places):
+    found = []
+    for rows, names, columns, events, links, descriptions in parts:
+        if not len(events) == len(links) == len(descriptions) or len(events) not in {0, rows}:
+            raise ValueError("items")
+        whole = [_column(column, rows) for column in columns]
+        for i in range(rows):
+            attributes = dict(zip(names, [column[i] for column in whole], strict=True))
+            found.append(attributes | ({"": descriptions[i]} if descriptions else {}))
+    if len(found) != count:
         raise ValueError("rows")
-    at = iter(places)
-    for count, names, columns, *items in parts:
-        whole = [_column(column, count) for column in columns]
-        for i in range(count):
-            place = next(at)
-            if place == -1:
-                continue
-            rows[place][-1].update(zip(names, [column[i] for column in whole], strict=True))
-            if items and items[2][i]:
-                rows[place][9] = items[2][i]
+    return found
 
 
 def _piece(packed: bytes) -> bytes:
