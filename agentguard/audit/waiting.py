@@ -100,13 +100,16 @@ class WaitingRecords:
         # One after the other, so each is let go of while the processor still has it at hand. Only one takes:
         # what is there stays there.
         count = min(len(self.items), records_max)
+        popleft, add = self.items.popleft, records.append
         for _ in range(count):
-            item = self.items.popleft()
+            item = popleft()
             try:
                 if callable(item):  # A source, as nearly every item is.
                     made = item()
-                    if made is not None:
-                        records.append(made if isinstance(made, bytes) else encode_decision(made))
+                    if isinstance(made, bytes):
+                        add(made)
+                    elif made is not None:
+                        add(encode_decision(made))
                     continue
                 payload: DecisionRecord | Event | None
                 if isinstance(item, Ticket):
@@ -119,9 +122,9 @@ class WaitingRecords:
                 else:
                     payload = item
                 if isinstance(payload, Event):
-                    records.append(encode_event(payload.kind, payload.time_unix_ns, payload.details))
+                    add(encode_event(payload.kind, payload.time_unix_ns, payload.details))
                 elif payload is not None:
-                    records.append(encode_decision(payload))
+                    add(encode_decision(payload))
             except AuditError as error:
                 if isinstance(item, Ticket):
                     item.finish(error)

@@ -32,8 +32,8 @@ class Ending(Protocol):
     is_due: bool
     """Whether it must be given the outcome, once the span of the call has ended."""
 
-    def outcome(self) -> DecisionRecord | None:
-        """Make the record that closes the call; a `values.DecisionSource`."""
+    def outcome(self) -> bytes | None:
+        """Write the record that closes the call; a `values.DecisionSource`."""
         ...
 
 

@@ -9,7 +9,6 @@ that has ended by then has one record, which says both that it was let run and h
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from agentguard.audit import CallForm
@@ -19,15 +18,13 @@ from agentguard.values import attributes as names
 if TYPE_CHECKING:
     from agentguard.runtime.known import KnownCall
 
-_OUTCOME = Decision(effect=Effect.ALLOW)
-_make: Final = partial(tuple.__new__, DecisionRecord)
-"""Makes a record of its fields in their order: by name it would take twice as long, for each call."""
+_OUTCOME: Final = Decision(effect=Effect.ALLOW)
 _TAKES_TURNS: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 """Whether threads run one at a time, so that what one writes is there when the next one reads."""
 _FORMS_MAX: Final = 1024
-_forms: dict[tuple[object, ...], tuple[Decision, CallForm]] = {}
-"""Forms of the records of calls that are alike; most calls share one of few."""
-_COOPERATIVE: Final[str] = DecisionRecord._field_defaults["enforcement"]
+_forms: dict[object, tuple[Decision, CallForm]] = {}
+"""Forms of the records of calls that are alike; most calls share one of few. A decision that is told from others by
+its identity is held beside its form, so that the identity stays its own."""
 
 
 class Ended:
@@ -45,35 +42,28 @@ class Ended:
         self.is_due = True
         """Whether the log is to be given the outcome, once the span of the call has ended."""
 
-    def outcome(self) -> DecisionRecord | None:
-        """Make the record that closes the call; None where the one that admitted it says so already."""
+    def outcome(self) -> bytes | None:
+        """Write the record that closes the call; None where the one that admitted it says so already."""
         if self._is_told:
             return None
-        span = self._span
-        record: DecisionRecord = _make(
-            (
-                self._ids.span_id().to_bytes(8, "big").hex(),
-                span.start_unix_ns + max(span.duration_ns, 0),
-                "outcome",
-                _OUTCOME,
-                self._revision,
-                span.call_id,
-                span.trace_id,
-                self._run.run_id,
-                "",
-                "",
-                "",
-                "",
-                0,
-                "",
-                span.outcome or names.OUTCOME_OK,
-                _COOPERATIVE,
-                "",
-                "",
-                0,
-            )
+        call_id, trace_id, start_unix_ns, duration_ns, outcome = self._span.course()
+        known = _forms.get(self._revision)
+        form = known[1] if known is not None else self._outcome_form()
+        return form.fill(
+            self._ids.span_id().to_bytes(8, "big").hex(),
+            start_unix_ns + max(duration_ns, 0),
+            call_id,
+            trace_id,
+            self._run.run_id,
+            0,
+            outcome or names.OUTCOME_OK,
         )
-        return record
+
+    def _outcome_form(self) -> CallForm:
+        shared = DecisionRecord(
+            decision_id="", time_unix_ns=0, point="outcome", decision=_OUTCOME, bundle=self._revision
+        )
+        return _kept(self._revision, shared)
 
 
 class Admitted(Ended):
@@ -113,9 +103,12 @@ class Admitted(Ended):
             outcome, ended_unix_ns = outcome or names.OUTCOME_OK, start_unix_ns + duration_ns
         else:
             outcome = ""
-        key = (id(decision), self._revision, self._point, self._agent, self._tool, self._model, run.principal, self._detour)  # fmt: skip
+        key = (
+            id(decision), self._revision, self._point, self._agent, self._tool, self._model, run.principal,
+            self._detour and self._detour[:2],
+        )  # fmt: skip
         known = _forms.get(key)
-        form = known[1] if known is not None and known[0] is decision else self._form(key)
+        form = known[1] if known is not None and known[0] is decision else self._admission_form(key)
         return form.fill(
             self._ids.span_id().to_bytes(8, "big").hex(),
             self._time_unix_ns,
@@ -127,41 +120,41 @@ class Admitted(Ended):
             ended_unix_ns,
         )
 
-    def _form(self, key: tuple[object, ...]) -> CallForm:
-        """Make the form of calls like this one, and keep it for the next."""
-        shared = self.record()._replace(
-            decision_id="", time_unix_ns=0, call_id="", trace_id="", run_id="", evaluation_ns=0
+    def _admission_form(self, key: object) -> CallForm:
+        record = self.record()
+        return _kept(
+            key,
+            record._replace(
+                decision_id="", time_unix_ns=0, call_id="", trace_id="", run_id="", evaluation_ns=0
+            ),
         )
-        if len(_forms) >= _FORMS_MAX:
-            _forms.clear()
-        # The decision is held too, so its identity stays its own.
-        _forms[key] = self._decision, (form := CallForm(shared))
-        return form
 
     def record(self) -> DecisionRecord:
         """Make the record of the decision, as of one that is not over."""
         span, run, detour = self._span, self._run, self._detour
-        record: DecisionRecord = _make(
-            (
-                self._ids.span_id().to_bytes(8, "big").hex(),
-                self._time_unix_ns,
-                str(self._point),
-                self._decision,
-                self._revision,
-                span.call_id,
-                span.trace_id,
-                run.run_id,
-                self._agent,
-                self._tool,
-                self._model,
-                run.principal,
-                self._evaluation_ns,
-                "",
-                "",
-                _COOPERATIVE,
-                detour.path[0] if detour is not None else "",
-                ",".join(detour.rules) if detour is not None else "",
-                0,
-            )
+        return DecisionRecord(
+            decision_id=self._ids.span_id().to_bytes(8, "big").hex(),
+            time_unix_ns=self._time_unix_ns,
+            point=str(self._point),
+            decision=self._decision,
+            bundle=self._revision,
+            call_id=span.call_id,
+            trace_id=span.trace_id,
+            run_id=run.run_id,
+            agent=self._agent,
+            tool=self._tool,
+            model=self._model,
+            principal=run.principal,
+            evaluation_ns=self._evaluation_ns,
+            requested=detour.path[0] if detour is not None else "",
+            fallback=",".join(detour.rules) if detour is not None else "",
         )
-        return record
+
+
+def _kept(key: object, shared: DecisionRecord) -> CallForm:
+    """Make a form, and keep it for the next call that is alike."""
+    form = CallForm(shared)
+    if len(_forms) >= _FORMS_MAX:
+        _forms.clear()
+    _forms[key] = shared.decision, form
+    return form
