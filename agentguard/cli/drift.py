@@ -96,8 +96,14 @@ def status(place: Place, output_format: str, points: int, over: int) -> int:
             click.echo(spark_line(one))
         for alarm in history[-5:]:
             streams = escape.terminal(", ".join(alarm["streams"]))
+            is_past = reference is not None and alarm.get("reference_id") != reference.reference_id
             click.echo(
                 f"{alarm['kind']} {utc(alarm['time_unix_ns'])}, since {utc(alarm['change_unix_ns'])}: {streams}"
+                f"{' (against an earlier reference)' * is_past}"
+            )
+        if verdict.status is DriftStatus.DRIFT and verdict.kind != "accuracy":
+            note(
+                "next: `agentguard drift explain` says where; `drift ack WHY` if it is known; `drift reset --since 2d` if it was meant"
             )
     return FINDINGS if verdict.status is DriftStatus.DRIFT else FINE
 

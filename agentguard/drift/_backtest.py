@@ -32,6 +32,7 @@ from agentguard.drift._summary import Summary, between, coarsen
 from agentguard.drift._table_store import TIME_COLUMN
 from agentguard.drift._tier import Alarm, TierModel, begin, run
 from agentguard.drift._units import unit_of
+from agentguard.drift._verdicts import as_read
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 from agentguard.values import FeatureType
 
@@ -212,25 +213,23 @@ def _described(
     alarm: Alarm, model: TierModel, history: History, summary: Summary, border: int
 ) -> BacktestAlarm:
     """Say in the column's own unit what changed, and where."""
-    by_name = {stream.name: stream for stream in model.streams}
-    # What has a unit reads better than a share of a tail.
-    lead = by_name[
-        next((n for n in alarm.streams if n == alarm.streams[0].removesuffix(" (tail)")), alarm.streams[0])
-    ]
     window_ns = model.window_s * 10**9
     raised, change = (alarm.window + 1) * window_ns, alarm.change_window * window_ns
     since = (history.time_unix_ns >= change) & (history.time_unix_ns < raised)
     before = history.time_unix_ns < border
+    strongest = next(stream for stream in model.streams if stream.name == alarm.streams[0])
+    found = _attributed(strongest, history, summary, border, change, raised)
+    top = "" if found is None else found.top
+    streams = as_read(alarm, model.streams, top)
+    lead = streams[0]
     one = next(s for s in history.series if lead.column == s.streams[0].column)
     name, effect = _effect(one, lead, before, since, history)
-    found = _attributed(lead, history, summary, border, change, raised)
-    top = found.top if found is not None and found.top else lead.segment
     splits = () if found is None else found.splits
     unit = unit_of(one.feature.removesuffix(" missing"), one.type) if lead.score != "share" else "share"
-    is_quality = all(by_name[stream].is_quality for stream in alarm.streams)
+    is_quality = all(stream.is_quality for stream in streams)
     kind = "quality" if is_quality else alarm.tier
     began = datetime.fromtimestamp(change / 1e9, tz=UTC)
-    others = f"; also {', '.join(alarm.streams[1:4])}" if len(alarm.streams) > 1 else ""
+    others = f"; also {', '.join(stream.name for stream in streams[1:4])}" if len(streams) > 1 else ""
     sentence = (
         f"since about {began:%Y-%m-%d %H:%M} UTC {lead.name}: {name} {figure(effect.value, unit, signed=True)}"
         f" ({figure(effect.low, unit, signed=True)} to {figure(effect.high, unit, signed=True)})"
@@ -246,7 +245,7 @@ def _described(
         effect.high,
         name,
         unit,
-        top,
+        top or strongest.segment,
         alarm.streams,
         {split.dimension: split.mix for split in splits},
         {split.dimension: split.within for split in splits},

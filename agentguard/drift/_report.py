@@ -35,8 +35,23 @@ _STYLE = (
     "h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}h3{font-size:1em;margin:1.4em 0 .2em}"
     "table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #d0d7de;padding:.35em .6em;"
     "text-align:left;vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}"
-    "svg{width:100%;height:auto}.dim{color:#57606a}.status{font-weight:600}"
+    "svg{width:100%;height:auto}.dim{color:#57606a}h3 .dim{font-weight:normal}td.t{white-space:nowrap}"
+    ".status{font-weight:600}"
 )
+_ALARMS = {
+    "incident": ("incident", "incidents"),
+    "drift": ("drift alarm", "drift alarms"),
+    "quality": ("alarm about the data", "alarms about the data"),
+}
+_SCORES = {
+    "rank": "mean rank among the reference; 0.5 is no change",
+    "tail": "share above the reference's 95th percentile",
+    "share": "share of calls",
+    "count": "mean of a call",
+    "gap": "share of five-minute stretches without a call",
+    "volume": "number of calls; 0.5 is as usual",
+}
+"""What is drawn, by the type of score."""
 
 
 class Track(NamedTuple):
@@ -90,8 +105,8 @@ def report(store: FeatureStore, *, now_unix_ns: int, title: str = "", measured: 
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>{escape.html(head)}</title><style>{_STYLE}</style></head><body><h1>{escape.html(head)}</h1>",
         _verdict_part(verdict),
-        _promise_part(reference, tracks, measured),
-        _alarm_table(history),
+        _promise_part(reference, tracks, measured, verdict.late_calls),
+        _alarm_table(history, reference.reference_id),
     ]
     parts += [_track_part(track) for track in tracks]
     if not tracks:
@@ -112,6 +127,7 @@ def _track(store: FeatureStore, reference: Reference, model: TierModel, now_unix
         window_s=model.window_s,
         agent=reference.agent,
         layout=reference.layout,
+        known=reference.known,
     )
     # Silence at the end is not judged: it may only be that nothing has come yet.
     n = int(summary.windows[-1]) + 1 - first if len(summary.keys) else 0
@@ -152,24 +168,26 @@ def _verdict_part(verdict: Verdict) -> str:
     )
 
 
-def _promise_part(reference: Reference, tracks: Sequence[Track], measured: str) -> str:
+def _promise_part(reference: Reference, tracks: Sequence[Track], measured: str, late_calls: int) -> str:
     """Draw what was promised, and what came of it."""
     years = sum(len(t.evidence) * t.model.window_s for t in tracks[:1]) / (365 * 86_400)
     rows = [
         ("reference", f"{_when(reference.since_unix_ns)} to {_when(reference.until_unix_ns)}"),
         ("what it carries", reference.sentence),
-        ("promised", f"at most {reference.promise_per_year:g} false alarms a year of each kind"),
+        ("promised", f"false alarms of each kind: at most {reference.promise_per_year:g} a year"),
     ]
     if measured:
         rows.append(("measured on its own days", measured))
     if tracks:
-        alarms = ", ".join(f"{len(t.alarms)} {t.model.name}" for t in tracks)
+        alarms = ", ".join(f"{len(t.alarms)} {_ALARMS[t.model.name][len(t.alarms) != 1]}" for t in tracks)
         rows.append(("alarms since, true and false", f"{alarms} in {years * 365:.0f} days"))
+    if late_calls:
+        rows.append(("too late to be judged", f"{late_calls:,} call{'s' * (late_calls != 1)}"))
     body = "".join(f"<tr><th>{name}</th><td>{escape.html(text)}</td></tr>" for name, text in rows)
     return f"<h2>Promise</h2><table>{body}</table>"
 
 
-def _alarm_table(history: Sequence[dict[str, Any]]) -> str:
+def _alarm_table(history: Sequence[dict[str, Any]], reference_id: str) -> str:
     """Draw the alarms, the newest first."""
     if not history:
         return "<h2>Alarms</h2><p>There has been none.</p>"
@@ -180,9 +198,11 @@ def _alarm_table(history: Sequence[dict[str, Any]]) -> str:
             for stream, effect in zip(entry["streams"], entry["effects"], strict=True)
         )
         note = escape.html(str(entry.get("acknowledged", "")))
+        if entry.get("reference_id") != reference_id:
+            note += "<div class=dim>against an earlier reference</div>"
         rows.append(
-            f"<tr><td>{_when(entry['time_unix_ns'])}</td><td>{escape.html(entry['kind'])}</td>"
-            f"<td>{_when(entry['change_unix_ns'])}</td><td>{effects}</td><td>{note}</td></tr>"
+            f"<tr><td class=t>{_when(entry['time_unix_ns'])}</td><td>{escape.html(entry['kind'])}</td>"
+            f"<td class=t>{_when(entry['change_unix_ns'])}</td><td>{effects}</td><td>{note}</td></tr>"
         )
     head = "<tr><th>raised</th><th>kind</th><th>since about</th><th>streams, change of score</th><th>known</th></tr>"
     return f"<h2>Alarms</h2><table>{head}{''.join(rows)}</table>"
@@ -198,11 +218,17 @@ def _track_part(track: Track) -> str:
     worst = np.nan_to_num(np.nanmean(np.where(np.isfinite(far), far, 0.0)[-24:], axis=0))
     order = np.argsort(-worst, kind="stable").tolist()[:CHARTS_MAX]
     parts = [
-        f"<h2>{name}</h2><h3>Evidence, as a power of ten; the line is the alarm</h3>",
+        f"<h2>{name}</h2><h3>Evidence, as a power of ten; the dashed line is the alarm</h3>",
         _evidence_chart(track),
+        f"<p class=dim>Below: what was (black), what the rhythm of the reference expects (dashed), the band that"
+        f" about 95 of 100 {'days' if track.model.name == 'drift' else 'hours'} stay in (blue), alarms (red).</p>",
     ]
     for i in order:
-        parts += [f"<h3>{escape.html(track.model.streams[i].name)}</h3>", _control_chart(track, i)]
+        stream = track.model.streams[i]
+        parts += [
+            f"<h3>{escape.html(stream.name)} <span class=dim>{_SCORES[stream.score]}</span></h3>",
+            _control_chart(track, i),
+        ]
     left = len(track.model.streams) - len(order)
     if left > 0:
         parts.append(f"<p class=dim>{left} more streams moved less.</p>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -41,10 +42,11 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
     compared = {
         row.feature: row for row in compare_profiles(reference.profile, since).features if row.kind == "value"
     }
+    found = attributed(reference, model, alarm, since)
+    top = "" if found is None else found.top
     features: list[FeatureVerdict] = []
-    for stream in model.streams:
-        if stream.name not in alarm.streams:
-            continue
+    shortest: list[str] = []
+    for stream in as_read(alarm, model.streams, top):
         row = compared.get(stream.feature)
         if stream.segment:
             row = compare_segment(reference.profile, since, stream)
@@ -53,13 +55,16 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
         level = float(model.level[model.streams.index(stream)])
         unit, value = _score_unit(stream.score), effect
         ends = (effect - 1.96 * error, effect + 1.96 * error)
-        moved = f"{stream.name}: {figure(effect, 'share', signed=True)} {unit}"
+        short = moved = f"{stream.name}: {figure(effect, 'share', signed=True)} {unit}"
         if row is not None and stream.score != "tail" and not math.isnan(row.effect):
             unit, value = row.unit, row.effect
             ends = (row.effect_low, row.effect_high)
             moved = row.sentence.split(", p ")[0].split(": within chance")[0]
+            short, _, interval = moved.partition("; 95 % interval")
+            short += ")" * bool(interval)
         elif stream.is_quality:
             unit, moved = "share", quality_words(stream, level, effect)
+            short = moved
         features.append(
             FeatureVerdict(
                 feature=stream.name,
@@ -71,20 +76,17 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
                 is_drift=True,
                 n_reference=row.n_reference if row is not None else 0,
                 n_current=row.n_current if row is not None else since.n_calls,
-                sentence=f"{moved}; score {effect:+.3f} +- {1.96 * error:.3f}, floor {FLOORS[stream.score]:g}.",
+                sentence=f"{moved}; score {effect:+.3f} ± {1.96 * error:.3f}, floor {FLOORS[stream.score]:g}.",
                 effect_low=ends[0],
                 effect_high=ends[1],
                 segment=stream.segment,
             )
         )
+        shortest.append(short)
     carried = [stream for stream in model.streams if stream.name in alarm.streams]
     is_quality = all(stream.is_quality for stream in carried)
     began = datetime.fromtimestamp(alarm.change_window * model.window_s, tz=UTC)
-    # What has a unit reads better than a share of a tail.
-    order = sorted(features, key=lambda f: (f.feature.endswith(" (tail)"), alarm.streams.index(f.feature)))
-    lead = order[0].sentence.split(";")[0]
-    others = ", ".join(f.feature for f in order[1:])
-    found = attributed(reference, model, alarm, since)
+    others = ", ".join(f.feature for f in features[1:])
     where = "" if found is None else carried_words(found)
     return Verdict(
         DriftStatus.DRIFT,
@@ -92,10 +94,21 @@ def alarm_verdict(reference: Reference, model: TierModel, alarm: Alarm, since: P
         time_unix_ns=now,
         features=tuple(features),
         agent=reference.agent,
-        sentence=f"since about {began:%Y-%m-%d %H:%M} UTC {lead}{f'; also {others}' if others else ''}{where}.",
+        sentence=f"since about {began:%Y-%m-%d %H:%M} UTC {shortest[0]}{f'; also {others}' if others else ''}{where}.",
         change_unix_ns=alarm.change_window * model.window_s * 10**9,
-        segment="" if found is None else found.top,
+        segment=top,
     )
+
+
+def as_read(alarm: Alarm, streams: Sequence[Stream], top: str) -> list[Stream]:
+    """
+    Return the streams of an alarm in the order that a person reads them.
+
+    What has a unit comes before a share of a tail, then where the change is thought to be: in *top*, a segment, or
+    everywhere where none explains it; then the strongest.
+    """
+    carried = [stream for stream in streams if stream.name in alarm.streams]
+    return sorted(carried, key=lambda s: (s.score == "tail", s.segment != top, alarm.streams.index(s.name)))
 
 
 def attributed(reference: Reference, model: TierModel, alarm: Alarm, since: Profile) -> Attribution | None:
