@@ -1,6 +1,7 @@
 """Alarms in a person's hands: armed with a measured promise, explained, acknowledged, reset, drawn on a page."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 
 from agentguard import drift
 from agentguard.drift._simulate import HOUR_S, MONDAY_S, Change, simulate
+from agentguard.drift._streams import Stream
+from agentguard.drift._tier import Alarm
+from agentguard.drift._verdicts import as_read, to_json
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 from agentguard.values import DriftStatus
 from tests.support.clock import FrozenClock
@@ -40,6 +44,7 @@ def test_an_alarm_is_explained(alarmed: tuple[MemoryStore, FrozenClock]) -> None
     assert found.verdict.features[0].effect_unit == "ms"
     assert found.verdict.features[0].effect_low < found.verdict.features[0].effect
     assert abs(found.verdict.change_unix_ns / NS - (MONDAY_S + 22 * DAY_S)) < 12 * HOUR_S
+    assert found.verdict.sentence.count("(") == found.verdict.sentence.count(")")
     with pytest.raises(DriftInputError, match="got alarm 99"):
         drift.explain(store, number=99)
     with pytest.raises(DriftInputError, match="no reference is stored"):
@@ -47,6 +52,17 @@ def test_an_alarm_is_explained(alarmed: tuple[MemoryStore, FrozenClock]) -> None
     drift.save_reference(store, drift.fit_reference(store, until_unix_ns=BORDER))
     with pytest.raises(DriftInputError, match="was replaced"):
         drift.explain(store)
+
+
+def test_streams_are_told_as_a_person_reads_them() -> None:
+    """Shares of a tail come last, and what changed everywhere is not told as a part's."""
+    whole, tail = Stream("tool", "latency", "rank"), Stream("tool", "latency", "tail")
+    parts = [Stream("tool", "latency", "rank", segment=name) for name in ("tool=a", "tool=b", "tool=c")]
+    names = tuple(stream.name for stream in (tail, parts[1], parts[0], whole))
+    alarm = Alarm("drift", 9, 7, names, (0.1,) * 4, (0.01,) * 4, 9.0)
+    streams = [whole, tail, *parts]
+    assert as_read(alarm, streams, "") == [whole, parts[1], parts[0], tail]
+    assert as_read(alarm, streams, "tool=a") == [parts[0], parts[1], whole, tail]
 
 
 def test_a_known_alarm_is_a_warning(alarmed: tuple[MemoryStore, FrozenClock]) -> None:
@@ -161,6 +177,19 @@ def test_the_page_is_self_contained_and_escaped(alarmed: tuple[MemoryStore, Froz
     assert page.count('stroke="#b3261e"') > 4
     with pytest.raises(DriftInputError, match="no reference is stored"):
         drift.report(MemoryStore(), now_unix_ns=1)
+
+
+def test_the_page_says_what_came_too_late_and_what_is_past(alarmed: tuple[MemoryStore, FrozenClock]) -> None:
+    """Late calls are counted on the page; alarms against a reference that was replaced are marked."""
+    store, clock = alarmed
+    page = drift.report(store, now_unix_ns=clock.unix_ns())
+    assert "too late to be judged" not in page
+    assert "against an earlier reference" not in page
+    store.sealed_blob("drift-verdict").write(to_json(replace(drift.last_verdict(store), late_calls=1)))
+    drift.save_reference(store, drift.fit_reference(store, until_unix_ns=BORDER))
+    page = drift.report(store, now_unix_ns=clock.unix_ns())
+    assert "<th>too late to be judged</th><td>1 call</td>" in page
+    assert "against an earlier reference" in page
 
 
 def test_a_page_without_a_season_and_without_calls() -> None:
