@@ -21,7 +21,7 @@ import threading
 from collections.abc import Mapping
 from functools import partial
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
@@ -33,8 +33,9 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from agentguard.capture import EndedSpan
-from agentguard.values import AttributeValue
+from agentguard.values import AttributeValue, SpanEvent
 
+_SAMPLED: Final = TraceFlags.SAMPLED
 _RANDOM: Final = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))
 _FLAGS: Final = tuple(TraceFlags(bits) for bits in range(4))
 _METRICS_OF_THE_SDK: Final = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
@@ -90,7 +91,7 @@ class LateTracer:
         sampled = tracer.sampler.should_sample(context, trace_id, name, kind, attributes, ())
         decision = sampled.decision
         if decision is Decision.RECORD_AND_SAMPLE:
-            flags |= 1
+            flags |= _SAMPLED
         identity = SpanContext(trace_id, ids.generate_span_id(), False, _FLAGS[flags], sampled.trace_state)
         if decision is Decision.DROP:
             return trace.NonRecordingSpan(identity)
@@ -115,14 +116,34 @@ def late_tracer(tracer: trace.Tracer) -> LateTracer | None:
     if type(tracer) is not Tracer or os.environ.get(_METRICS_OF_THE_SDK, "").strip().lower() == "true":
         return None
     try:
-        # One is made, written to and read, and no processor hears of it.
-        span = _late_span(tracer, "", SpanKind.INTERNAL, SpanContext(1, 1, False), None, {"key": 1})
-        span.set_attribute("other", 2)
-        is_known = dict(span.attributes or {}) == {"key": 1, "other": 2} and span.is_recording()
+        # Two are made, one of which is written to, and both are read; no processor hears of them.
+        touched, ended = (
+            _late_span(tracer, "", SpanKind.INTERNAL, SpanContext(1, 1, False), None, {"key": 1})
+            for _ in range(2)
+        )
+        touched.set_attribute("other", 2)
+        is_known = touched.is_recording() and dict(touched.attributes or {}) == {"key": 1, "other": 2}
+        record = ended.record_of(_Probe())
+        is_known = is_known and record is not None and dict(record.attributes or {}) == {"key": 1}
         is_known = is_known and isinstance(tracer._is_enabled(), bool)
     except (AttributeError, TypeError):
         return None
     return LateTracer(tracer) if is_known else None
+
+
+class _Probe(NamedTuple):
+    """A span that held nothing; stands for one of ours."""
+
+    name: str = ""
+    attributes: dict[str, AttributeValue] = {}  # noqa: RUF012 - a field of a tuple, and nobody writes to it
+    start_unix_ns: int = 1
+    duration_ns: int = 1
+    events: tuple[SpanEvent, ...] = (SpanEvent("", 1, {}),)
+    status: str = "error"
+    status_description: str = ""
+
+    def report(self, where: str, error: BaseException) -> None:
+        """Nothing of it can go wrong."""
 
 
 class LateSpan(SdkSpan):
@@ -191,19 +212,29 @@ class LateSpan(SdkSpan):
             the span or looked at it closely: it is the SDK's now, and to be ended as such.
 
         """
-        state = self.__dict__
-        if "_lock" in state or state["_end_time"] is not None:
+        record = self.record_of(ended)
+        if record is None:
             return False
-        self._ended = ended
-        self._name = ended.name
-        self._end_time = ended.start_unix_ns + ended.duration_ns
-        record = _bare_record()
-        record.__dict__ = {"_context": state["_context"], "_late": self}
         processor = self._tracer.span_processor
         # As the SDK does; the processors it comes with do nothing there.
         processor._on_ending(self)
         processor.on_end(record)
         return True
+
+    def record_of(self, ended: EndedSpan) -> LateRecord | None:
+        """End it, and give its record; None where it is the SDK's now. Nobody hears of it."""
+        kept = self.__dict__.copy()
+        if "_lock" in kept or kept["_end_time"] is not None:
+            return None
+        start = ended.start_unix_ns
+        self._ended = kept["_ended"] = ended
+        self._name = kept["_name"] = ended.name
+        self._start_time = kept["_start_time"] = start
+        self._end_time = kept["_end_time"] = start + ended.duration_ns
+        record = _bare_record()
+        # The record has what the span had. The span itself is gone with its call.
+        record.__dict__ = kept
+        return record
 
 
 class LateRecord(ReadableSpan):
@@ -212,16 +243,56 @@ class LateRecord(ReadableSpan):
     is_agentguards: Final = True
     """Says to our own processor that it stands for one of ours."""
 
+    _tracer: Tracer
+    _begun_with: Mapping[str, Any]
+    _ended: EndedSpan | None
+
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
         with _BUILDING:
-            late = state.get("_late")
-            if late is not None:
-                state.update(vars(_readable(late)), _late=None)
+            ended = state.get("_ended")
+            if ended is not None:
+                self._complete(ended)
+                self._ended = None
         try:
             return state[name]
         except KeyError:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+
+    def _complete(self, ended: EndedSpan) -> None:
+        """Make the rest, within the limits of the application."""
+        tracer, begun, own = self._tracer, self._begun_with, _held_by(ended)
+        limits = tracer._span_limits
+        chars_max = limits.max_span_attribute_length
+        attributes: Mapping[str, Any]
+        if begun.keys() <= own.keys():
+            attributes = _bounded(own, limits.max_span_attributes, chars_max)
+        else:
+            # What a sampler has added is to be checked as the SDK does.
+            attributes = BoundedAttributes(
+                limits.max_span_attributes, _over(begun, own), max_value_len=chars_max
+            )
+        events: Any = ()
+        if ended.events:
+            events = BoundedList(limits.max_events)
+            for event in ended.events:
+                kept = _bounded(event.attributes, limits.max_event_attributes, limits.max_attribute_length)
+                events.append(Event(event.name, kept, event.time_unix_ns))
+        ReadableSpan.__init__(
+            self,
+            name=self._name,
+            context=self._context,
+            parent=self._parent,
+            resource=tracer.resource,
+            attributes=attributes,
+            events=events,
+            kind=self._kind,
+            instrumentation_info=tracer.instrumentation_info,
+            status=_STATUS.get(ended.status) or Status(StatusCode.ERROR, ended.status_description or None),
+            start_time=self._start_time,
+            end_time=self._end_time,
+            instrumentation_scope=tracer._instrumentation_scope,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Be whole before a copy is made."""
@@ -255,41 +326,6 @@ def _late_span(
         "_ended": None,
     }
     return span
-
-
-def _readable(late: LateSpan) -> ReadableSpan:
-    """Make the record of an ended span, within the limits of the application."""
-    tracer, ended, begun = late._tracer, late._ended, late._begun_with
-    assert ended is not None
-    limits, own = tracer._span_limits, _held_by(ended)
-    chars_max = limits.max_span_attribute_length
-    attributes: Mapping[str, Any] = own
-    if not begun.keys() <= own.keys():
-        # What a sampler has added is to be checked as the SDK does.
-        attributes = BoundedAttributes(limits.max_span_attributes, _over(begun, own), max_value_len=chars_max)
-    else:
-        attributes = _bounded(own, limits.max_span_attributes, chars_max)
-    events: Any = ()
-    if ended.events:
-        events = BoundedList(limits.max_events)
-        for event in ended.events:
-            kept = _bounded(event.attributes, limits.max_event_attributes, limits.max_attribute_length)
-            events.append(Event(event.name, kept, event.time_unix_ns))
-    status = _STATUS.get(ended.status) or Status(StatusCode.ERROR, ended.status_description or None)
-    return ReadableSpan(
-        name=ended.name,
-        context=late._context,
-        parent=late._parent,
-        resource=tracer.resource,
-        attributes=attributes,
-        events=events,
-        kind=late._kind,
-        instrumentation_info=tracer.instrumentation_info,
-        status=status,
-        start_time=ended.start_unix_ns,
-        end_time=late._end_time,
-        instrumentation_scope=tracer._instrumentation_scope,
-    )
 
 
 def _held_by(ended: EndedSpan) -> dict[str, AttributeValue]:

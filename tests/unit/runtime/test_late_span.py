@@ -366,7 +366,7 @@ def test_nothing_is_made_in_a_call(start: Start, provide: Provide, monkeypatch: 
     start()
     look()
     monkeypatch.setattr(SdkSpan, "__init__", noted)
-    monkeypatch.setattr(late_span, "_readable", made.append)
+    monkeypatch.setattr(LateRecord, "_complete", lambda record, _: made.append(record))
     work()
     assert made == []
     monkeypatch.undo()
@@ -464,6 +464,8 @@ def test_tracers_that_are_not_replaced(provide: Provide, monkeypatch: pytest.Mon
     broken = copy.copy(tracer)
     del broken._span_limits  # type: ignore[attr-defined]
     assert late_tracer(broken) is None
+    monkeypatch.setattr(ReadableSpan, "__init__", lambda self, **_: None)
+    assert late_tracer(tracer) is None
 
 
 def test_a_tracer_that_is_switched_off(
