@@ -3,6 +3,8 @@ False alarms, detection and speed of the drift watch, beside what people use tod
 
     python benchmarks/drift.py                 small tables, about a minute
     python benchmarks/drift.py --runs 60       the tables of docs/explanation/what-drift-can-tell.md
+    python benchmarks/drift.py --rivals 1      ADWIN, PageHinkley, KSWIN and Evidently's default beside them, ten minutes
+                                               more a month: in an environment with requirements/bench-drift.txt
 
 All methods see the same simulated calls, from the same seeds. The comparators are as usually set:
 Kolmogorov-Smirnov at p < 0.05 on each hour, and at a level corrected for the number of tests of the
@@ -18,6 +20,8 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from drift_rivals import WORLDS, quiet_head, quiet_rows
+from drift_rivals import speed_table as rivals_speed_table
 
 from agentguard import drift
 from agentguard.drift._quiet import _key, _naive_ks_p, watch_simulated
@@ -79,25 +83,20 @@ def hours_alarmed(method: HourTest, telemetry: Telemetry) -> list[int]:
     return sorted(alarmed)
 
 
-def quiet_table(runs: int) -> None:
-    """Alarms in thirty quiet days."""
-    print(f"\nAlarms in 30 days without any change, mean of {runs} runs\n")
-    print("| method | independent | season | season and load |\n|---|---:|---:|---:|")
-    worlds = [{"with_season": False, "with_load": False}, {"with_load": False}, {}]
-    days = REFERENCE_DAYS + QUIET_DAYS
+def quiet_table(runs: int, rivals: int) -> None:
+    """Alarms in thirty quiet days; months of the rivals apart, which are slow."""
+    few = min(runs, 6)  # the comparators hardly vary, and are slow
+    quiet_head(runs)
     for name, method in METHODS.items():
-        few = range(min(runs, 6))  # the comparators hardly vary, and are slow
-        cells = [
-            np.mean([len(hours_alarmed(method, simulate(s, days=days, **w))) for s in few]) for w in worlds
-        ]
+        cells = [np.mean([len(hours_alarmed(method, w.month(s))) for s in range(few)]) for w in WORLDS]
         print(f"| {name} (hours with an alarm) | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
+    if rivals:
+        quiet_rows(rivals)
+    days = REFERENCE_DAYS + QUIET_DAYS
     for tier, title in ((0, "agentguard, incidents (hours)"), (1, "agentguard, drift (days)")):
         cells = []
-        for world in worlds:
-            n = sum(
-                len(watch_simulated(simulate(s, days=days, **world), days=days, key=_key(s))[tier])
-                for s in range(runs)
-            )
+        for world in WORLDS:
+            n = sum(len(watch_simulated(world.month(s), days=days, key=_key(s))[tier]) for s in range(runs))
             cells.append(f"{n / runs:.3f} = {n / runs * 365 / 30:.1f} a year")
         print(f"| {title} | " + " | ".join(cells) + " |", flush=True)
 
@@ -170,10 +169,13 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description="Benchmarks of the drift watch.")
     parser.add_argument("--runs", type=int, default=6)
-    runs = parser.parse_args().runs
-    quiet_table(runs)
-    detection_table(runs)
+    parser.add_argument("--rivals", type=int, default=0, help="Months of each kind for other packages.")
+    options = parser.parse_args()
+    quiet_table(options.runs, options.rivals)
+    detection_table(options.runs)
     speed_table()
+    if options.rivals:
+        rivals_speed_table()
 
 
 if __name__ == "__main__":
