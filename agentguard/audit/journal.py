@@ -32,9 +32,6 @@ from agentguard.seal import Keystore, ensure_private_folder
 from agentguard.values import Clock, DecisionRecord, DecisionSource, InternalErrorHook, RecordMode
 
 _ASYNC = RecordMode.ASYNC
-_BREATH_S = 0.001
-_PAUSE_S = 10.0
-"""After a wait in vain callers are not held up again for so long, while there is room."""
 _journals: weakref.WeakSet[DecisionJournal] = weakref.WeakSet()
 
 
@@ -130,7 +127,6 @@ class DecisionJournal:
         self._mutex = threading.Lock()
         self._has_leader = False
         self._group_size = 1
-        self._no_wait_until_s = 0.0
         self._thread: threading.Thread | None = None
         self._make_waits()
         self._is_awake = False
@@ -346,28 +342,18 @@ class DecisionJournal:
 
     def _make_room(self, weight: int) -> bool:
         """Leave the interpreter to the thread that writes; False where there is no room all the same."""
-        records = self._records
-        self._call_thread(hurry=True)
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - `get_running_loop` raises instead
-            return records.has_room(weight)
-        now = time.monotonic()
-        if records.has_room(weight) and now < self._no_wait_until_s:
+            self._call_thread(hurry=True)
+            return self._records.has_room(weight)
+        return self._records.wait_until_calm(weight, self._hurry_up, self._limits.backpressure_s_max)
+
+    def _hurry_up(self) -> bool:
+        """Have a batch written now: by the thread, or where none can be had any more, by this one."""
+        self._call_thread(hurry=True)
+        if self._thread is not None:
             return True
-        deadline = now + self._limits.backpressure_s_max
-        while not records.is_calm(weight):
-            if self._thread is None:
-                # None can be had any more: this one writes.
-                with self._committer.lock:
-                    if not self._commit_queued(must_sync=False):
-                        return records.has_room(weight)
-            elif time.monotonic() >= deadline:
-                self._no_wait_until_s = deadline + _PAUSE_S
-                return records.has_room(weight)
-            else:
-                # Others have brought more, perhaps, since the thread was called.
-                self._call_thread(hurry=True)
-                time.sleep(_BREATH_S)
-        return True
+        with self._committer.lock:
+            return self._commit_queued(must_sync=False)
 
     def _append_durable(self, ticket: Ticket, timeout_s: float | None = None) -> None:
         """Queue, and lead the commit or wait for the one who does."""

@@ -18,6 +18,10 @@ from agentguard.audit.ticket import RECORD_BYTES, Event, Ticket
 from agentguard.errors import AuditError
 from agentguard.values import DecisionRecord, DecisionSource
 
+_BREATH_S = 0.001
+_PAUSE_S = 10.0
+"""After a wait in vain threads are not held up again for so long, while there is room."""
+
 
 class Weighed(NamedTuple):
     """Something queued that holds more memory than most, and how much."""
@@ -50,6 +54,7 @@ class WaitingRecords:
         self.heavy_bytes = 0
         """Memory of those that wait beyond `RECORD_BYTES` each."""
         self._heavy_lock = threading.Lock()
+        self._no_wait_until_s = 0.0
 
     def has_room(self, weight: int) -> bool:
         """Whether a record of that weight may still wait."""
@@ -58,6 +63,34 @@ class WaitingRecords:
     def is_calm(self, weight: int) -> bool:
         """Whether so little waits, that record included, that nobody needs to help."""
         return len(self.items) + (self.heavy_bytes + weight) // RECORD_BYTES < self.calm_max
+
+    def wait_until_calm(self, weight: int, hurry_up: Callable[[], bool], wait_s_max: float) -> bool:
+        """
+        Hold up a thread that brings more than is written, and leave the interpreter to the one that writes.
+
+        Args:
+            weight:
+                Of the record that it brings.
+            hurry_up:
+                Has a batch written; False where that cannot be.
+            wait_s_max:
+                How long to wait.
+
+        Returns:
+            Whether there is room.
+        """
+        now = time.monotonic()
+        if self.has_room(weight) and now < self._no_wait_until_s:
+            return True
+        while not self.is_calm(weight):
+            # Each time: others have brought more, perhaps, since the thread was called.
+            if not hurry_up():
+                return self.has_room(weight)
+            if time.monotonic() >= now + wait_s_max:
+                self._no_wait_until_s = time.monotonic() + _PAUSE_S
+                return self.has_room(weight)
+            time.sleep(_BREATH_S)
+        return True
 
     def put(self, item: DecisionRecord | DecisionSource | Event, weight: int) -> None:
         """Put a record in, whether there is room or not."""
