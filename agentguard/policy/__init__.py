@@ -7,13 +7,14 @@ no network, no state. What does not type-check does not load, and what cannot be
 evaluated denies.
 """
 
+from typing import TYPE_CHECKING
+
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._controls import CONTROLS
 from agentguard.policy._engine import Engine
 from agentguard.policy._exceptions import ends, is_expired
 from agentguard.policy._fallbacks import FALLBACKS_MAX, carried, check_functions, fallback_of
 from agentguard.policy._flip import Change, smallest_change
-from agentguard.policy._format import format_document
 from agentguard.policy._grants import grant_condition
 from agentguard.policy._history import HISTORY_GIVEN
 from agentguard.policy._json_schema import json_schema
@@ -42,6 +43,9 @@ from agentguard.policy._tool_types import (
     write_tool_schema,
 )
 from agentguard.policy.conditions import Condition
+
+if TYPE_CHECKING:
+    from agentguard.policy._format import format_document
 
 __all__ = [
     "CONTROLS",
@@ -91,3 +95,12 @@ __all__ = [
     "tools_from_mcp",
     "write_tool_schema",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load `format_document` when first named: ruamel.yaml is a megabyte of code, and a process that runs formats nothing."""
+    if name == "format_document":
+        from agentguard.policy import _format
+
+        return _format.format_document
+    raise AttributeError(f"module 'agentguard.policy' has no attribute {name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -242,6 +241,11 @@ def _unmatched(reader: Reader, node: Node | None, points: set[Point]) -> Mapping
 
 def _is_zone(name: str) -> bool:
     """Whether the IANA database has the zone."""
+    if name == "UTC":
+        return True
+    # Late: it brings the table of `sysconfig`, half a megabyte.
+    import zoneinfo
+
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from agentguard.errors import SealError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 def load_certificates(pem: bytes) -> list[x509.Certificate]:
@@ -14,6 +17,9 @@ def load_certificates(pem: bytes) -> list[x509.Certificate]:
     Raises:
         SealError: There is none in it, or one does not parse.
     """
+    # Late: a megabyte of code that only the checks of time stamps need.
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError:

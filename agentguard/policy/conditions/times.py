@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from agentguard.policy.conditions.faults import Fault
 from agentguard.policy.conditions.values import DURATION_MAX
@@ -149,6 +148,9 @@ def zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
     if len(name) <= _TEXT_CHARS_MAX and _ZONE.fullmatch(name):
+        # Late: it brings the table of `sysconfig`, half a megabyte.
+        from zoneinfo import ZoneInfo
+
         try:
             return ZoneInfo(name)
         except (ValueError, OSError, KeyError):

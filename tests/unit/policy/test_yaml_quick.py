@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 from agentguard.policy import format_document
 from agentguard.policy._nodes import DEPTH_MAX, Fields, Items, Node, Scalar
 from agentguard.policy._problems import Problems, Source
-from agentguard.policy._yaml import RefusedError, read_events
+from agentguard.policy._yaml_events import RefusedError, read_events
 from agentguard.policy._yaml_quick import parse_quickly
 from tests.support.policies import STARTERS, mistakes, starters
 
