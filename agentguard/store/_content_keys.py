@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agentguard.errors import KeyUnavailableError, SegmentCorruptError, TamperedError
 from agentguard.seal import NONCE_BYTES, SealKey
@@ -63,25 +63,32 @@ class ContentKeys:
         self._state = (0, 0)
         self._opening: dict[tuple[bytes, bytes], tuple[int, GroupKey]] = {}
 
-    def sealed(self, body: Body) -> Body:
+    def sealed(self, bodies: Sequence[Body]) -> list[Body]:
         """
-        Make a body for a file of one of content that `span_bodies` made; any other one is given back.
+        Make bodies for a file of those of content that `span_bodies` made; any other one is given back.
 
         Raises:
             OSError: New keys could not be brought to disk; nothing is sealed.
             StoreError: The keyring is full.
         """
-        if body.codec != PENDING:
-            return body
-        first, rows, groups = decode_plain(body.data, "content")
+        pending = [decode_plain(body.data, "content") for body in bodies if body.codec == PENDING]
+        if not pending:
+            return list(bodies)
         state = (self._keyring.number, self._keyring.day)
-        if state != self._state or len(self._keys) + len(groups) > _GROUP_KEYS_MAX:
+        wanted = {(user, talk) for _, _, groups in pending for user, talk, *_ in groups}
+        if state != self._state or len(self._keys) + len(wanted) > _GROUP_KEYS_MAX:
             # Somebody was erased: no key of theirs stays in memory. Or another day needs other keys.
             self._state = state
             self._keys.clear()
-        missing = [(user, talk) for user, talk, *_ in groups if (user, talk) not in self._keys]
+        missing = [pair for pair in wanted if pair not in self._keys]
         if missing:
             self._draw(missing)
+        sealed = map(self._sealed, pending)
+        return [next(sealed) if body.codec == PENDING else body for body in bodies]
+
+    def _sealed(self, content: Sequence[Any]) -> Body:
+        """Seal the content of one frame, for which there are keys."""
+        first, rows, groups = content
         # One for all: no key seals two groups of a frame.
         nonce = self._random_bytes(NONCE_BYTES)
         heads, blobs = [], []

@@ -124,13 +124,18 @@ class Outlet:
         Raises:
             OSError: A new key could not be brought to disk.
         """
-        for place in reversed(range(len(self._waiting))):
-            try:
-                self._waiting[place] = self._content.sealed(self._waiting[place])
-            except (StoreError, SealError) as error:
-                # Spans without their content are better than none.
-                self._on_internal_error("store.content", error)
-                del self._waiting[place]
+        try:
+            self._waiting = self._content.sealed(self._waiting)
+        except (StoreError, SealError):
+            self._waiting = [sealed for body in self._waiting for sealed in self._sealed_alone(body)]
+
+    def _sealed_alone(self, body: Body) -> list[Body]:
+        """One of them by itself, or nothing: spans without their content are better than none."""
+        try:
+            return self._content.sealed((body,))
+        except (StoreError, SealError) as error:
+            self._on_internal_error("store.content", error)
+            return []
 
     def sync(self, *, is_forced: bool) -> bool:
         """Bring what is written to disk where that is due; True where nothing waits any more."""

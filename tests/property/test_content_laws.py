@@ -76,7 +76,7 @@ def plain(body: Body) -> bytes:
 
 def frames_of(spans: list[SpanRecord], first: int, keys: ContentKeys) -> tuple[bytes, list[bytes]]:
     """The frame of some spans, and of their content where they have some, as they are in a file."""
-    *content, body = [keys.sealed(body) for body in span_bodies(grid_of(spans, first))[0]]
+    *content, body = keys.sealed(span_bodies(grid_of(spans, first))[0])
     return plain(body), list(map(plain, content))
 
 
