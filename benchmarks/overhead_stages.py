@@ -46,8 +46,8 @@ WRITER = (
         "write and seal a frame",
         ("store/_live.py", "store/_outlet.py", "seal/", "store/_disk.py", "store/_blob.py"),
     ),
-    ("make the record", ("capture/", "values/")),
-    ("encode: rows, columns, features, zstd", ("store/",)),
+    ("read the spans", ("capture/", "values/")),
+    ("encode: columns, features, zstd", ("store/",)),
 )
 LOG = (
     ("sync", (":sync",)),

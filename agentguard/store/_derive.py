@@ -189,10 +189,10 @@ def _is_missing(kind: str, inputs: int, outputs: int, mark: object) -> bool:
 
 def _coded(parts: Sequence[Column], order: Order) -> Coded:
     """Put what the groups have into one column with a dictionary of what fits one."""
+    if max(map(len, parts)) == 1:
+        entries, codes = _numbered(tuple([text_of(part[0]) for part in parts]))
+        return Coded(entries, _SAME if len(entries) == 1 else order.codes(codes))
     numbers: dict[str, int] = {}
-    if all(len(part) == 1 for part in parts):
-        codes = [numbers.setdefault(text_of(part[0]), len(numbers)) for part in parts]
-        return Coded(list(numbers), _SAME if len(numbers) == 1 else order.codes(codes))
     column = order.merged(parts)
     try:
         # Each distinct value is looked at once; a text equals nothing else.
@@ -202,10 +202,18 @@ def _coded(parts: Sequence[Column], order: Order) -> Coded:
     except TypeError:
         return Coded.of(list(map(text_of, column)))  # Values that have no hash are no names.
     if len(numbers) == 1:
-        return Coded(list(numbers), _SAME)
+        return Coded(tuple(numbers), _SAME)
     return Coded(
         list(numbers), array("B" if len(numbers) <= 256 else "H", list(map(number_of.__getitem__, column)))
     )
+
+
+@lru_cache(maxsize=256)
+def _numbered(texts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Number the distinct texts of some groups: gives them, and the number of each group's."""
+    numbers: dict[str, int] = {}
+    codes = tuple([numbers.setdefault(text, len(numbers)) for text in texts])
+    return tuple(numbers), codes
 
 
 def _fingerprints(group: Group) -> Column:

@@ -129,6 +129,8 @@ def _group(keys: tuple[str, ...], members: Sequence[Mapping[str, Any]]) -> Group
 def _short(column: Column) -> Column:
     """Reduce a column to one value where all are the same, in their type and bits too."""
     first, count = column[0], len(column)
+    if count == 1:
+        return column
     kind = type(first)
     if kind not in _COMPARED or type(column[-1]) is not kind or column[-1] != first:
         return column

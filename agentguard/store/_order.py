@@ -28,7 +28,9 @@ class Order:
             self.counts: Sequence[int] = (grid.count,)
             """How many spans each group has."""
             return
-        shape = self._shape = grid.shape
+        shape = grid.shape
+        self._spread = itemgetter(*shape)
+        self._bytes = bytes(shape) if size <= 256 else b""
         self.counts = _counts(shape, size)
         self._ends = list(accumulate(self.counts))
         order = sorted(range(grid.count), key=shape.__getitem__)
@@ -56,13 +58,13 @@ class Order:
     def numbers(self, parts: Sequence[array[Any]]) -> array[Any]:
         """One column of the numbers that each group has; one for all where all have the same one."""
         first = parts[0]
-        if len(parts) == 1 or all(part is first for part in parts):
+        if len(parts) == 1:
             return first
-        if all(len(part) == 1 for part in parts):
-            data = first.tobytes()
-            if all(part.tobytes() == data for part in parts):
+        if max(map(len, parts)) == 1:
+            # By their bits: not a number is equal to nothing, and 0.0 to -0.0.
+            if len(set(map(array.tobytes, parts))) == 1:
                 return first
-            return array(first.typecode, itemgetter(*self._shape)([part[0] for part in parts]))
+            return array(first.typecode, self._spread([part[0] for part in parts]))
         whole = array(first.typecode)
         for part, count in zip(parts, self.counts, strict=True):
             whole += part if len(part) == count else part * count
@@ -70,10 +72,9 @@ class Order:
 
     def codes(self, codes: Sequence[int]) -> array[int]:
         """A column of codes, where each group has one."""
-        if len(codes) <= 256:
-            table = bytes(codes) + bytes(256 - len(codes))
-            return array("B", bytes(self._shape).translate(table))
-        return array("B" if max(codes) < 256 else "H", itemgetter(*self._shape)(codes))
+        if self._bytes:
+            return array("B", self._bytes.translate(bytes(codes).ljust(256)))
+        return array("B" if max(codes) < 256 else "H", self._spread(codes))
 
 
 def _counts(shape: Sequence[int], size: int) -> list[int]:

@@ -358,3 +358,68 @@ def test_calls_whose_parents_never_come(make: Any, reader: InMemoryMetricReader)
         remote = trace.SpanContext(1, number, is_remote=True)
         Span(environment, "t", "tool", parent=remote).end()
     assert len(environment.refine._inside) == 10_000
+
+
+class _Priced:
+    """Prices of a library, which knows every model."""
+
+    is_there = True
+
+    def price_usd(self, usage: Usage) -> float:
+        return 0.5
+
+
+@pytest.mark.parametrize("has_prices", [False, True])
+def test_records_are_made_only_for_who_looks(has_prices: bool, on_internal_error: Any) -> None:
+    """Without a provider nobody looks, but for prices that the table does not have."""
+    told: list[bool] = []
+    refiner = Refiner(
+        profile="compat",
+        meters=Meters("compat", "1"),
+        events=Events("compat", "1"),
+        late_prices=_Priced() if has_prices else None,  # type: ignore[arg-type]
+        on_internal_error=on_internal_error,
+        on_metered=told.append,
+    )
+    priced, unpriced = Usage(1, 1, model="m", cost_usd=1.0), Usage(1, 1, model="m")
+    assert refiner.is_idle([None, priced], has_events=True)
+    assert told == [False]
+    assert refiner.is_idle([None, unpriced], has_events=False) is not has_prices
+    record = SpanRecord(
+        "1" * 32,
+        "2" * 16,
+        "3" * 16,
+        "n",
+        "model",
+        "client",
+        1,
+        1,
+        "unset",
+        "",
+        {"gen_ai.usage.input_tokens": 1},
+    )
+    refined = refiner(record, unpriced, ())
+    assert refined.attributes.get("agentguard.cost.usd") == (0.5 if has_prices else None)
+    # The call around it hears of the price, so its record is needed too.
+    assert refiner.is_idle([None], has_events=False) is not has_prices
+    refiner(record._replace(span_id="3" * 16, parent_span_id="", kind="agent", attributes={}), None, ())
+    assert refiner.is_idle([None], has_events=False)
+
+
+def test_records_are_made_for_providers(reader: InMemoryMetricReader, on_internal_error: Any) -> None:
+    """A MeterProvider wants to see every record."""
+    refiner = Refiner(
+        profile="compat", meters=Meters("compat", "1"), events=None, late_prices=None,
+        on_internal_error=on_internal_error, on_metered=lambda _: None,
+    )  # fmt: skip
+    assert not refiner.is_idle([None], has_events=False)
+
+
+def test_records_are_made_for_events(logs: InMemoryLogRecordExporter, on_internal_error: Any) -> None:
+    """A LoggerProvider wants to see records with events."""
+    refiner = Refiner(
+        profile="compat", meters=None, events=Events("compat", "1"), late_prices=None,
+        on_internal_error=on_internal_error, on_metered=lambda _: None,
+    )  # fmt: skip
+    assert refiner.is_idle([None], has_events=False)
+    assert not refiner.is_idle([None], has_events=True)

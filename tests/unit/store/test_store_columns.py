@@ -1,0 +1,115 @@
+"""Spans that give columns: written without a record of each, and with one where that must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentguard.capture import CaptureEnvironment, Span
+from agentguard.store import WriterConfig
+from agentguard.store._batch import Batcher, Drops
+from agentguard.store._encoding import Encoding, QueuedOutcome
+from agentguard.values import OutcomeRecord, SpanRecord, Usage
+from tests.support.clock import FrozenClock
+from tests.support.ids import SequentialIds
+from tests.support.spans import FinishedSpan, make_span
+from tests.support.stores import new_store, new_writer
+
+
+@pytest.fixture
+def spans(clock: FrozenClock) -> list[Span]:
+    """Forty ended spans of two kinds, some of which failed."""
+    ended: list[Any] = []
+    environment = CaptureEnvironment(
+        clock=clock, ids=SequentialIds(), sink=ended.append, on_internal_error=_fail, scope_version="1"
+    )
+    for number in range(40):
+        span = Span(
+            environment, f"call {number}", "model" if number % 2 else "tool", attributes={"n": number}
+        )
+        if number % 2:
+            span.record_usage(Usage(number, 2, model="gpt-5"))
+        if number % 7 == 0:
+            span.fail(ValueError("no"))
+        span.end()
+    return ended
+
+
+def _fail(where: str, error: BaseException) -> None:
+    raise AssertionError(where) from error
+
+
+def test_columns_are_written(tmp_path: Path, spans: list[Span], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans arrive as their records say, and nobody makes a record of them."""
+    records = [span.record() for span in spans]
+    monkeypatch.setattr(Span, "record", _no_record)
+    assert _stored(tmp_path, spans, _fail) == records
+
+
+def _no_record(_: Span) -> SpanRecord:
+    raise AssertionError("a record was made")
+
+
+def test_spans_of_two_kinds_in_one_frame(tmp_path: Path, spans: list[Span]) -> None:
+    """Beside spans that give no columns, all of them become records, in their order."""
+    others = [make_span(1), make_span(2)]
+    mixed = [FinishedSpan(others[0]), *spans, FinishedSpan(others[1])]
+    records = [others[0], *[span.record() for span in spans], others[1]]
+    assert _stored(tmp_path, mixed, _fail) == records
+
+
+def test_columns_that_cannot_be_made(
+    tmp_path: Path, spans: list[Span], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of our own is reported, and costs no span."""
+    seen: list[str] = []
+    monkeypatch.setattr(Span, "columns", _broken)
+    records = [span.record() for span in spans]
+    assert _stored(tmp_path, spans, lambda where, _: seen.append(where)) == records
+    assert set(seen) == {"store.columns"}
+
+
+def _broken(_: object) -> None:
+    raise ValueError("no columns")
+
+
+def test_one_span_of_a_batch_is_too_long(tmp_path: Path, spans: list[Span]) -> None:
+    """The others are stored, and it is counted."""
+    spans[5]._attributes["text"] = "x" * 30_000
+    records = [span.record() for span in spans if span is not spans[5]]
+    assert _stored(tmp_path, spans, _fail, record_bytes_max=20_000) == records
+
+
+def _stored(
+    tmp_path: Path,
+    sources: list[Any],
+    on_internal_error: Callable[[str, BaseException], None],
+    **settings: Any,
+) -> list[SpanRecord]:
+    """What a store holds once these were written."""
+    store = new_store(tmp_path / "store")
+    writer = new_writer(store, on_internal_error, **settings)
+    for source in sources:
+        writer.append(source)
+    writer.close(10)
+    return list(store.query().spans())
+
+
+def test_a_batch_ends_at_either_limit(clock: FrozenClock) -> None:
+    """What is taken out of the queue is as much as both limits allow, one item at least, in order."""
+    batcher = Batcher(Drops(), _fail, 2**20)
+    encoding = Encoding(batcher, WriterConfig(frame_spans_max=6, frame_bytes_max=1_000), clock)
+    sources = [
+        FinishedSpan(make_span(i), size) for i, size in enumerate((400, 500, 200, 5_000, 1, 1, 1, 1, 1, 1))
+    ]
+    encoding.queue.extend(sources)
+    outcome = OutcomeRecord("c", 1, "a", "b", None)
+    encoding.queue.appendleft(QueuedOutcome(outcome))
+    taken = []
+    while encoding.queue:
+        found, outcomes, size = encoding._take(6, 1_000)
+        taken.append(([sources.index(each) for each in found], len(outcomes), size))
+    assert taken == [([0, 1], 1, 1_412), ([2, 3], 0, 5_200), ([4, 5, 6, 7, 8, 9], 0, 6)]
