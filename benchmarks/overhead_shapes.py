@@ -82,19 +82,30 @@ class AsyncStream:
         """Nothing to close."""
 
 
+# All shapes of a kind take the same arguments, of which some have no use for the number of steps.
+
+
+def refund_once(order_id: str, amount_usd: float, steps: int) -> str:  # noqa: ARG001
+    return refund(order_id, amount_usd)
+
+
 class Desk:
     """Holds methods."""
 
-    def refund(self, order_id: str, amount_usd: float) -> str:
+    def refund(self, order_id: str, amount_usd: float, steps: int) -> str:  # noqa: ARG002
         """As the function."""
         return refund(order_id, amount_usd)
 
 
-async def refund_async(order_id: str, amount_usd: float) -> str:
+async def refund_async(order_id: str, amount_usd: float, steps: int) -> str:  # noqa: ARG001
     return refund(order_id, amount_usd)
 
 
-async def ask_async(question: str) -> Any:
+def ask_once(question: str, steps: int) -> Any:  # noqa: ARG001
+    return ask(question)
+
+
+async def ask_async(question: str, steps: int) -> Any:  # noqa: ARG001
     return ask(question)
 
 
@@ -158,13 +169,14 @@ async def by_awaited_loop(function: Callable[..., Any], arguments: tuple[Any, ..
 
 
 TOOL, MODEL = ("o-17", 12.5), ("which order?",)
+"""To which the number of steps is added."""
 SHAPES: dict[str, tuple[str, str, Callable[..., Any], Callable[..., Any]]] = {
-    "tool: function": ("tool", "", refund, by_call),
+    "tool: function": ("tool", "", refund_once, by_call),
     "tool: method": ("tool", "", Desk.refund, by_call),
     "tool: coroutine": ("tool", "", refund_async, by_await),
     "tool: generator": ("tool", "steps", refunds, by_loop),
     "tool: async generator": ("tool", "steps", refunds_async, by_async_loop),
-    "model: function": ("model", "", ask, by_call),
+    "model: function": ("model", "", ask_once, by_call),
     "model: coroutine": ("model", "", ask_async, by_await),
     "model: generator": ("model", "steps", tell, by_loop),
     "model: async generator": ("model", "steps", tell_async, by_async_loop),
@@ -211,7 +223,7 @@ def shapes_arm(options: argparse.Namespace) -> dict[str, Any]:
                 base = TOOL if kind == "tool" else MODEL
                 added = []
                 for steps in (FEW, MANY) if has_steps else (0,):
-                    arguments = (*base, steps) if has_steps else base
+                    arguments = (*base, steps)
                     with agentguard.run():
                         gc.collect()
                         bare = batch_us(way, plain, arguments)
@@ -255,9 +267,9 @@ def off_arm(options: argparse.Namespace) -> list[list[float]]:
 
     agentguard.init()
     mark = agentguard.tool(effect="write", name="refund")
-    pairs = [(by_call, refund, mark(refund)), (by_await, refund_async, mark(refund_async))]
+    pairs = [(by_call, refund_once, mark(refund_once)), (by_await, refund_async, mark(refund_async))]
     return [
-        [batch_us(way, off, TOOL) - batch_us(way, bare, TOOL) for way, bare, off in pairs]
+        [batch_us(way, off, (*TOOL, 0)) - batch_us(way, bare, (*TOOL, 0)) for way, bare, off in pairs]
         for _ in range(options.rounds * 3)
     ]
 

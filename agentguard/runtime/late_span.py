@@ -40,8 +40,21 @@ _RANDOM: Final = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))
 _FLAGS: Final = tuple(TraceFlags(bits) for bits in range(4))
 _METRICS_OF_THE_SDK: Final = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 _STATUS: Final = {"unset": Status(StatusCode.UNSET), "ok": Status(StatusCode.OK)}
-_BUILDING: Final = threading.RLock()
-"""Held while the rest of a span is made; threads that meet in one span are rare."""
+
+
+class _Lock:
+    """Held while the rest of a span is made: threads that meet in one are rare. Made anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Make a lock that nobody holds."""
+        self.making = threading.RLock()
+
+
+_LOCK: Final = _Lock()
+os.register_at_fork(after_in_child=_LOCK.renew)
 
 
 class LateTracer:
@@ -169,7 +182,7 @@ class LateSpan(SdkSpan):
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
-        with _BUILDING:
+        with _LOCK.making:
             if "_lock" not in state:
                 # What stands already wins: it may have ended.
                 state.update({**self._rest(), **state})
@@ -249,7 +262,7 @@ class LateRecord(ReadableSpan):
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
-        with _BUILDING:
+        with _LOCK.making:
             ended = state.get("_ended")
             if ended is not None:
                 self._complete(ended)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry import trace
@@ -17,6 +19,7 @@ from opentelemetry.sdk.trace import (
     ReadableSpan,
     SpanLimits,
     SpanProcessor,
+    Tracer,
     TracerProvider,
 )
 from opentelemetry.sdk.trace import Span as SdkSpan
@@ -397,6 +400,37 @@ def test_two_threads_in_one_span(start: Start, provide: Provide) -> None:
         step()
     for span in exporter.get_finished_spans():
         assert {f"app.{number}" for number in range(8)} <= set(span.attributes or {})
+
+
+def test_a_fork_in_the_middle(start: Start, provide: Provide) -> None:
+    """A child that is forked while another thread makes a span waits for nobody: that thread does not live there."""
+    provide()
+    start()
+    made, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with late_span._LOCK.making:
+            made.set()
+            go_on.wait(10.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    made.wait(10.0)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        late_span._late_span(
+            cast("Tracer", trace.get_tracer_provider().get_tracer("x")),
+            "x",
+            SpanKind.INTERNAL,
+            OTHER,
+            None,
+            {},
+        ).set_attribute("k", 1)
+        os._exit(0)
+    go_on.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_copy_is_whole(start: Start, provide: Provide) -> None:
