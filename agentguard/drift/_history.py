@@ -17,6 +17,7 @@ from agentguard.drift._columns import Column, Table, read_table
 from agentguard.drift._layout import PLACES, Layout, coded, layout_of
 from agentguard.drift._sample import Bools, Floats, Ints
 from agentguard.drift._sides import NUMBER_MAX, infer_type
+from agentguard.drift._source import STRAY_DAYS, strays_max
 from agentguard.drift._streams import MISSING, RETRIES_CAP, Stream
 from agentguard.drift._summary import Summary, merge, summarise
 from agentguard.drift._table_store import read_time
@@ -30,7 +31,6 @@ CATEGORIES_MAX = 8
 """Commonest values of a category that are watched, each as a share."""
 GRAIN = 0.001
 """Shares that are fractions are kept in thousandths."""
-_STRAY_NS = 30 * 86_400 * 10**9
 _FALL_IS_NO_NEWS = frozenset({"error_rate", "retry_count", "is_error", "retries"})
 _IDS = frozenset({"call_id", "trace_id", "span_id", "decision_id", "predicted_label", "true_label"})
 
@@ -150,8 +150,9 @@ def read_history(
 
 def _plausible(times: Ints) -> Bools:
     """Return which rows lie where nearly all do: a clock that jumped must not stretch the reference over decades."""
-    low, high = np.quantile(times, [0.001, 0.999], method="nearest").astype(np.int64)
-    kept: Bools = (times >= low - _STRAY_NS) & (times <= high + _STRAY_NS)
+    few, stray_ns = strays_max(len(times)), STRAY_DAYS * 86_400 * 10**9
+    low, high = np.partition(times, [few, len(times) - 1 - few])[[few, -1 - few]]
+    kept: Bools = (times >= low - stray_ns) & (times <= high + stray_ns)
     return kept
 
 

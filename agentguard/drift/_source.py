@@ -98,6 +98,11 @@ class FeatureQuery(Protocol):
         ...
 
 
+STRAY_DAYS = 30
+"""Calls that lie further from all others than this are a clock's mistake."""
+_DAY_NS = 86_400 * 10**9
+
+
 class FeatureStore(Protocol):
     """What is asked of a store: its numbers, and a place for sealed bytes."""
 
@@ -269,14 +274,33 @@ def _with_duplicates(rows: Rows, duplicates: Duplicates) -> Rows:
 
 
 def time_span(store: FeatureStore, *, agent: str = "") -> tuple[int, int, int]:
-    """Return when the first call of a store ended, when the last did, and how many there are."""
-    first, last, n = 2**62, 0, 0
+    """
+    Return when the first call of a store ended, when the last did, and how many there are.
+
+    A few more than a month away from all others do not count: a clock that jumped must stretch no reference.
+    """
+    days: dict[int, tuple[int, int, int]] = {}
     for rows in _batches(store, None, None, agent):
-        if len(rows.end_unix_ns):
-            first = min(first, int(rows.end_unix_ns.min()))
-            last = max(last, int(rows.end_unix_ns.max()))
-            n += len(rows.end_unix_ns)
-    return (first, last, n) if n else (0, 0, 0)
+        if not len(rows.end_unix_ns):
+            continue
+        ends = np.sort(rows.end_unix_ns)
+        found, starts = np.unique(ends // _DAY_NS, return_index=True)
+        for day, here in zip(found.tolist(), np.split(ends, starts[1:]), strict=True):
+            first, last, n = days.get(day, (int(here[0]), int(here[-1]), 0))
+            days[day] = (min(first, int(here[0])), max(last, int(here[-1])), n + len(here))
+    if not days:
+        return 0, 0, 0
+    ascending = sorted(days)
+    total = np.cumsum([days[day][2] for day in ascending])
+    few = strays_max(int(total[-1]))
+    low, high = (ascending[i] for i in np.searchsorted(total, [few, total[-1] - 1 - few], side="right"))
+    kept = [days[day] for day in ascending if low - STRAY_DAYS <= day <= high + STRAY_DAYS]
+    return min(one[0] for one in kept), max(one[1] for one in kept), sum(one[2] for one in kept)
+
+
+def strays_max(n: int) -> int:
+    """Return how many of the first, and of the last, of *n* calls may be a clock's mistake."""
+    return max(1, n // 1000) if n >= 10 else 0
 
 
 def _batches(

@@ -11,8 +11,10 @@ import pytest
 
 from agentguard import drift
 from agentguard.cli._main import main
+from agentguard.drift._source import time_span
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 from agentguard.values import DriftStatus
+from tests.support.feature_store import MemoryStore
 
 GOOD = {"x": [float(i % 17) + 0.5 for i in range(60)]}
 
@@ -303,3 +305,18 @@ def test_a_history_of_one_window(tmp_path: Path, capsys: pytest.CaptureFixture[s
     )
     assert status == 2
     assert "expected more than the 21 of the reference" in said
+
+
+@pytest.mark.parametrize(
+    ("n", "strays", "is_whole"), [(40, 1, False), (4000, 4, False), (5, 1, True), (40, 3, True)]
+)
+def test_a_clock_that_jumped_stretches_no_reference(n: int, strays: int, is_whole: bool) -> None:
+    """A few calls of 1971 and of 2060 are not the ends of what a store holds; many are."""
+    store, start_s, year_s = MemoryStore(), 1_767_571_200, 365 * 86_400
+    for first_s, calls in ((year_s, strays), (start_s, n), (90 * year_s, strays)):
+        ends = (first_s + np.arange(calls)) * 10**9
+        store.add(start_unix_ns=ends - 5, duration_ns=np.full(calls, 5))
+    first, last, counted = time_span(store)
+    assert counted == (n + 2 * strays if is_whole else n)
+    assert (last - first < 86_400 * 10**9) is not is_whole
+    assert time_span(MemoryStore()) == (0, 0, 0)
