@@ -8,12 +8,15 @@ Source:
 from __future__ import annotations
 
 import gzip
+import os
 import time
+import urllib.request
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-import requests
+import certifi
+import urllib3
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -40,23 +43,13 @@ class HttpTransport:
     def __init__(self, config: OtlpConfig, *, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._session = requests.Session()
-        # Without this a ~/.netrc would replace the configured Authorization header.
-        self._session.auth = _keep_headers
-        # Spans for this machine never take the way over a proxy.
-        self._session.trust_env = not is_loopback(urlsplit(config.endpoint).hostname or "")
-        self._session.verify = config.ca_file or True
-        if config.client_certificate_file:
-            self._session.cert = (config.client_certificate_file, config.client_key_file)
-        self._session.headers.clear()
-        self._session.headers.update(
-            {
-                "Content-Type": "application/x-protobuf",
-                "User-Agent": f"agentguard/{__version__}",
-                "Accept-Encoding": "identity",
-                **dict(config.headers),
-            }
-        )
+        self._pool = _pool_of(config)
+        self._headers = {
+            "Content-Type": "application/x-protobuf",
+            "User-Agent": f"agentguard/{__version__}",
+            "Accept-Encoding": "identity",
+            **dict(config.headers),
+        }
         self._is_gzip = config.compression == "gzip"
         self._is_gzip_proven = False
 
@@ -81,36 +74,53 @@ class HttpTransport:
 
     def _post(self, body: bytes, n_items: int, *, encoding: str | None = None) -> Answer:
         """Send one body."""
-        timeout_s = self._config.timeout_s
+        config = self._config
+        for file in (config.ca_file, config.client_certificate_file, config.client_key_file):
+            if file and not os.access(file, os.R_OK):
+                return Answer(Ending.MISCONFIGURED, "TLS: a file of certificates or keys cannot be read")
+        timeout_s = config.timeout_s
         deadline_s = time.monotonic() + timeout_s
         try:
-            with self._session.post(
-                self._config.endpoint,
-                data=body,
-                headers={"Content-Encoding": encoding} if encoding else None,
-                timeout=(min(timeout_s, _CONNECT_S_MAX), timeout_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                answer = _read(response, deadline_s)
-                return self._judge(response, answer, n_items)
-        except requests.exceptions.SSLError:
+            response = self._pool.urlopen(
+                "POST",
+                config.endpoint,
+                body=body,
+                headers=self._headers | ({"Content-Encoding": encoding} if encoding else {}),
+                timeout=urllib3.Timeout(connect=min(timeout_s, _CONNECT_S_MAX), read=timeout_s),
+                redirect=False,
+                retries=False,
+                preload_content=False,
+            )
+            answer = _read(response, deadline_s)
+            if answer is None:
+                response.close()
+            else:
+                response.release_conn()
+            return self._judge(response, answer, n_items)
+        except urllib3.exceptions.SSLError:
             return Answer(Ending.MISCONFIGURED, "TLS: the certificates do not fit")
-        except requests.exceptions.Timeout:
+        except (
+            # A kind of time-out too, to urllib3: nobody listens, or the name is nobody's.
+            urllib3.exceptions.NewConnectionError,
+            urllib3.exceptions.ProtocolError,
+            urllib3.exceptions.ProxyError,
+        ):
+            return Answer(Ending.RETRY, "ConnectionError")
+        except urllib3.exceptions.TimeoutError:
             return Answer(Ending.RETRY, "no answer in time")
-        except requests.exceptions.InvalidURL:
+        except urllib3.exceptions.LocationValueError:
             return Answer(Ending.MISCONFIGURED, "the address is no URL")
-        except (requests.exceptions.RequestException, OSError) as error:
-            # OSError: a certificate file that is not there; ConnectionError is the usual case.
-            is_network = isinstance(error, (requests.exceptions.RequestException, ConnectionError))
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            # OSError: a file of certificates that is not there; what the network does is of the other kind.
+            is_network = isinstance(error, (urllib3.exceptions.HTTPError, ConnectionError))
             return Answer(Ending.RETRY if is_network else Ending.MISCONFIGURED, type(error).__name__)
 
     def close(self) -> None:
         """Close the pool."""
-        self._session.close()
+        self._pool.clear()
 
-    def _judge(self, response: requests.Response, body: bytes | None, n_items: int) -> Answer:
-        status = response.status_code
+    def _judge(self, response: urllib3.BaseHTTPResponse, body: bytes | None, n_items: int) -> Answer:
+        status = response.status
         reason = f"HTTP {status}"
         if 200 <= status < 300:
             # The status alone says that the spans were taken: sending again what is there already would double it.
@@ -126,7 +136,7 @@ class HttpTransport:
             return Answer(Ending.REFUSED, reason)
         return Answer(Ending.RETRY, reason, retry_after_s=self._retry_after_s(response))
 
-    def _retry_after_s(self, response: requests.Response) -> float | None:
+    def _retry_after_s(self, response: urllib3.BaseHTTPResponse) -> float | None:
         """Read `Retry-After`: seconds or a date (RFC 9110, section 10.2.3)."""
         text = response.headers.get("Retry-After", "").strip()
         if not text:
@@ -140,13 +150,13 @@ class HttpTransport:
             return None
 
 
-def _read(response: requests.Response, deadline_s: float) -> bytes | None:
+def _read(response: urllib3.BaseHTTPResponse, deadline_s: float) -> bytes | None:
     """Read the answer, so that the connection can be used again; None where it is too long, broken or slow."""
     parts: list[bytes] = []
     n_bytes = 0
     try:
         while n_bytes <= _ANSWER_BYTES_MAX and time.monotonic() < deadline_s:
-            part = response.raw.read1(8192)
+            part = response.read1(8192)
             if not part:
                 return b"".join(parts)
             parts.append(part)
@@ -169,6 +179,36 @@ def _rejected(body: bytes | None, n_items: int) -> int | None:
     return min(max(int(rejected), 0), n_items)
 
 
-def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """An `auth` that changes nothing."""
-    return request
+def _pool_of(config: OtlpConfig) -> urllib3.PoolManager:
+    """
+    Make the pool of connections, over the proxy that the environment names.
+
+    Spans for this machine never take the way over a proxy.
+    """
+    url = urlsplit(config.endpoint)
+    is_own = is_loopback(url.hostname or "")
+    environ = {} if is_own else os.environ
+    options: dict[str, str] = {
+        "cert_reqs": "CERT_REQUIRED",
+        "ca_certs": config.ca_file
+        or environ.get("REQUESTS_CA_BUNDLE")
+        or environ.get("CURL_CA_BUNDLE")
+        or certifi.where(),
+    }
+    if config.client_certificate_file:
+        options["cert_file"] = config.client_certificate_file
+        options["key_file"] = config.client_key_file or config.client_certificate_file
+    if not is_own and not urllib.request.proxy_bypass(url.netloc.rpartition("@")[2]):
+        proxies = urllib.request.getproxies()
+        proxy = proxies.get(url.scheme) or proxies.get("all")
+        if proxy:
+            return _over(proxy, options)
+    return urllib3.PoolManager(**options)  # type: ignore[arg-type]
+
+
+def _over(proxy: str, options: dict[str, str]) -> urllib3.PoolManager:
+    """Make a pool that goes over a proxy, with the name and password in its address."""
+    address = proxy if "://" in proxy else f"http://{proxy}"
+    auth = urllib3.util.parse_url(address).auth
+    headers = urllib3.make_headers(proxy_basic_auth=unquote(auth)) if auth else None
+    return urllib3.ProxyManager(address, proxy_headers=headers, **options)  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ HOMES: dict[str, set[str]] = {
     "opentelemetry.proto": {"export", "cli"},
     "google": {"export", "cli"},
     "grpc": {"export"},
-    "requests": {"export"},
+    "certifi": {"export"},
     "urllib3": {"export"},
     "pyarrow": {"export", "store", "drift"},
     "cryptography": {"seal"},

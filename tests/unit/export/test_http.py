@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import threading
@@ -20,6 +21,7 @@ from tests.support.clock import FrozenClock
 from tests.support.otlp import OK, RESOURCE, Receiver, Reply, make_span, rejecting
 
 ITEMS = [encode_item(make_span(n), RESOURCE, content="none") for n in range(4)]
+INSECURE = {"OTEL_EXPORTER_OTLP_INSECURE": "true"}
 
 
 def ask(receiver: Receiver, **options: object) -> Answer:
@@ -233,3 +235,32 @@ def test_loopback_takes_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with Receiver() as receiver:
         assert ask(receiver).ending is Ending.SENT
     assert "HTTP_PROXY" in os.environ
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_other_machines_are_reached_over_the_proxy(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """The proxy of the environment is taken, with the name and the password in its address."""
+    with Receiver() as proxy:
+        monkeypatch.setenv(variable, proxy.endpoint.replace("://", "://ada:p%40ss@"))
+        transport = HttpTransport(
+            otlp_config("http://collector.invalid:4318", environ=INSECURE), clock=FrozenClock()
+        )
+        assert transport.send(ITEMS).ending is Ending.SENT
+        transport.close()
+    (headers, _) = proxy.requests[0]
+    assert headers["Host"] == "collector.invalid:4318"
+    assert headers["proxy-authorization"] == "Basic " + base64.b64encode(b"ada:p@ss").decode()
+
+
+@pytest.mark.parametrize("excepted", ["collector.invalid", ".invalid", "*"])
+def test_no_proxy_is_heeded(monkeypatch: pytest.MonkeyPatch, excepted: str) -> None:
+    """Hosts that the environment excepts are asked straight: here in vain, for nobody has that name."""
+    with Receiver() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.endpoint)
+        monkeypatch.setenv("NO_PROXY", excepted)
+        transport = HttpTransport(
+            otlp_config("http://collector.invalid:4318", environ=INSECURE), clock=FrozenClock()
+        )
+        assert transport.send(ITEMS).ending is Ending.RETRY
+        transport.close()
+    assert not proxy.requests
