@@ -45,12 +45,13 @@ class StreamObserver(Protocol):
         """The context for the steps of the stream; None leaves the consumer's."""
         ...
 
-    def first_chunk(self) -> None:
+    def first_chunk(self) -> Callable[[], object] | None:
         """
         Hear that the first chunk with content is here.
 
-        An observer that then has something callable as `later_chunk` hears of each
-        further one there.
+        Returns:
+            What is to hear of each further one; None for nobody.
+
         """
         ...
 
@@ -95,12 +96,11 @@ class _Watch(StreamUsage):
 
     def hear(self) -> None:
         """Tell the observer of a chunk with content."""
-        if self._later is not None:
+        if self._later is None:
+            self._later = self._observer.first_chunk()
+            self.is_listening = self._later is not None
+        else:
             self._later()
-            return
-        self._observer.first_chunk()
-        self._later = getattr(self._observer, "later_chunk", None)
-        self.is_listening = self._later is not None
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         """Report the end, once."""

@@ -191,13 +191,10 @@ class _JoinedEnd:
     def __init__(self, span: Span) -> None:
         self._span = span
 
-    def first_chunk(self) -> None:
-        """Note the time to the first content."""
+    def first_chunk(self) -> Callable[[], object]:
+        """Note the time to the first content; that of further content is noted where somebody measures it."""
         self._span.first_chunk()
-
-    def later_chunk(self) -> None:
-        """Note the time of further content, where somebody measures it."""
-        self._span.chunk()
+        return self._span.chunk
 
     def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:  # noqa: ARG002 - the port's signature
         """Take the tokens, where the call around it still runs."""

@@ -41,14 +41,10 @@ class StreamEnd:
         self._is_held = is_held
         self.context: Context | None = call.context
 
-    def first_chunk(self) -> None:
-        """Note the time to the first content."""
-        self._call.span.first_chunk()
-
-    @property
-    def later_chunk(self) -> Callable[[], object] | None:
-        """What notes the time of further content, where somebody measures it."""
+    def first_chunk(self) -> Callable[[], object] | None:
+        """Note the time to the first content; that of further content, where somebody measures it."""
         call = self._call
+        call.span.first_chunk()
         return call.span.chunk if call.services.environment.measures_chunks else None
 
     def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,8 +25,9 @@ class Observer:
         self.first_chunks = 0
         self.ends: list[tuple[Usage | None, str, BaseException | None]] = []
 
-    def first_chunk(self) -> None:
+    def first_chunk(self) -> Callable[[], object] | None:
         self.first_chunks += 1
+        return None
 
     def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:
         self.ends.append((usage, outcome, error))

@@ -115,7 +115,12 @@ CHUNK = {
     "model": "m",
 }
 DELTA = {"type": "content_block_delta", "delta": {"text": "a"}}
-PIECE: dict[str, Any] = {"content": "a", "tool_call_chunks": [], "usage_metadata": None, "chunk_position": None}
+PIECE: dict[str, Any] = {
+    "content": "a",
+    "tool_call_chunks": [],
+    "usage_metadata": None,
+    "chunk_position": None,
+}
 
 
 class Observer:
@@ -127,13 +132,9 @@ class Observer:
         self.firsts = self.later = 0
         self.wants_all = wants_all
 
-    def first_chunk(self) -> None:
-        """Count."""
+    def first_chunk(self) -> Callable[[], object] | None:
+        """Count, and say who hears of later ones."""
         self.firsts += 1
-
-    @property
-    def later_chunk(self) -> Callable[[], object] | None:
-        """What hears of later ones."""
         return self._more if self.wants_all else None
 
     def _more(self) -> None:
