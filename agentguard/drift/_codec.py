@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from agentguard.drift._evidence import Sums
+from agentguard.drift._load import Load
 from agentguard.drift._streams import Scale, Stream
 from agentguard.drift._tier import Alarm, TierModel, TierState
 from agentguard.drift._whiten import Belief, Dynamics
@@ -26,6 +27,8 @@ def model_to(model: TierModel) -> dict[str, object]:
         "dynamics": [part.tolist() for part in model.dynamics],
         "calibration": [list(values) for values in model.calibration],
         "log_threshold": model.log_threshold,
+        "load": [part.tolist() for part in model.load],
+        "usual_rows": model.usual_rows.tolist(),
     }
 
 
@@ -46,6 +49,8 @@ def model_from(plain: dict[str, Any]) -> TierModel:
         Dynamics(*(np.array(part, dtype=float) for part in plain["dynamics"])),
         tuple(tuple(values) for values in plain["calibration"]),
         plain["log_threshold"],
+        Load(np.array(plain["load"][0], dtype=np.int64), np.array(plain["load"][1], dtype=float)),
+        np.array(plain["usual_rows"], dtype=float),
     )
 
 

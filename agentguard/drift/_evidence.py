@@ -3,9 +3,14 @@ Evidence that adds up over windows with a promised rate of false alarms.
 
 Each innovation gets a conformal p-value among all earlier ones of its stream: whatever their
 distribution, the normal scores made of it are independent standard normals as long as nothing
-changes. Shiryaev-Roberts sums of likelihood ratios of these scores, averaged over several sizes of
-change, over both directions and over all streams, have the expectation t after t windows; so the mean
-time to a false alarm at threshold A is at least A windows.
+changes. Shiryaev-Roberts sums of likelihood ratios of these scores, averaged over several bets, over both
+directions and over all streams, have the expectation t after t windows; so the mean time to a false
+alarm at threshold A is at least A windows.
+
+The bets are sizes of change, and one on records. A score made of a rank is never larger than its pool allows, and
+each window since a change makes the pool more like the changed ones: of twenty-eight days the
+sixth worst ever is less news than the first. The bet on records knows that, and says after j windows "this
+one is among the j + 1 most extreme".
 
 Source:
     V. Vovk, Testing randomness online, Statist. Sci. 36 (2021); J. Shin, A. Ramdas, A. Rinaldo,
@@ -27,6 +32,10 @@ from agentguard.drift._sample import Floats, Ints
 
 SIZES = np.array([0.15, 0.3, 0.6, 1.2, 2.4])
 """Sizes of change that evidence is gathered for, in standard deviations of an innovation."""
+
+RECORD = 0.8
+"""Stake of the bet on records."""
+_BETS = len(SIZES) + 1
 
 INNOVATIONS_MAX = 24 * 366
 """Innovations kept of one stream; beyond that none is added any more."""
@@ -68,7 +77,7 @@ def normal_score(earlier: list[float], innovation: float, u: float) -> float:
 
 
 class Sums(NamedTuple):
-    """Evidence of all streams. Shapes `(n_streams, 2, n_sizes)`: rises, then falls."""
+    """Evidence of all streams. Shapes `(n_streams, 2, n_bets)`: rises, then falls."""
 
     log_evidence: Floats
     """Logarithm of the Shiryaev-Roberts sum."""
@@ -86,7 +95,7 @@ class Sums(NamedTuple):
 
 def no_sums(n_streams: int, window: int) -> Sums:
     """Return the sums before any window."""
-    shape = (n_streams, 2, len(SIZES))
+    shape = (n_streams, 2, _BETS)
     return Sums(
         np.full(shape, -np.inf),
         np.zeros(shape),
@@ -97,7 +106,32 @@ def no_sums(n_streams: int, window: int) -> Sums:
     )
 
 
-def add(sums: Sums, *, normal_scores: Floats, distance: Floats, rows: Floats, window: int) -> Sums:
+def log_bets(sums: Sums, normal_scores: Floats, pace: Floats, pool: Floats) -> Floats:
+    """
+    Return the logarithm of each bet's gain. Shape `(n_streams, 2, n_bets)`.
+
+    All are fixed before the scores are known, and multiply what is staked by one on the mean while nothing changes.
+    """
+    signed = np.stack([normal_scores, -normal_scores], axis=1)
+    sizes = SIZES * pace[:, None, None]
+    high = np.array([NORMAL.cdf(score) for score in normal_scores.tolist()])
+    extreme = np.stack([1.0 - high, high], axis=1)
+    top = np.minimum((sums.steps[:, :, -1] + 1.0) / (pool[:, None] + 1.0), 0.5)
+    records = np.log(1.0 - RECORD + RECORD * (extreme < top) / top)
+    out: Floats = np.concatenate([sizes * signed[:, :, None] - sizes**2 / 2, records[:, :, None]], axis=2)
+    return out
+
+
+def add(
+    sums: Sums,
+    *,
+    normal_scores: Floats,
+    distance: Floats,
+    rows: Floats,
+    pace: Floats,
+    pool: Floats,
+    window: int,
+) -> Sums:
     """
     Take one window in.
 
@@ -110,13 +144,15 @@ def add(sums: Sums, *, normal_scores: Floats, distance: Floats, rows: Floats, wi
             Score minus season.
         rows:
             Calls in the window.
+        pace:
+            Factor on the sizes that are bet on: a window with few calls can show little. More than 0.
+        pool:
+            Earlier innovations that each score was ranked among.
         window:
             Its number.
     """
     known = np.isfinite(normal_scores)
-    y = np.where(known, normal_scores, 0.0)
-    signed = np.stack([y, -y], axis=1)[:, :, None]
-    gain = SIZES * signed - SIZES**2 / 2
+    gain = log_bets(sums, np.where(known, normal_scores, 0.0), pace, pool)
     is_known = known[:, None, None]
     evidence = np.where(is_known, np.logaddexp(0.0, sums.log_evidence) + gain, sums.log_evidence)
     cusum = np.where(is_known, np.maximum(sums.cusum, 0.0) + gain, sums.cusum)
@@ -145,7 +181,7 @@ def log_mean(logs: Floats) -> float:
 
 
 def stream_evidence(sums: Sums, is_two_sided: Floats) -> Floats:
-    """Return the logarithm of each stream's evidence, averaged over directions and sizes."""
+    """Return the logarithm of each stream's evidence, averaged over directions and bets."""
     sided = np.asarray(is_two_sided, dtype=bool)
     logs = sums.log_evidence.copy()
     logs[~sided, 1] = -np.inf

@@ -21,7 +21,7 @@ from agentguard.drift._table_store import TableStore
 from agentguard.drift._tier import TierModel, fit_tier
 from agentguard.errors import BaselineTooSmallError, DriftInputError
 
-REFERENCE_VERSION = 3
+REFERENCE_VERSION = 4
 REFERENCE_BLOB = "drift-reference"
 
 WINDOW_S = 3600

@@ -22,6 +22,7 @@ from agentguard.drift._evidence import (
     stream_evidence,
     uniforms,
 )
+from agentguard.drift._load import Load, fit_load, guides_of, no_load, owed
 from agentguard.drift._sample import Floats, Ints
 from agentguard.drift._season import SeasonKind, fit_season, regressors
 from agentguard.drift._streams import FLOORS, ROWS_MIN, Scale, Scored, Stream, scale_of, score_windows
@@ -48,6 +49,10 @@ class TierModel(NamedTuple):
     calibration: tuple[tuple[float, ...], ...]
     """Innovations of the reference per stream, ascending."""
     log_threshold: float
+    load: Load
+    """What shares and counts owe to the load that the latencies show."""
+    usual_rows: Floats
+    """Mean calls of each stream in a window of the reference."""
 
 
 class Alarm(NamedTuple):
@@ -155,6 +160,14 @@ def fit_tier(
     stretch = 1.0 / np.sqrt(np.clip(1.0 - leverage, 0.2, 1.0))
     distance = (scores - expected) * stretch
     dynamics = fit_dynamics(distance, rows, noise, swell, with_memory=with_memory)
+    load = no_load(len(kept))
+    if with_memory:
+        load, debts = fit_load(guides_of(kept_streams), dynamics, distance, rows, swell)
+        distance = distance - debts
+        led = np.flatnonzero(load.factor)
+        again = fit_dynamics(distance[:, led], rows[:, led], noise[led], swell[:, led], with_memory=True)
+        for all_of, new in zip(dynamics, again, strict=True):
+            all_of[led] = new
     model = TierModel(
         name,
         reference.window_s,
@@ -167,6 +180,8 @@ def fit_tier(
         dynamics,
         (),
         log_threshold,
+        load,
+        rows.mean(axis=0),
     )
     return model._replace(calibration=_calibrate(model, distance, rows, expected, first, key))
 
@@ -217,6 +232,20 @@ def _calibrate(
             if math.isfinite(value):
                 place.append(value)
     return tuple(tuple(sorted(values)) for values in collected)
+
+
+def _pace(model: TierModel, rows: Floats, swell: Floats) -> Floats:
+    """
+    Return the factor on the sizes of change that a window is asked for.
+
+    A change of a score is the more standard deviations of news, the more calls there are. Half of that, in
+    logarithms, is bet on: all of it would miss outages at night.
+    """
+    shock = model.dynamics.variance * (1 - model.dynamics.phi**2)
+    noise = model.dynamics.noise * swell
+    usual = shock + model.dynamics.noise / np.maximum(model.usual_rows, 1.0)
+    out: Floats = np.sqrt(np.sqrt((usual + 1e-12) / (shock + noise / np.maximum(rows, 1.0) + 1e-12)))
+    return out
 
 
 def begin(model: TierModel, window: int) -> TierState:
@@ -271,16 +300,29 @@ def step(model: TierModel, state: TierState, scores: Floats, rows: Floats, key: 
     distance = plain / np.sqrt(1.0 + leverage)
     added, breakers = _jitter(model, rows, window, key)
     swell = _swell(model.streams, expected + model.dynamics.phi * state.belief.mean, model.level)
+    if model.load.factor.any():
+        _, seen = innovate(model.dynamics, state.belief, distance=distance, rows=rows, swell=swell)
+        debts = owed(model.load, model.dynamics, seen.mean, _swell(model.streams, expected, model.level))
+        plain, distance = plain - debts, distance - debts
     innovation, state.belief = innovate(
         model.dynamics, state.belief, distance=distance + added, rows=rows, swell=swell
     )
+    pool = np.array([float(len(earlier)) for earlier in state.innovations])
     normal_scores = np.array(
         [
             normal_score(earlier, value, u) if math.isfinite(value) else math.nan
             for earlier, value, u in zip(state.innovations, innovation.tolist(), breakers, strict=True)
         ]
     )
-    state.sums = add(state.sums, normal_scores=normal_scores, distance=plain, rows=rows, window=window)
+    state.sums = add(
+        state.sums,
+        normal_scores=normal_scores,
+        distance=plain,
+        rows=rows,
+        pace=_pace(model, rows, swell),
+        pool=pool,
+        window=window,
+    )
     state.recent = [*state.recent, (plain.tolist(), rows.tolist())][-RECENT[model.name] :]
     sided = np.array([stream.is_two_sided for stream in model.streams])
     per_stream = stream_evidence(state.sums, sided)

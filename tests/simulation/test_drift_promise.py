@@ -32,7 +32,8 @@ def run_length(null: str, *, target: float, seed: int, reference: int) -> int:
         scores = np.array(
             [normal_score(e, v, u) for e, v, u in zip(earlier, values[t], breakers[t], strict=True)]
         )
-        sums = add(sums, normal_scores=scores, distance=scores, rows=np.ones(STREAMS), window=t)
+        ones, pool = np.ones(STREAMS), np.full(STREAMS, float(reference + t))
+        sums = add(sums, normal_scores=scores, distance=scores, rows=ones, pace=ones, pool=pool, window=t)
         if log_mean(stream_evidence(sums, sided)) >= math.log(target):
             return t + 1
     return longest

@@ -270,7 +270,7 @@ def test_a_reference_survives_the_way_to_disk(month: MemoryStore) -> None:
     with pytest.raises(DriftInputError, match="not a reference"):
         drift.Reference.from_bytes(b"\x00\xff")
     with pytest.raises(DriftInputError, match="version 99"):
-        drift.Reference.from_bytes(data.replace(b'"version":3', b'"version":99', 1))
+        drift.Reference.from_bytes(data.replace(b'"version":4', b'"version":99', 1))
 
 
 def test_a_damaged_state_is_one_error(month: MemoryStore) -> None:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from agentguard.drift._evidence import normal_score
+from agentguard.drift._evidence import SIZES, add, log_bets, no_sums, normal_score
+from agentguard.drift._load import REACH, fit_load, guides_of, owed
 from agentguard.drift._season import fit_season, regressors
 from agentguard.drift._simulate import HOUR_S, MONDAY_S, simulate, summary_of
 from agentguard.drift._streams import Stream, possible_streams, scale_of, scores_at
@@ -116,3 +117,53 @@ def test_silence_and_empty_models_do_no_harm() -> None:
         with_memory=False,
     )
     assert step(empty, begin(empty, 0), np.empty(0), np.empty(0), b"") is None
+
+
+def test_bets_gain_nothing_while_nothing_changes() -> None:
+    """Each bet multiplies the stake by one on the mean, the one on records too, at any pace and after a change."""
+    rng = np.random.default_rng(2)
+    n = 200_000
+    sums = no_sums(n, 0)._replace(steps=np.full((n, 2, len(SIZES) + 1), 3.0))
+    for pace in (0.5, 1.3):
+        bets = np.exp(log_bets(sums, rng.normal(size=n), np.full(n, pace), np.full(n, 28.0)))
+        small = bets[:, :, :3]
+        assert small.mean(axis=0) == pytest.approx(np.ones(small.shape[1:]), abs=0.02)
+        assert bets[:, :, -1].mean(axis=0) == pytest.approx(np.ones(2), abs=0.02)
+
+
+def test_a_row_of_records_is_found_in_days() -> None:
+    """Three days that are each among the most extreme of a month gain more than any bet on a size does."""
+    sums = no_sums(1, 0)
+    for day in range(3):
+        sums = add(
+            sums, normal_scores=np.array([1.9 - 0.2 * day]), distance=np.zeros(1), rows=np.ones(1),
+            pace=np.ones(1), pool=np.array([28.0 + day]), window=day + 1,
+        )  # fmt: skip
+    assert sums.log_evidence[0, 0].argmax() == len(SIZES)
+    assert sums.log_evidence[0, 0, -1] > 6.0
+
+
+def test_what_follows_the_load_is_taken_away() -> None:
+    """Errors that follow the load of the latencies are predicted from it; beyond the usual load nothing is."""
+    rng = np.random.default_rng(3)
+    n, phi, sd = 2000, 0.78, 0.05
+    load = np.zeros(n)
+    for t in range(1, n):
+        load[t] = phi * load[t - 1] + rng.normal(0, sd * math.sqrt(1 - phi**2))
+    streams = (
+        Stream("model", "latency", "rank"),
+        Stream("model", "error", "share"),
+        Stream("tool", "error", "share"),
+    )
+    guide = guides_of(streams)
+    assert guide.tolist() == [0, 0, 2]
+    rows, noise = np.full((n, 3), 60.0), np.array([0.08, 0.02, 0.02])
+    seen = np.stack([load, 0.2 * load, 0 * load], axis=1) + rng.normal(size=(n, 3)) * np.sqrt(noise / 60)
+    ones = np.ones((n, 3))
+    dynamics = fit_dynamics(seen, rows, noise, ones, with_memory=True)
+    found, debts = fit_load(guide, dynamics, seen, rows, ones)
+    assert found.factor[1] == pytest.approx(0.2, abs=0.06)
+    assert found.factor[0] == found.factor[2] == 0.0
+    assert np.corrcoef(debts[:, 1], load)[0, 1] > 0.7
+    outage = owed(found, dynamics, np.array([10.0, 0.0, 0.0]), np.ones(3))
+    assert outage[1] == pytest.approx(found.factor[1] * REACH * math.sqrt(dynamics.variance[0]))
