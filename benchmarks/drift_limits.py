@@ -1,10 +1,11 @@
 """
-Attribution, lingering load, other detectors and speed of the drift watch.
+Detection, quiet years, attribution, lingering load, other detectors and speed of the drift watch.
 
     python benchmarks/drift_limits.py                 small tables, about a minute
-    python benchmarks/drift_limits.py --full          200 runs a row, a year of 10,000,000 calls
+    python benchmarks/drift_limits.py --full          the tables of docs/explanation/what-drift-can-tell.md: 200 runs
+                                                      a row, 20 quiet years, a year of 10,000,000 calls; about an hour
 
-The detectors of river are run where it is installed (requirements/bench-drift.txt); they see the same calls, one by
+Each table has seeds of its own, which nothing was tuned on; it says which. A row is printed when it is done. The detectors of river are run where it is installed (requirements/bench-drift.txt); they see the same calls, one by
 one, with the settings that they come with. Dummies that always and never alarm stand in `benchmarks/drift.py`.
 """
 
@@ -26,17 +27,27 @@ from agentguard.drift._attribution import attribute
 from agentguard.drift._evidence import SIZES, add, no_sums
 from agentguard.drift._layout import PLACES, layout_of
 from agentguard.drift._profile import histograms_of
-from agentguard.drift._quiet import REFERENCE_DAYS, _key
+from agentguard.drift._quiet import QUIET_DAYS, REFERENCE_DAYS, _key, watch_simulated
 from agentguard.drift._reference import fit_tiers
-from agentguard.drift._simulate import DAY_HOURS, HOUR_S, MONDAY_S, simulate, summary_of
+from agentguard.drift._season import DAY_S
+from agentguard.drift._simulate import DAY_HOURS, HOUR_S, MONDAY_S, Change, Telemetry, simulate, summary_of
 from agentguard.drift._source import Rows, summarise_rows
 from agentguard.drift._streams import Stream, possible_streams, scale_of
-from agentguard.drift._summary import KINDS, Summary, between
-from agentguard.drift._tier import begin, run, step
+from agentguard.drift._summary import KINDS, Summary, between, coarsen
+from agentguard.drift._tier import Alarm, TierModel, begin, run, score_all, step
 
 NS = 10**9
 TOOLS, SHARES = ("search", "mail", "pay", "files", "maps"), (0.35, 0.25, 0.2, 0.12, 0.08)
 HOURS_REFERENCE = REFERENCE_DAYS * DAY_HOURS
+FIRST_SEEDS = {
+    "detection": 70_000,
+    "quiet": 75_000,
+    "attribution": 80_000,
+    "lingering": 85_000,
+    "river": 50_000,
+}
+CHANGE_DAY = REFERENCE_DAYS + 3
+INCIDENT_DAYS, DRIFT_DAYS = 7, 20
 
 
 class Planted(NamedTuple):
@@ -56,6 +67,96 @@ PLANTED = {
     "tool with 12 %, tokens x1.5": Planted(3, tokens=1.5),
     "tool with 8 %, errors +20 pp": Planted(4, errors=0.20),
 }
+
+
+_AT = CHANGE_DAY * DAY_HOURS
+CHANGES = {
+    "latency +15 %": Change(_AT, latency=1.15),
+    "latency +30 %": Change(_AT, latency=1.3),
+    "latency x2": Change(_AT, latency=2.0),
+    "latency, a ramp of +30 % over 7 days": Change(_AT),
+    "5 % of calls x4": Change(_AT, tail=4.0),
+    "tokens +10 %": Change(_AT, tokens=1.1),
+    "tokens +30 %": Change(_AT, tokens=1.3),
+    "errors 2 % to 5 %": Change(_AT, errors=0.03),
+    "errors 2 % to 12 %": Change(_AT, errors=0.10),
+    "retries x2": Change(_AT, retries=2.0),
+    "errors 50 %": Change(_AT, errors=0.48),
+}
+RAMP = "latency, a ramp of +30 % over 7 days"
+
+
+def changed_calls(seed: int, name: str) -> Telemetry:
+    """Return a simulated agent that changes on a day."""
+    calls = simulate(seed, days=CHANGE_DAY + DRIFT_DAYS, change=CHANGES[name])
+    if name != RAMP:
+        return calls
+    factor = 1 + 0.3 * np.clip((calls.hour - _AT) / (7 * DAY_HOURS), 0, 1)
+    return calls._replace(latency_ms=calls.latency_ms * factor)
+
+
+def first_alarm(
+    model: TierModel, summary: Summary, *, first: int, change: int, end: int, key: bytes
+) -> Alarm | None:
+    """Return the first alarm at or after a window; windows beyond it are not looked at."""
+    state = begin(model, first - 1)
+    scores, rows = score_all(model, summary, first=first, n_windows=end - first)
+    for t in range(end - first):
+        alarm = step(model, state, scores[t], rows[t].astype(np.float64), key)
+        if alarm is not None and alarm.window >= change:
+            return alarm
+    return None
+
+
+def found(delays: list[float], unit: str) -> str:
+    """Share found, and the median delay over all runs where more than half were."""
+    values = np.array(delays)
+    share, median = np.isfinite(values).mean(), float(np.median(values))
+    return f"{share:.2f}, {median:.0f} {unit}" if math.isfinite(median) else f"{share:.2f}"
+
+
+def detection_table(runs: int) -> None:
+    """How often and how fast each change is found by both tiers."""
+    seeds = range(FIRST_SEEDS["detection"], FIRST_SEEDS["detection"] + runs)
+    print(
+        f"\nRhythm and load, a change on day 4 after {REFERENCE_DAYS} days of reference: share found, median delay"
+        f" ({runs} runs, seeds {seeds[0]} to {seeds[-1]})\n"
+    )
+    print("| change | incident, within 7 days | drift, within 20 days |\n|---|---:|---:|")
+    for name in CHANGES:
+        delays: tuple[list[float], list[float]] = ([], [])
+        for seed in seeds:
+            summary = summary_of(changed_calls(seed, name), start_s=MONDAY_S)
+            until_s = MONDAY_S + REFERENCE_DAYS * DAY_S
+            models = fit_tiers(summary, MONDAY_S * NS, until_s * NS, promise_per_year=1.0, key=_key(seed))
+            for model, days, row in zip(models, (INCIDENT_DAYS, DRIFT_DAYS), delays, strict=True):
+                assert model is not None
+                a_day, start = DAY_S // model.window_s, MONDAY_S // model.window_s
+                change = start + CHANGE_DAY * a_day
+                alarm = first_alarm(
+                    model, summary if a_day > 1 else coarsen(summary, DAY_S), first=until_s // model.window_s,
+                    change=change, end=change + days * a_day, key=_key(seed),
+                )  # fmt: skip
+                row.append(math.inf if alarm is None else alarm.window - change + 1)
+        print(f"| {name} | {found(delays[0], 'h')} | {found(delays[1], 'd')} |", flush=True)
+
+
+def quiet_table(runs: int) -> None:
+    """False alarms of both tiers in quiet months, with the most that they bear out."""
+    stats: Any = importlib.import_module("scipy.stats")
+    seeds = range(FIRST_SEEDS["quiet"], FIRST_SEEDS["quiet"] + runs)
+    years, counts = runs * QUIET_DAYS / 365, [0, 0]
+    for seed in seeds:
+        days = REFERENCE_DAYS + QUIET_DAYS
+        for tier, alarms in enumerate(watch_simulated(simulate(seed, days=days), days=days, key=_key(seed))):
+            counts[tier] += len(alarms)
+    print(
+        f"\nQuiet months with rhythm and load, {years:.1f} years ({runs} runs, seeds {seeds[0]} to {seeds[-1]})\n"
+    )
+    print("| kind | false alarms | a year | at most, with 95 % confidence |\n|---|---:|---:|---:|")
+    for kind, count in zip(("incident", "drift"), counts, strict=True):
+        most = float(stats.chi2.ppf(0.95, 2 * (count + 1))) / 2 / years
+        print(f"| {kind} | {count} | {count / years:.2f} | {most:.2f} |", flush=True)
 
 
 def tool_rows(seed: int, days: int, planted: Planted, at_hour: int) -> tuple[Rows, np.ndarray]:
@@ -79,8 +180,10 @@ def tool_rows(seed: int, days: int, planted: Planted, at_hour: int) -> tuple[Row
 
 def attribution_table(runs: int) -> None:
     """How often the tool that changed is the first one named."""
+    seeds = range(FIRST_SEEDS["attribution"], FIRST_SEEDS["attribution"] + runs)
     print(
-        f"\nOne tool of five changes: found within 7 days, median delay, right tool named first ({runs} runs)\n"
+        f"\nOne tool of five changes: found within 7 days, median delay, right tool named first"
+        f" ({runs} runs, seeds {seeds[0]} to {seeds[-1]})\n"
     )
     print("| change | found | median | right tool of those found |\n|---|---:|---:|---:|")
     layout = layout_of({"tool": dict(zip(TOOLS, (int(100 * s) for s in SHARES), strict=True))})
@@ -88,7 +191,7 @@ def attribution_table(runs: int) -> None:
     border = first_hour + HOURS_REFERENCE
     for name, planted in PLANTED.items():
         delays, right = [], 0
-        for seed in range(30_000, 30_000 + runs):
+        for seed in seeds:
             rows, tool = tool_rows(seed, REFERENCE_DAYS + 8, planted, HOURS_REFERENCE + DAY_HOURS)
             members = layout.members({"tool": (tool, TOOLS)}, len(tool))
             summary = summarise_rows(rows, HOUR_S, members)
@@ -98,10 +201,9 @@ def attribution_table(runs: int) -> None:
             )  # fmt: skip
             assert model is not None
             change = border + DAY_HOURS
-            alarms = run(
-                model, begin(model, border - 1), summary, until=border + 8 * DAY_HOURS, key=_key(seed)
+            alarm = first_alarm(
+                model, summary, first=border, change=change, end=border + 8 * DAY_HOURS, key=_key(seed)
             )
-            alarm = next((one for one in alarms if one.window >= change), None)
             delays.append(math.inf if alarm is None else alarm.window - change + 1)
             if alarm is None:
                 continue
@@ -139,15 +241,17 @@ def canary_cycles(rng: np.random.Generator, n: int, *, rate: float, at: int, poi
 
 def lingering_table(runs: int, horizon: int = 400) -> None:
     """Canaries whose rate of refusals lingers: how many runs ever alarm, and how fast a real change is found."""
+    seeds = range(FIRST_SEEDS["lingering"], FIRST_SEEDS["lingering"] + runs)
     print(
-        f"\nRefusals of 60 canaries a cycle, 10 %, log-odds AR(1) sigma 0.25 phi 0.9, {horizon} cycles ({runs} runs)\n"
+        f"\nRefusals of 60 canaries a cycle, 10 %, log-odds AR(1) sigma 0.25 phi 0.9, {horizon} cycles"
+        f" ({runs} runs, seeds {seeds[0]} to {seeds[-1]})\n"
     )
     print("| change | runs with an alarm | median |\n|---|---:|---:|")
     streams = (Stream("model", "error", "share", has_falls=True),)
     border = MONDAY_S // HOUR_S + HOURS_REFERENCE
     for name, points in (("none", 0.0), ("+10 points", 0.1), ("+20 points", 0.2)):
         delays = []
-        for seed in range(40_000, 40_000 + runs):
+        for seed in seeds:
             rng = np.random.default_rng(seed)
             summary = canary_cycles(
                 rng, HOURS_REFERENCE + horizon, rate=0.1, at=HOURS_REFERENCE, points=points
@@ -179,7 +283,7 @@ def river_table(runs: int) -> None:
     made = {"ADWIN": detectors.ADWIN, "PageHinkley": detectors.PageHinkley, "KSWIN": detectors.KSWIN}
     for name, make in made.items():
         counts = []
-        for seed in range(50_000, 50_000 + (1 if name == "KSWIN" else runs)):
+        for seed in range(FIRST_SEEDS["river"], FIRST_SEEDS["river"] + (1 if name == "KSWIN" else runs)):
             calls, alarms = simulate(seed, days=58), 0
             is_later = calls.hour >= HOURS_REFERENCE
             for column in (np.log(calls.latency_ms), np.log1p(calls.tokens), calls.retries, calls.is_error):
@@ -260,7 +364,10 @@ def speed_table(n_year: int) -> None:
     sums, sided = no_sums(many, 0), rng.normal(size=(50, many))
     start = time.process_time()
     for t in range(50):
-        sums = add(sums, normal_scores=sided[t], distance=sided[t], rows=np.full(many, 60.0), window=t + 1)
+        sums = add(
+            sums, normal_scores=sided[t], distance=sided[t], rows=np.full(many, 60.0), pace=np.ones(many),
+            pool=np.full(many, 672.0), window=t + 1,
+        )  # fmt: skip
     evidence_ms = 1e3 * (time.process_time() - start) / 50
     print(f"| evidence of 1,000 streams, {len(SIZES)} sizes, one window | {evidence_ms:.1f} ms |")
     print(f"| a whole step of 1,000 streams | {1e3 * step_of_many(many):.1f} ms |")
@@ -302,10 +409,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Limits of the drift watch.")
     parser.add_argument("--full", action="store_true", help="200 runs a row, 10,000,000 calls")
     parser.add_argument("--runs", type=int, default=4)
-    parser.add_argument("--only", choices=["speed", "attribution", "lingering", "river"], help="One table.")
+    parser.add_argument("--only", choices=[*FIRST_SEEDS, "speed"], help="One table.")
     options = parser.parse_args()
     runs = 200 if options.full else options.runs
     tables = {
+        "detection": lambda: detection_table(runs),
+        "quiet": lambda: quiet_table(244 if options.full else 4 * runs),
         "speed": lambda: speed_table(10_000_000 if options.full else 1_000_000),
         "attribution": lambda: attribution_table(runs),
         "lingering": lambda: lingering_table(runs),
