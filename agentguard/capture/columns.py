@@ -77,13 +77,15 @@ class _Template(NamedTuple):
     names: tuple[str, ...]
     columns: tuple[tuple[int, Column], ...]
     """The place among the columns of the group, or -1 and the value."""
+    derived: tuple[str, ...]
+    """Traits that bring a column of their own: those of this group."""
 
 
 class _MixedError(Exception):
     """Spans that were put into one group are not alike."""
 
 
-_templates: dict[_Traits, _Template] = {}
+_templates: dict[tuple[Any, ...], _Template] = {}
 
 
 def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
@@ -203,9 +205,9 @@ class _Grouping:
             varying["is_parent_foreign"] = foreign
             varying["has_owner"] = [far and owner > 0 for far, owner in zip(foreign, owners, strict=True)]
             derived["has_owner"] = [f"{owner:016x}" for owner in owners]
-        self._varying = tuple(varying)
-        self._derived = tuple(derived)
-        """Traits that bring a column of their own."""
+        self._told = (environment.profile, environment.usage_on_agents, tuple(varying), tuple(derived))
+        """What all groups have in common: the last two are the traits that spans are told apart by, and those of
+        them that bring a column of their own."""
         self._columns = (attributes, flights, *self._sums, *derived.values())
         self._told_by = (kinds, list(map(tuple, attributes)), *varying.values())
         self.shape: Sequence[int] = ()
@@ -252,18 +254,22 @@ class _Grouping:
         every: list[Column] = [values[place::width] for place in range(width)]
         every.append(flights)
         sums = tuple([_take_apart(column, every) for column in others[: len(self._sums)]])
-        traits = _Traits(
-            self._environment.profile, self._environment.usage_on_agents, kind, attribute_names, sums,
-            **dict(zip(self._varying, told, strict=False)),
-        )  # fmt: skip
-        every += [
-            column
-            for name, column in zip(self._derived, others[len(self._sums) :], strict=True)
-            if getattr(traits, name)
-        ]
-        template = _templates.get(traits)
+        # Not by its traits: to put them together takes longer than all that is left to do.
+        known = (*self._told, key, sums)
+        template = _templates.get(known)
         if template is None:
+            profile, is_plain, varying, _ = self._told
+            traits = _Traits(
+                profile, is_plain, kind, attribute_names, sums, **dict(zip(varying, told, strict=False))
+            )
             template = _template_of(self._new(), self._environment, traits)
+            if len(_templates) >= _TEMPLATES_MAX:
+                # Names of attributes are the application's: they must not fill the memory.
+                _templates.clear()
+            _templates[known] = template
+        for name, column in zip(self._told[-1], others[len(self._sums) :], strict=True):
+            if name in template.derived:
+                every.append(column)
         return template.names, [every[place] if place >= 0 else value for place, value in template.columns]
 
 
@@ -286,12 +292,11 @@ def _take_apart(sums: Sequence[Any], columns: list[Column]) -> _Presence:
         _MixedError: Not all of them have the same ones.
     """
     there = _presence(sums[0])
-    absent = list(map(is_, sums, repeat(None)))
     if there is None:
-        if False in absent:
+        if sums.count(None) < len(sums):
             raise _MixedError
         return None
-    if True in absent:
+    if True in map(is_, sums, repeat(None)):
         raise _MixedError
     for place, (is_there, numbers) in enumerate(zip(there, zip(*sums, strict=True), strict=True)):
         if place == _FINISH_REASONS:
@@ -352,15 +357,11 @@ def _template_of(span: Any, environment: Any, traits: _Traits) -> _Template:
         found[names.TIME_TO_FIRST_CHUNK_S] = next(marks)
     if traits.has_owner:
         found[names.PARENT_CALL_ID] = next(marks)
-    template = _Template(
+    return _Template(
         tuple(found),
         tuple([(value.place, ()) if type(value) is _Mark else (-1, (value,)) for value in found.values()]),
+        tuple([name for name in ("is_stream", "has_owner") if getattr(traits, name)]),
     )
-    if len(_templates) >= _TEMPLATES_MAX:
-        # Names of attributes are the application's: they must not fill the memory.
-        _templates.clear()
-    _templates[traits] = template
-    return template
 
 
 def _marked(make: Callable[..., Any], there: _Presence, marks: Iterator[_Mark]) -> Any:

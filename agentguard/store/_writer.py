@@ -375,6 +375,9 @@ class SegmentWriter:
             is_flush = wanted > self._flush_done
             # No further than what is queued now: a sync must not wait for callers to pause.
             left = len(self._queue)
+            if self._is_pressed and not is_flush and not self._is_stopping:
+                # Whole frames only: what is left over is not old, and shares its frame with what comes.
+                left -= left % self.config.frame_spans_max if left > self.config.frame_spans_max else 0
             while self._hand_over(self._encoding.hand_out()) and left > 0:
                 for _ in range(_FRAMES_A_WRITE):
                     left -= self._encode()

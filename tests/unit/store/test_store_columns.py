@@ -102,14 +102,30 @@ def test_a_batch_ends_at_either_limit(clock: FrozenClock) -> None:
     """What is taken out of the queue is as much as both limits allow, one item at least, in order."""
     batcher = Batcher(Drops(), _fail, 2**20)
     encoding = Encoding(batcher, WriterConfig(frame_spans_max=6, frame_bytes_max=1_000), clock)
-    sources = [
+    sources: list[Any] = [
         FinishedSpan(make_span(i), size) for i, size in enumerate((400, 500, 200, 5_000, 1, 1, 1, 1, 1, 1))
     ]
     encoding.queue.extend(sources)
     outcome = OutcomeRecord("c", 1, "a", "b", None)
     encoding.queue.appendleft(QueuedOutcome(outcome))
-    taken = []
+    taken: list[tuple[list[int], int, int]] = []
     while encoding.queue:
         found, outcomes, size = encoding._take(6, 1_000)
         taken.append(([sources.index(each) for each in found], len(outcomes), size))
     assert taken == [([0, 1], 1, 1_412), ([2, 3], 0, 5_200), ([4, 5, 6, 7, 8, 9], 0, 6)]
+
+
+def test_pressed_the_writer_leaves_what_fills_no_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under pressure frames are whole; the rest is written with the next look, or in a flush."""
+    writer = new_writer(new_store(tmp_path / "store"), _fail, frame_spans_max=10)
+    monkeypatch.setattr(writer, "_start", lambda: None)
+    for number in range(25):
+        writer.append(FinishedSpan(make_span(number)))
+    writer._is_pressed = True
+    writer._step()
+    assert len(writer._queue) == 5
+    writer._step()
+    assert not writer._queue
+    assert writer.close(10).is_complete
