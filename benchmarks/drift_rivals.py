@@ -2,7 +2,7 @@
 Other detectors on the very data of the drift watch: Evidently, river and dedrift.
 
     pip install -r requirements/bench-drift.txt           in an environment of its own
-    python benchmarks/drift_rivals.py                     one quiet month of each kind, about ten minutes
+    python benchmarks/drift_rivals.py                     one quiet month of each kind, about twenty minutes
     python benchmarks/drift_rivals.py --only speed        seconds
 
 Each is set as it comes. Evidently's report with its preset for drift is asked once an hour, as a monitor would:
@@ -394,7 +394,7 @@ def main() -> None:
     if options.only in {None, "speed"}:
         speed_table()
     if options.only in {None, "dedrift"}:
-        dedrift_table(40 * options.runs)
+        dedrift_table(10 * options.runs)
     if options.only in {None, "quiet"}:
         quiet_head(options.runs)
         quiet_rows(options.runs)
