@@ -3,8 +3,8 @@ Following a stream chunk by chunk: when content begins, and what was used at the
 
 Knows the chunks of OpenAI (chat and responses), Anthropic, Google and LangChain
 by their shape. Work and memory for a chunk do not grow with the stream; no chunk
-is kept. Once one with content was looked at closely, those like it that carry content
-and nothing else are passed by (`stream_plain`). Never raises.
+is kept. Once one with content was looked at closely, in this stream or another, those of its
+class that carry content and nothing else are passed by (`stream_plain`). Never raises.
 
 Source: OpenAI sends the usage in the last chunk, if it was asked to; Anthropic's
 and Google's counts are cumulative and replace the earlier ones; LangChain's add up.
@@ -30,6 +30,10 @@ _OTHER_DELTA_FIELDS: Final = (
 )
 _CONTENT_BLOCKS: Final = frozenset({"tool_use", "server_tool_use"})
 _REASONS_MAX: Final = 16
+_CLASSES_MAX: Final = 64
+
+_plain: Final[dict[type, IsPlain]] = {}
+"""By class of chunks with content: what tells whether one of them has content and nothing else."""
 
 
 class StreamUsage:
@@ -47,16 +51,7 @@ class StreamUsage:
 
     """
 
-    __slots__ = (
-        "_anthropic",
-        "_is_plain",
-        "_kind",
-        "_model",
-        "_reasons",
-        "_response_id",
-        "_usage",
-        "is_complete",
-    )
+    __slots__ = ("_anthropic", "_is_begun", "_model", "_reasons", "_response_id", "_usage", "is_complete")
 
     def __init__(self) -> None:
         self._usage: Usage | None = None
@@ -64,10 +59,8 @@ class StreamUsage:
         """Who answers, as the first chunks say: the usage may never come."""
         self._anthropic: dict[str, int] | None = None
         self._reasons: tuple[str, ...] = ()
-        self._kind: type | None = None
-        """The class of the last chunk with content that was looked at closely."""
-        self._is_plain: IsPlain = bool
-        """Tells whether a chunk of that class has content and nothing else."""
+        self._is_begun = False
+        """Whether a chunk with content was passed by: who answers is known by then, or not at all."""
         self.is_complete = False
         """Whether the stream said itself that nothing of the answer is left."""
 
@@ -84,12 +77,19 @@ class StreamUsage:
             A chunk of unknown shape counts as content.
 
         """
-        if type(value) is self._kind:
-            try:
-                if self._is_plain(value):
-                    return True
-            except Exception:  # noqa: S110 - it is of another shape than the last one: the closer look tells
-                pass
+        try:
+            is_plain = _plain.get(type(value))
+            if is_plain is not None and is_plain(value):
+                if not self._is_begun:
+                    self._is_begun = True
+                    self._note_answer(reader(value))
+                return True
+        except Exception:  # noqa: S110 - it is of another shape than the last one: the closer look tells
+            pass
+        return self._look_closely(value)
+
+    def _look_closely(self, value: object) -> bool:
+        """Do the same with a chunk that may say anything."""
         if isinstance(value, (str, bytes)):
             return bool(value)
         try:
@@ -121,27 +121,28 @@ class StreamUsage:
         of = reader(value)
         choices = of("choices", None)
         if isinstance(choices, (list, tuple)):
-            return self._openai_chat(value, choices, of) and self._learn(value, "chat")
+            return self._openai_chat(value, choices, of) and _learn(value, "chat")
         kind = of("type", None)
         if isinstance(kind, str):
             if kind.startswith("response."):
-                return self._openai_responses(value, kind) and self._learn(value, "event")
+                return self._openai_responses(value, kind) and _learn(value, "event")
             if kind.startswith(("message_", "content_block_")) or kind == "ping":
-                return self._anthropic_event(value, kind) and self._learn(value, "event")
+                return self._anthropic_event(value, kind) and _learn(value, "event")
         if isinstance(value, tuple) and value and read(value[0], "usage_metadata") is not None:
             value = value[0]  # LangGraph: (message chunk, metadata)
         metadata = read(value, "usage_metadata")
         if read(value, "candidates") is not None or read(metadata, "prompt_token_count") is not None:
             return self._google(value)
         if metadata is not None or read(value, "tool_call_chunks") is not None:
-            return self._langchain(value) and self._learn(value, "message")
+            return self._langchain(value) and _learn(value, "message")
         return self._unknown(value)
 
-    def _learn(self, value: object, dialect: str) -> bool:
-        """Remember how to tell chunks like this one, which has content."""
-        self._kind = type(value)
-        self._is_plain = PLAIN[dialect][isinstance(value, dict)]
-        return True
+    def _note_answer(self, of: Callable[[str, None], Any]) -> None:
+        """Note who answers, where a chunk says it."""
+        if not self._model:
+            model, response_id = of("model", None), of("id", None)
+            if isinstance(model, str) and isinstance(response_id, str) and model and response_id:
+                self._model, self._response_id = model, response_id
 
     def _finish(self, reason: object) -> None:
         """Note why a choice ended."""
@@ -152,10 +153,7 @@ class StreamUsage:
         self, value: object, choices: list[object] | tuple[object, ...], of: Callable[[str, None], Any]
     ) -> bool:
         """Read a chunk of chat completions."""
-        if not self._model:
-            model, response_id = of("model", None), of("id", None)
-            if isinstance(model, str) and isinstance(response_id, str) and model and response_id:
-                self._model, self._response_id = model, response_id
+        self._note_answer(of)
         if of("usage", None) is not None:
             usage = extract_usage(value)
             if usage is not None:
@@ -272,6 +270,14 @@ class StreamUsage:
         if usage is not None:
             self._usage = usage
         return True
+
+
+def _learn(value: object, dialect: str) -> bool:
+    """Remember how to tell chunks like this one, which has content."""
+    if len(_plain) >= _CLASSES_MAX:
+        _plain.clear()
+    _plain[type(value)] = PLAIN[dialect][isinstance(value, dict)]
+    return True
 
 
 def _brings(delta: object) -> bool:

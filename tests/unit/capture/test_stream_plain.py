@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentguard.capture import StreamUsage, extract_usage, watch_stream
+from agentguard.capture.stream_usage import _plain
 from agentguard.capture.usage import _probe
 from agentguard.values import Usage
 from tests.support.look_alikes import as_objects
@@ -22,9 +23,9 @@ class Careful(StreamUsage):
 
     __slots__ = ()
 
-    def _learn(self, value: object, dialect: str) -> bool:
-        """Learn nothing."""
-        return True
+    def chunk(self, value: object) -> bool:
+        """Pass nothing by."""
+        return self._look_closely(value)
 
 
 counts = st.integers(-1, 9) | st.none()
@@ -165,6 +166,7 @@ def test_a_step_is_short(chunk: Any, build: Callable[[Any], Any]) -> None:
     steps = 50
     stream = watch_stream(source(build(chunk), steps + 2), Observer(wants_all=False))
     next(stream)
+    next(stream)
     count = 0
 
     def watch(_frame: FrameType, event: str, _: Any) -> None:
@@ -178,6 +180,22 @@ def test_a_step_is_short(chunk: Any, build: Callable[[Any], Any]) -> None:
     finally:
         sys.setprofile(None)
     assert count <= 3 * steps
+
+
+def test_classes_that_come_and_go() -> None:
+    """Of classes that a program makes all the time only so many are remembered."""
+    for _ in range(300):
+        kind = type("Chunk", (SimpleNamespace,), {})
+        assert StreamUsage().chunk(kind(choices=[SimpleNamespace(delta=SimpleNamespace(content="a"))]))
+    assert len(_plain) <= 64
+
+
+def test_who_answers_without_a_close_look() -> None:
+    """A stream whose first chunk has content already says who answers, also where such chunks are known."""
+    for _ in range(2):
+        stream = StreamUsage()
+        assert stream.chunk(CHUNK)
+        assert stream.usage() == Usage(model="m", response_id="c")
 
 
 def test_a_class_of_its_own_for_each_kind() -> None:
