@@ -142,8 +142,9 @@ class Governed(Program):
             # In a process of its own: what it needs in memory is not ours.
             run_arm(__file__, "prepare", folder=folder, small_segments=small_segments)
         self.runtime = start_governed(
-            folder, export=sink or None, drift_interval_s=1 if is_drifting else 0, flush_timeout_s=60
-        )
+            folder, export=sink or None, drift_interval_s=1 if is_drifting else 0, drift_cpu_share=1,
+            flush_timeout_s=60,
+        )  # fmt: skip
         self._segments_before = len(list(self.runtime.store.segments.iterdir()))
         self._run: Any = None
         super().__init__(

@@ -114,10 +114,12 @@ class Background:
             )
 
     def _watch_drift(self) -> None:
-        """Run the checker every interval; the first pass comes after one interval."""
+        """Run the checker every interval, or as often as its share of a core allows; first after one interval."""
         services = self._services
-        checker = None
-        while not self._stop.wait(services.config.drift_interval_s):
+        config, checker = services.config, None
+        wait_s = config.drift_interval_s
+        while not self._stop.wait(wait_s):
+            began_s = time.thread_time()
             try:
                 if checker is None:
                     # Late: numpy is not loaded in programs that end before the first pass.
@@ -133,6 +135,8 @@ class Background:
                 checker.check_once()
             except Exception as error:
                 services.health("drift.check", error)
+            took_s = time.thread_time() - began_s
+            wait_s = max(config.drift_interval_s, took_s / config.drift_cpu_share - took_s)
 
     def _measure_late(self, n_calls: int) -> None:
         """Measure the calls that came too late for the drift checker."""

@@ -55,6 +55,7 @@ class Config:
     export_client_key_file: str = field(repr=False)
     export_others: tuple[Mapping[str, Any], ...] = field(repr=False)
     drift_interval_s: float
+    drift_cpu_share: float
     flush_timeout_s: float
     queue_bytes_max: int
     approval_wait_s: float

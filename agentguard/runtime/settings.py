@@ -326,6 +326,12 @@ SETTINGS: tuple[Setting, ...] = (
         "Seconds between two passes of the background drift checker; 0 switches it off.",
     ),
     Setting(
+        "drift_cpu_share",
+        number(least=0.0001, most=1),
+        0.01,
+        "Part of one core that the background drift checker may take: after a pass that took more it waits longer.",
+    ),
+    Setting(
         "flush_timeout_s",
         number(least=0, most=60),
         2.0,

@@ -39,7 +39,7 @@ PACK_BYTES_MAX: Final = 32 * 1024 * 1024
 PACK_FILES_MAX: Final = 20_000
 FILES_MIN: Final = 8
 """So many files of the current day are packed; of a day that is past, two are enough."""
-_FOOTERS_BYTES_MAX: Final = 2 * 1024 * 1024
+_FOOTERS_BYTES_MAX: Final = 512 * 1024
 """Footers are read again when their turn comes: all of them at once would be many objects to look after."""
 _DAY_NS: Final = 86_400 * 10**9
 _WORK_S: Final = 0.005
