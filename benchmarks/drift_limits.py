@@ -180,6 +180,7 @@ def detection_table(runs: int) -> None:
                         for tier, n in enumerate((INCIDENT_DAYS * 24, DRIFT_DAYS))
                     ]
                 )
+            assert eve is not None
             for name, alarms in zip(CHANGES, row, strict=True):
                 for alarm, (model, _), values in zip(alarms, eve.tiers, delays[name], strict=True):
                     values.append(

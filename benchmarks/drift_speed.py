@@ -70,9 +70,7 @@ class YearStore:
             }  # fmt: skip
             texts = {"kind": ("model",), "agent": ("a",), "tool": ("",), "model": ("m1", "m2"), "prompt_version": ("1",),
                      "tenant": ("",), "finish_reason": ("stop",), "error_type": ("",), "schema": ("s",)}  # fmt: skip
-            columns = {
-                k: _Column(memoryview(np.ascontiguousarray(v, dtype=np.int64))) for k, v in numbers.items()
-            }
+            columns = {k: _Column(np.ascontiguousarray(v, dtype=np.int64).data) for k, v in numbers.items()}
             for name, entries in texts.items():
                 codes = rng.integers(0, len(entries), n).astype(np.uint16)
                 columns[name] = _Column(memoryview(array("H", codes.tobytes())), entries)
