@@ -49,7 +49,7 @@ class Engine:
     """
 
     __slots__ = (
-        "_acting", "_books", "_looked_for", "_shelves", "bundle", "has_history", "reads", "remembers"
+        "_acting", "_books", "_looked_for", "_shelves", "bundle", "counts_repeats", "has_history", "reads", "remembers"
     )  # fmt: skip
 
     def __init__(self, bundle: Bundle) -> None:
@@ -74,6 +74,8 @@ class Engine:
         whose values are added up (empty: calls are counted), and the fact that is counted by."""
         self.has_history = not self.reads.isdisjoint(NAMES)
         """Whether any rule asks for what was let run before."""
+        self.counts_repeats = "run.repeats" in self.reads
+        """Whether any rule asks how often a run has made the same call."""
         self._looked_for: dict[tuple[str, str], frozenset[str] | None] = {}
         self._shelves = shelve(bundle.policies)
         self._acting: dict[tuple[str, str], bool] = {}

@@ -33,7 +33,6 @@ from agentguard.errors import ApprovalPending, CallDenied
 from agentguard.redaction import Seen
 from agentguard.runtime.deciding import (
     decide,
-    is_plain,
     judge,
     note,
     put_on_record,
@@ -92,31 +91,31 @@ class GuardedCall(JudgedCall):
         self.repeats, self.tickets, self.unpriced_usd = 0, (), 0.0
 
         context = self._outside = current_context()
-        outer = context.get(CALL_KEY)
-        owner = self.owner = outer if isinstance(outer, GuardedCall) else None
-        run = context.get(RUN_KEY)
-        if not isinstance(run, Run):
+        # Nobody else has these keys: what is under them is ours.
+        owner: GuardedCall | None = context.get(CALL_KEY)  # type: ignore[assignment]
+        run: Run | None = context.get(RUN_KEY)  # type: ignore[assignment]
+        if run is None:
             run = new_run(services.ids, services.clock)
-        self.run = run
+        self.owner, self.run = owner, run
         kind = spec.governed_as
-        if kind == "agent":
-            self.agent, self.agent_version = spec.name, spec.version
-        elif owner is not None:
-            self.agent, self.agent_version = owner.agent, owner.agent_version
-        else:
-            self.agent = self.agent_version = ""
-
         name = spec.span_name
         attributes = dict(spec.attributes)
         attributes[names.RUN_ID] = run.run_id
+        if kind == "agent":
+            self.agent, self.agent_version = spec.name, spec.version
+        elif owner is None:
+            self.agent = self.agent_version = ""
+        else:
+            self.agent, self.agent_version = owner.agent, owner.agent_version
+            if owner.agent:
+                attributes[names.AGENT_NAME] = owner.agent
         if run.conversation_id or spec.conversation_id is not None:
             self._note_conversation(attributes)
-        if kind != "agent" and self.agent:
-            attributes[names.AGENT_NAME] = self.agent
         if run.labels:
             attributes |= {names.LABEL_PREFIX + label: value for label, value in run.labels.items()}
-        self.model = model = (spec.model or self._requested_model()) if kind == "model" else ""
-        if model and model != spec.model:
+        self.model = spec.model
+        if kind == "model" and not spec.model and (model := self._requested_model()):
+            self.model = model
             attributes[names.REQUEST_MODEL] = shown = model[:MODEL_CHARS_MAX]
             name = names.span_name(spec.operation, shown)
         if QUEUED_KEY in context and (waited_s := take_wait(context)) is not None:
@@ -163,8 +162,7 @@ class GuardedCall(JudgedCall):
 
     def count(self) -> None:
         """Count the call of a tool in its run; a denied one counts too, or a loop of them would not show."""
-        if self.services.engine is not None and "run.repeats" in self.services.engine.reads:
-            self.repeats = self.run.repeat(self.spec.name, fingerprint(self.arguments))
+        self.repeats = self.run.repeat(self.spec.name, fingerprint(self.arguments))
 
     def enter_run(self) -> None:
         """Count the call as one of its run; after the decision, which sees what was before it."""
@@ -440,22 +438,23 @@ def begin(
         if call.arguments is None and spec.binder.is_exact:
             call.span.discard()
             return None  # The call itself raises the TypeError that the caller is to see.
-        if spec.governed_as == "tool":
+        engine = services.engine
+        if engine is not None and engine.counts_repeats and spec.governed_as == "tool":
             call.count()
     except Exception as error:
         services.health("runtime.begin", error)
         if services.engine is None:
             return None
         raise CallDenied(undecidable(services, declaration, type(error).__name__)) from None
-    engine, clock = services.engine, services.clock
-    started_ns = clock.monotonic_ns()
+    monotonic_ns = services.clock.monotonic_ns
+    started_ns = monotonic_ns()
     decision = judge(call, spec.before, engine)
     call.enter_run()
     if decision is None:
         return call
     revision = engine.bundle.revision if engine is not None else ""
-    evaluation_ns = clock.monotonic_ns() - started_ns
-    if is_plain(decision) and engine is not None and not engine.has_history:
+    evaluation_ns = monotonic_ns() - started_ns
+    if decision.is_plain and engine is not None and not engine.has_history:
         call.admit_later(Admitted(call, spec.before, decision, revision, evaluation_ns))
         return call
     record = record_of(call, spec.before, decision, revision, evaluation_ns)

@@ -91,17 +91,6 @@ def judge(call: KnownCall, point: Point, engine: Engine | None) -> Decision | No
         return undecided(f"{point}: {type(error).__name__}")
 
 
-def is_plain(decision: Decision) -> bool:
-    """Whether a decision lets the call run as it is, and nobody needs to hear more of it."""
-    return (
-        decision.effect is Effect.ALLOW
-        and not decision.matched
-        and decision.record is RecordMode.ASYNC
-        and not decision.errors
-        and not decision.gates
-    )
-
-
 def record_of(
     call: KnownCall, point: Point, decision: Decision, revision: str, evaluation_ns: int
 ) -> DecisionRecord:

@@ -14,7 +14,7 @@ from operator import attrgetter
 
 from agentguard.redaction import Pieces, Seen
 from agentguard.runtime.known import KnownCall
-from agentguard.runtime.plain import is_flat, plain
+from agentguard.runtime.plain import FLAT, plain
 
 NS = 1_000_000_000
 NEVER_S = 1e12
@@ -29,8 +29,12 @@ class CallFacts(dict[str, object]):
     call: KnownCall
 
     def __missing__(self, name: str) -> object:
-        provider = PROVIDERS.get(name)
-        value = self.call.services.registered_facts[name]() if provider is None else provider(self.call)
+        try:
+            value = PROVIDERS[name](self.call)
+        except KeyError:
+            if name in PROVIDERS:
+                raise
+            value = self.call.services.registered_facts[name]()
         self[name] = value
         return value
 
@@ -68,10 +72,13 @@ def new_facts(call: KnownCall) -> CallFacts:
     """Give facts of a call that nobody else sees; what nearly every rule asks for is there already."""
     facts = CallFacts()
     facts.call = call
+    spec, arguments = call.spec, call.arguments
     # Putting these in costs less than one look-up that misses.
-    facts["tool.name"], facts["tool.effect"] = call.spec.name, call.spec.effect
-    arguments = call.arguments
-    if arguments is not None and is_flat(arguments):
+    if spec.governed_as == "model":
+        facts["model.name"] = call.model
+    else:
+        facts["tool.name"], facts["tool.effect"] = spec.name, spec.effect
+    if arguments is not None and FLAT.issuperset(map(type, arguments.values())):
         # The engine asks for them first, whatever the rules are.
         facts["args"] = arguments
     return facts

@@ -12,12 +12,8 @@ from decimal import Decimal
 DEPTH_MAX = 32
 NODES_MAX = 100_000
 
-_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
-
-
-def is_flat(values: dict[str, object]) -> bool:
-    """Whether a dict holds nothing but single values, so that it is plain as it is."""
-    return _PLAIN.issuperset(map(type, values.values()))
+FLAT = frozenset({str, int, float, bool, bytes, type(None)})
+"""Types of single values: what holds nothing else is plain as it is."""
 
 
 def plain(value: object) -> object:
@@ -36,16 +32,14 @@ def plain(value: object) -> object:
         Plain data where the value has such a form; what lies deeper than 32
         levels or beyond 100,000 nodes stays as it is.
     """
-    if type(value) in _PLAIN:
-        return value
-    if type(value) is dict and is_flat(value):
+    if type(value) in FLAT or (type(value) is dict and FLAT.issuperset(map(type, value.values()))):
         return value
     return _plain(value, DEPTH_MAX, [NODES_MAX])
 
 
 def _plain(value: object, depth: int, left: list[int]) -> object:
     left[0] -= 1
-    if type(value) in _PLAIN or depth <= 0 or left[0] <= 0:
+    if type(value) in FLAT or depth <= 0 or left[0] <= 0:
         return value
     if isinstance(value, enum.Enum):
         return _plain(value.value, depth - 1, left)

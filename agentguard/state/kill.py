@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from agentguard.errors import StoreError
 from agentguard.state.cells import Cells, Document
-from agentguard.state.page import KILL, Page
+from agentguard.state.page import KILL, NUMBER_BYTES, Page
 from agentguard.values import Clock
 
 ALL = "all"
@@ -22,6 +22,7 @@ ORDERS_MAX = 256
 STALE_NS_MAX = 1_000_000_000
 _SCOPE = re.compile(r"all\Z|(agent|tool|model):.{1,256}\Z", re.DOTALL)
 _KIND, _KEY = "kill", "orders"
+_PAGED = KILL // NUMBER_BYTES
 
 
 class KillOrder(NamedTuple):
@@ -100,7 +101,7 @@ class Kill:
             StoreError: The orders are missing, were set back, or cannot be read: nothing may run.
         """
         if (
-            self._page.read(KILL) != self._generation
+            self._page.numbers[_PAGED] != self._generation
             or self._clock.monotonic_ns() - self._read_ns > STALE_NS_MAX
         ):
             self.refresh()

@@ -12,7 +12,7 @@ import contextlib
 import mmap
 import os
 import stat
-import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,11 +27,17 @@ BREAKERS = 40
 """Offset of the generation of the breakers."""
 
 _MAGIC = b"AGCTRL1\n"
-_NUMBER = struct.Struct("<Q")
+NUMBER_BYTES = 8
+"""Of one generation: an integer without a sign, in the byte order of the machine, whose own page it is."""
 
 
 class Page(Protocol):
     """Generations that every process of the machine sees."""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """All generations as they are now, each at its offset over eight: for whoever reads one at every call."""
+        ...
 
     def read(self, offset: int) -> int:
         """Read one generation."""
@@ -50,15 +56,15 @@ class MemoryPage:
     """A page of this process alone."""
 
     def __init__(self) -> None:
-        self._numbers: dict[int, int] = {}
+        self.numbers = [0] * (PAGE_BYTES // NUMBER_BYTES)
 
     def read(self, offset: int) -> int:
         """Read one generation."""
-        return self._numbers.get(offset, 0)
+        return self.numbers[offset // NUMBER_BYTES]
 
     def write(self, offset: int, generation: int) -> None:
         """Write one generation."""
-        self._numbers[offset] = generation
+        self.numbers[offset // NUMBER_BYTES] = generation
 
     def close(self) -> None:
         """Nothing is open."""
@@ -97,17 +103,19 @@ class MappedPage:
             raise StoreError(f"{path}: not a control page").hint(
                 "remove it; it holds nothing that is not made again"
             )
+        self._view = memoryview(self._map).cast("Q")
+        self.numbers: Sequence[int] = self._view
 
     def read(self, offset: int) -> int:
         """Read one generation: eight aligned bytes of memory."""
-        number: int = _NUMBER.unpack_from(self._map, offset)[0]
-        return number
+        return self._view[offset // NUMBER_BYTES]
 
     def write(self, offset: int, generation: int) -> None:
         """Write one generation."""
-        _NUMBER.pack_into(self._map, offset, generation)
+        self._view[offset // NUMBER_BYTES] = generation
 
     def close(self) -> None:
-        """Unmap the page."""
+        """Unmap the page; whoever still looks at its numbers gets a ValueError."""
+        self._view.release()
         with contextlib.suppress(BufferError):
             self._map.close()

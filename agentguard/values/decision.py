@@ -9,7 +9,7 @@ which call; it is what the decision log chains.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -235,6 +235,19 @@ class Decision:
     fallbacks: tuple[Fallback, ...] = ()
     """Where the call goes instead: at once, or where the gates that they name refuse. Whatever it goes to
     is asked about anew."""
+    is_plain: bool = field(init=False, repr=False, compare=False)
+    """Whether the call runs as it is, and nobody needs to hear more of it: nearly every decision is that."""
+
+    def __post_init__(self) -> None:
+        """Work out once what each call with this decision asks."""
+        is_plain = (
+            self.effect is Effect.ALLOW
+            and not self.matched
+            and self.record is RecordMode.ASYNC
+            and not self.errors
+            and not self.gates
+        )
+        object.__setattr__(self, "is_plain", is_plain)
 
     @property
     def is_allowed(self) -> bool:
