@@ -46,8 +46,7 @@ WRITER = (
         "write and seal a frame",
         ("store/_live.py", "store/_outlet.py", "seal/", "store/_disk.py", "store/_blob.py"),
     ),
-    ("read the spans", ("capture/", "values/")),
-    ("encode: columns, features, zstd", ("store/",)),
+    ("read and encode: columns, features, zstd", ("store/", "capture/", "values/")),
 )
 LOG = (
     ("sync", (":sync",)),
