@@ -146,8 +146,10 @@ class Spend:
         """
         if not (0 <= usd < math.inf and tokens >= 0):
             raise StoreError(f"spend: {usd!r} USD and {tokens!r} tokens, expected finite and not negative")
+        number, today = self._clock.unix_ns() // _DAY_NS, self._today
         # Rounded up, but for what is less than a thousandth of a unit: there doubles are not exact.
-        self._tally.add(self._day(), "sum", int(usd * USD_UNITS + 0.9995), int(tokens))
+        units = int(usd * USD_UNITS + 0.9995)
+        self._tally.add(today[1] if number == today[0] else self._day(), "sum", units, int(tokens))
 
     def usd_today(self) -> float:
         """
