@@ -11,7 +11,7 @@ from agentguard.audit.events import ERASED
 from agentguard.audit.keys import AuditKeys, MacChain
 from agentguard.audit.ledger_reader import Stated
 from agentguard.audit.reader import JournalBytes, opening_mac_key
-from agentguard.audit.records import CLOSE, GAP, OPEN, StoredDecision, StoredEvent, decode
+from agentguard.audit.records import CLOSE, GAP, OPEN, OUTCOME, StoredDecision, StoredEvent, decode
 from agentguard.audit.report import Finding, Findings, Question, utc
 from agentguard.audit.tree import Frontier
 from agentguard.errors import AuditError, TamperedError
@@ -302,7 +302,7 @@ class JournalCheck:
                     is_bad=False,
                 )
             return
-        self.run.decisions += 1
+        self.run.decisions += entry.record.point != OUTCOME
         record = entry.record
         if record.outcome:
             self.open_calls.pop(record.call_id, None)

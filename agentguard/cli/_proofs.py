@@ -117,7 +117,9 @@ def verify_proof(file: Path, key_text: str, checkpoint: Path | None, output_form
                 "reason": record.decision.reason if record else None,
                 "tool": record.tool if record else None,
                 "agent": record.agent if record else None,
-                "decision": document_of(entry, "") if isinstance(entry, StoredDecision) else None,
+                "decision": document_of(entry, entry.record.outcome)
+                if isinstance(entry, StoredDecision)
+                else None,
             }
         )
         return FINE
@@ -132,6 +134,8 @@ def verify_proof(file: Path, key_text: str, checkpoint: Path | None, output_form
         f"        record {entry.index} of the {stated.size} of journal {entry.journal}, signed by {key.name}"
     )
     decided = f"decided at {moment(record.time_unix_ns)}, " if record else ""
+    if record and record.ended_unix_ns:
+        decided += f"the call ended at {moment(record.ended_unix_ns)} ({record.outcome}), "
     click.echo(
         f"        {decided}stated at {moment(stated.time_unix_ns)} UTC, by the clocks of their writers"
     )
