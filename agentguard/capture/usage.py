@@ -29,6 +29,7 @@ _CHOICES_MAX: Final = 16
 _MESSAGES_MAX: Final = 1_000
 _MODULES_MAX: Final = 256
 """Modules of responses whose package is remembered."""
+_COUNT_TYPES: Final = frozenset({int, type(None)})
 _make: Final = partial(tuple.__new__, Usage)
 """Makes a usage of its fields in their order: by name it would take four times as long."""
 
@@ -75,17 +76,10 @@ def extract_usage(value: object, *, seen_ids: set[str] | None = None) -> Usage |
         if kind is dict:
             if "usage" not in value and "usage_metadata" not in value and "messages" not in value:  # type: ignore[operator]
                 return None
-            is_chat = "choices" in value  # type: ignore[operator]
-        else:
-            is_chat = _package(value) == "openai"
-        if is_chat:
-            try:
-                usage = _plain_chat(value)
-            except (AttributeError, TypeError):
-                usage = None  # Of another shape in some part.
-            if usage is not None:
-                return usage
-        return _probe(value, seen_ids)
+            usage = _chat_of_dicts(value)  # type: ignore[arg-type]
+            return _probe(value, seen_ids) if usage is None else usage
+        usage = _chat_of_objects(value)
+        return _probe(value, seen_ids) if usage is None else usage
     except Exception:
         # Law 1: an object whose attributes raise has no usage that we could read.
         return None
@@ -169,61 +163,82 @@ def _package_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _plain_chat(value: Any) -> Usage | None:
+def _chat_of_dicts(value: dict[str, Any]) -> Usage | None:
     """
-    Read a chat completion in one go, if all of it is as it should be: dicts, or objects of OpenAI's SDK.
+    Read a chat completion of plain dicts in one go, if all of it is as it should be.
 
-    Most calls of models return one. This is the shortest way to what `_openai_chat` reads with more care.
+    Most calls of models return one, or the object below: this is the shortest way to what
+    `_openai_chat` reads with more care.
 
     Returns:
         None where anything at all is another way; that says nothing yet.
     """
-    is_dict = type(value) is dict
-    fields = value if is_dict else vars(value)
-    usage, choices = fields.get("usage"), fields.get("choices")
-    if type(choices) is not list or len(choices) != 1 or usage is None:
+    usage = value.get("usage")
+    choices = value.get("choices")
+    if type(usage) is not dict or type(choices) is not list or len(choices) != 1:
         return None
-    choice = choices[0]
-    if not is_dict:
-        usage, choice = vars(usage), vars(choice)
-    read, written = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    if read is None or written is None:
+    inputs, outputs = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    read_details, write_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    if type(read_details) is not dict or type(write_details) is not dict or type(choices[0]) is not dict:
         return None
-    if not is_dict:
-        read, written = vars(read), vars(written)
-    inputs, outputs, cache_read = (
-        usage.get("prompt_tokens"),
-        usage.get("completion_tokens"),
-        read.get("cached_tokens"),
-    )
-    cache_write, reasoning = read.get("cache_write_tokens"), written.get("reasoning_tokens")
-    model, response_id, reason = fields.get("model"), fields.get("id"), choice.get("finish_reason")
+    cache_read = read_details.get("cached_tokens")
+    if cache_read is None:
+        cache_read = usage.get("prompt_cache_hit_tokens")  # DeepSeek
+    return _chat_of_values(
+        inputs, outputs, cache_read, read_details.get("cache_write_tokens"),
+        write_details.get("reasoning_tokens"), value.get("model"), value.get("id"),
+        choices[0].get("finish_reason"), None,
+    )  # fmt: skip
+
+
+def _chat_of_objects(value: Any) -> Usage | None:
+    """Read a chat completion of OpenAI's SDK or the like, or the chunk that ends a stream of one, in the same way."""
+    choices = getattr(value, "choices", None)
+    if type(choices) is not list or len(choices) > 1:
+        return None
+    usage, package = getattr(value, "usage", None), _package(value)
+    if usage is None or type(usage) is dict or package == "litellm":  # LiteLLM puts a price beside it.
+        return None
+    read_details = getattr(usage, "prompt_tokens_details", None)
+    write_details = getattr(usage, "completion_tokens_details", None)
+    if type(read_details) is dict or type(write_details) is dict:
+        return None
+    cache_read = getattr(read_details, "cached_tokens", None)
+    if cache_read is None:
+        cache_read = getattr(usage, "prompt_cache_hit_tokens", None)  # DeepSeek
+    return _chat_of_values(
+        getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None), cache_read,
+        getattr(read_details, "cache_write_tokens", None), getattr(write_details, "reasoning_tokens", None),
+        getattr(value, "model", None), getattr(value, "id", None),
+        getattr(choices[0], "finish_reason", None) if choices else "", _PROVIDERS.get(package),
+    )  # fmt: skip
+
+
+def _chat_of_values(
+    inputs: Any,
+    outputs: Any,
+    cache_read: Any,
+    cache_write: Any,
+    reasoning: Any,
+    model: Any,
+    response_id: Any,
+    reason: Any,
+    provider: str | None,
+) -> Usage | None:
+    """Make the usage of a chat completion; None unless each value is of its type and within its bounds."""
     if (
-        type(inputs) is type(outputs) is type(cache_read) is int
-        and (cache_write is None or type(cache_write) is int)
-        and (reasoning is None or type(reasoning) is int)
+        _COUNT_TYPES.issuperset((type(cache_read), type(cache_write), type(reasoning)))
+        and type(inputs) is type(outputs) is int
         and type(model) is type(response_id) is type(reason) is str
         # All at once: a negative count leaves -1, one of more than 63 bits leaves what is above them.
-        and not (inputs | outputs | cache_read | (cache_write or 0) | (reasoning or 0)) >> 63
-        and model
-        and response_id
-        and reason
-        and len(model) + len(response_id) + len(reason) <= _NAME_CHARS_MAX
+        and not (inputs | outputs | (cache_read or 0) | (cache_write or 0) | (reasoning or 0)) >> 63
+        and 0 < len(model) <= _NAME_CHARS_MAX
+        and 0 < len(response_id) <= _NAME_CHARS_MAX
+        and len(reason) <= _NAME_CHARS_MAX
     ):
-        provider = None if is_dict else "openai"
+        reasons = (reason,) if reason else ()
         return _make(
-            (
-                inputs,
-                outputs,
-                cache_read,
-                cache_write,
-                reasoning,
-                model,
-                response_id,
-                (reason,),
-                provider,
-                None,
-            )
+            (inputs, outputs, cache_read, cache_write, reasoning, model, response_id, reasons, provider, None)
         )
     return None
 
