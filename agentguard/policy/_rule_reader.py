@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from agentguard.policy._effects import read_then
 from agentguard.policy._model import Action, Place
@@ -113,6 +114,10 @@ def _fits(reader: Reader, node: Node, effect: Effect, points: tuple[Point, ...])
         )  # fmt: skip
 
 
+_ALONE: Final = {point: (point,) for point in Point}
+"""One tuple for all rules of a point: the garbage collector looks at each object."""
+
+
 def read_points(reader: Reader, node: Node | None) -> tuple[Point, ...] | None:
     """Read `at`: one point, or a list."""
     if isinstance(node, Items):
@@ -123,7 +128,7 @@ def read_points(reader: Reader, node: Node | None) -> tuple[Point, ...] | None:
             reader.problem(node, "a point stands twice in `at`", code="duplicate-entry")
         return tuple(known) if known and len(known) == len(found) else None
     one = reader.word(node, "intervention point", tuple(Point))
-    return (one,) if one is not None else None
+    return _ALONE[one] if one is not None else None
 
 
 def read_when(reader: Reader, node: Node | None) -> Scalar | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from agentguard.errors import PolicyDocumentError, PolicyEvaluationError
@@ -47,9 +48,9 @@ class Condition:
         """The checked tree: for rendering and explanation."""
         self.type = str(BOOL if is_bool else tree.type)
         """The type of the answer, in the notation of schemas."""
-        self.reads = frozenset(_reads(tree))
+        self.reads = _shared(frozenset(_reads(tree)))
         """Names of the facts, and of the functions handed in with them, that it may read."""
-        self.arg_keys = frozenset(_arg_keys(tree))
+        self.arg_keys = _shared(frozenset(_arg_keys(tree)))
         """Keys of the fact `args` that it names; computed keys are not among them."""
         self.conjuncts = _conjuncts(tree)
         """Facts that must have one of these values, or the condition is false: the index."""
@@ -153,6 +154,12 @@ class Condition:
     def __repr__(self) -> str:
         """The source, for debuggers."""
         return f"Condition({self.source[:_SHOWN_CHARS_MAX]!r})"
+
+
+@lru_cache(maxsize=1024)
+def _shared(names: frozenset[str]) -> frozenset[str]:
+    """One set for all that are equal: thousands of rules read the same facts, and the collector looks at each object."""
+    return names
 
 
 def compile_condition(
