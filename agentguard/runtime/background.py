@@ -51,7 +51,8 @@ class Background:
             self._start_exporters()
         if config.drift_interval_s > 0:
             threading.Thread(target=self._watch_drift, name="agentguard-drift", daemon=True).start()
-        threading.Thread(target=self._keep, name="agentguard-keep", daemon=True).start()
+        self._keeping = threading.Thread(target=self._keep, name="agentguard-keep", daemon=True)
+        self._keeping.start()
 
     def resume(self) -> None:
         """Start everything in a forked child, once; elsewhere nothing is done."""
@@ -171,6 +172,8 @@ class Background:
                 },
             )
         self._care.stop(timeout_s / 4)
+        # Packing stops at its next pause; who removes the folder now must not meet a file that is being made.
+        self._keeping.join(max(deadline_s - time.monotonic(), 0.0))
 
 
 def _clock_doubt(segments: int) -> StoreError:
