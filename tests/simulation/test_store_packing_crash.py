@@ -65,13 +65,15 @@ def _packing(disk: Disk) -> Callable[[Path, Callable[[str], None]], None]:
 
 def _start_reader(folder: Path) -> int:
     """Fork a process that reads until it is told to stop; it ends with 1 if a span was missing, 2 if one was twice."""
+    is_over: list[int] = []
+    # Before the fork: on a busy machine a child may be told to stop before its first line.
+    before = signal.signal(signal.SIGTERM, lambda *_: is_over.append(1))
     pid = os.fork()
     if pid:
+        signal.signal(signal.SIGTERM, before)
         return pid
     status = 3
     try:
-        is_over: list[int] = []
-        signal.signal(signal.SIGTERM, lambda *_: is_over.append(1))
         store, base = open_store(folder), {make_span(i).span_id for i in range(BASE)}
         status = 0
         while not is_over and not status:
