@@ -344,10 +344,12 @@ def step(model: TierModel, state: TierState, scores: Floats, rows: Floats, key: 
 def _alarm(model: TierModel, state: TierState, per_stream: Floats) -> Alarm | None:
     """Return the alarm, unless no stream's change is large enough to matter."""
     carried: list[tuple[float, int, float, float, int]] = []
+    told: set[Stream] = set()
     for i in np.argsort(-per_stream).tolist():
-        if per_stream[i] < model.log_threshold and carried:
-            break
         stream = model.streams[i]
+        # Where a tail has moved with all the rest, the rest is what a person asks for.
+        if per_stream[i] < model.log_threshold and carried and stream._replace(score="tail") not in told:
+            continue
         sides = state.sums.log_evidence[i] if stream.is_two_sided else state.sums.log_evidence[i, :1]
         side, size = np.unravel_index(int(sides.argmax()), sides.shape)
         cell = (i, int(side), int(size))
@@ -355,6 +357,7 @@ def _alarm(model: TierModel, state: TierState, per_stream: Floats) -> Alarm | No
         # One-sided: the change must be beyond the floor even at the lower end of what is plausible.
         if abs(effect) - 1.645 * error > FLOORS[stream.score]:
             carried.append((float(per_stream[i]), i, effect, error, int(state.sums.since[cell])))
+            told.add(stream)
     if not carried:
         return None
     return Alarm(
