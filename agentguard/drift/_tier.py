@@ -23,6 +23,7 @@ from agentguard.drift._evidence import (
     uniforms,
 )
 from agentguard.drift._load import Load, fit_load, guides_of, no_load, owed
+from agentguard.drift._noise import noise_floor, pace_of, swell_of
 from agentguard.drift._sample import Floats, Ints
 from agentguard.drift._season import SeasonKind, fit_season, regressors
 from agentguard.drift._streams import FLOORS, ROWS_MIN, Scale, Scored, Stream, scale_of, score_windows
@@ -143,7 +144,7 @@ def fit_tier(
     rows = (
         np.stack([s.rows for *_, s in kept], axis=1).astype(np.float64) if kept else np.empty((n_windows, 0))
     )
-    noise = np.array([_noise_floor(stream, s) for stream, _, s in kept])
+    noise = np.array([noise_floor(stream, s) for stream, _, s in kept])
     weights = rows / (rows + 20.0)
     fits = [fit_season(design, scores[:, i], weights[:, i]) for i in range(len(kept))]
     coefficients = np.array([c for c, _ in fits]).reshape(len(kept), n_regressors)
@@ -154,7 +155,7 @@ def fit_tier(
     level /= np.maximum(1.0, np.where(np.isfinite(scores), rows, 0.0).sum(axis=0))
     expected = design @ coefficients.T
     kept_streams = tuple(stream for stream, *_ in kept)
-    swell = _swell(kept_streams, expected, level)
+    swell = swell_of(kept_streams, expected, level)
     leverage = np.einsum("tp,spq,tq->ts", design, inverses, design) * weights
     # Inside the reference the season was fitted to these very windows: undo the shrinking.
     stretch = 1.0 / np.sqrt(np.clip(1.0 - leverage, 0.2, 1.0))
@@ -186,24 +187,6 @@ def fit_tier(
     return model._replace(calibration=_calibrate(model, distance, rows, expected, first, key))
 
 
-def _noise_floor(stream: Stream, scored: Scored) -> float:
-    """Return the within-window variance, never zero: a reference without one error still may have one."""
-    total_rows = max(1.0, float(scored.rows.sum()))
-    least = 0.5 / total_rows if stream.score in {"share", "count", "tail", "gap"} else 1e-4
-    return max(scored.spread, least)
-
-
-def _swell(streams: tuple[Stream, ...], expected: Floats, level: Floats) -> Floats:
-    """Return the factor on the noise: shares and counts are noisier where more is expected."""
-    out = np.ones_like(expected)
-    for i, stream in enumerate(streams):
-        if stream.score in {"rank", "volume"} or level[i] <= 0:
-            continue
-        share = np.clip(expected[..., i] / level[i], 0.2, 20.0)
-        out[..., i] = share
-    return out
-
-
 def _jitter(model: TierModel, rows: Floats, window: int, key: bytes) -> tuple[Floats, list[float]]:
     """Return what is added to sparse scores so that ties break at random, and the other uniforms."""
     added = np.zeros(len(model.streams))
@@ -224,7 +207,7 @@ def _calibrate(
     collected: list[list[float]] = [[] for _ in model.streams]
     for t in range(len(distance)):
         added, _ = _jitter(model, rows[t], first + t, key)
-        swell = _swell(model.streams, expected[t] + model.dynamics.phi * belief.mean, model.level)
+        swell = swell_of(model.streams, expected[t] + model.dynamics.phi * belief.mean, model.level)
         innovation, belief = innovate(
             model.dynamics, belief, distance=distance[t] + added, rows=rows[t], swell=swell
         )
@@ -232,20 +215,6 @@ def _calibrate(
             if math.isfinite(value):
                 place.append(value)
     return tuple(tuple(sorted(values)) for values in collected)
-
-
-def _pace(model: TierModel, rows: Floats, swell: Floats) -> Floats:
-    """
-    Return the factor on the sizes of change that a window is asked for.
-
-    A change of a score is the more standard deviations of news, the more calls there are. Half of that, in
-    logarithms, is bet on: all of it would miss outages at night.
-    """
-    shock = model.dynamics.variance * (1 - model.dynamics.phi**2)
-    noise = model.dynamics.noise * swell
-    usual = shock + model.dynamics.noise / np.maximum(model.usual_rows, 1.0)
-    out: Floats = np.sqrt(np.sqrt((usual + 1e-12) / (shock + noise / np.maximum(rows, 1.0) + 1e-12)))
-    return out
 
 
 def begin(model: TierModel, window: int) -> TierState:
@@ -299,10 +268,10 @@ def step(model: TierModel, state: TierState, scores: Floats, rows: Floats, key: 
     plain = scores - expected
     distance = plain / np.sqrt(1.0 + leverage)
     added, breakers = _jitter(model, rows, window, key)
-    swell = _swell(model.streams, expected + model.dynamics.phi * state.belief.mean, model.level)
+    swell = swell_of(model.streams, expected + model.dynamics.phi * state.belief.mean, model.level)
     if model.load.factor.any():
         _, seen = innovate(model.dynamics, state.belief, distance=distance, rows=rows, swell=swell)
-        debts = owed(model.load, model.dynamics, seen.mean, _swell(model.streams, expected, model.level))
+        debts = owed(model.load, model.dynamics, seen.mean, swell_of(model.streams, expected, model.level))
         plain, distance = plain - debts, distance - debts
     innovation, state.belief = innovate(
         model.dynamics, state.belief, distance=distance + added, rows=rows, swell=swell
@@ -319,7 +288,7 @@ def step(model: TierModel, state: TierState, scores: Floats, rows: Floats, key: 
         normal_scores=normal_scores,
         distance=plain,
         rows=rows,
-        pace=_pace(model, rows, swell),
+        pace=pace_of(model.dynamics, model.usual_rows, rows, swell),
         pool=pool,
         window=window,
     )
