@@ -73,15 +73,21 @@ class SegmentFolder:
 
     def listing(self) -> Listing:
         """List the files, each segment in one of them."""
-        names = self._names()
-        packs = [self.path / name for name in names if parse_pack_name(name) is not None]
-        state = (self.path, names, tuple(map(_identity, packs)))
-        known = self._cache.listing
-        if known is not None and known[0] == state and isinstance(known[1], Listing):
-            return known[1]
-        found = self._sorted_out(names, packs)
-        self._cache.listing = (state, found)
-        self._cache.keep(names)
+        found = Listing((), ())
+        for _ in range(_TRIES_MAX):
+            names = self._names()
+            packs = [self.path / name for name in names if parse_pack_name(name) is not None]
+            state = (self.path, names, tuple(map(_identity, packs)))
+            known = self._cache.listing
+            if known is not None and known[0] == state and isinstance(known[1], Listing):
+                return known[1]
+            found = self._sorted_out(names, packs)
+            if any(not file.members and not os.path.lexists(file.path) for file in found.packs):
+                # It went into a larger one before anybody saw what was in it: nobody would look for that.
+                continue
+            self._cache.listing = (state, found)
+            self._cache.keep(names)
+            break
         return found
 
     def files(self, is_useless: Callable[[Path], bool] | None = None) -> Iterator[SegmentFile]:

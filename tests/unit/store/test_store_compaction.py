@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentguard.store import Disk, Query, Store, _backup, _compaction, restore
+from agentguard.store._folder import SegmentFolder
+from agentguard.store._segment import SegmentFile
 from agentguard.values import GapRecord, OutcomeRecord, SpanRecord
 from tests.support.clock import START_UNIX_NS
 from tests.support.faulty_disk import FaultyDisk
@@ -274,6 +279,68 @@ def test_a_reader_in_the_middle(store: Store) -> None:
     assert [s.start_unix_ns for s in rest] == sorted((s.start_unix_ns for s in rest), reverse=True)
     assert {span.span_id for span in spans} <= {span.span_id for span in rest}
     assert len({span.span_id for span in rest}) == len(rest)
+
+
+class _Interrupted:
+    """Has something done, so many times in a row, before a reader opens its file number *at*, or behind its listing."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, does: Callable[[], object], at: int, times: int) -> None:
+        self.seen, self._is_at_it = 0, False
+        self._at, self._left, self._does = at, times, does
+        opens, names = SegmentFile.open, SegmentFolder._names
+
+        def opening(*given: Any, **named: Any) -> SegmentFile | None:
+            self._moment()
+            return opens(*given, **named)
+
+        def naming(folder: SegmentFolder) -> list[str]:
+            found = names(folder)
+            self._moment()
+            return found
+
+        patch.setattr(SegmentFile, "open", opening)
+        patch.setattr(SegmentFolder, "_names", naming)
+
+    def _moment(self) -> None:
+        if self._is_at_it:
+            return  # What is done looks at files as well.
+        self.seen += 1
+        if self.seen > self._at and self._left:
+            self._left -= 1
+            self._is_at_it = True
+            self._does()
+            self._is_at_it = False
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("how", ["positions", "newest_first"])
+def test_packed_at_any_moment_of_a_reader(
+    store: Store, monkeypatch: pytest.MonkeyPatch, how: str, times: int
+) -> None:
+    """Between any two looks of a reader at files packs go into others: it gets each span, once."""
+    monkeypatch.setattr(_compaction, "FILES_MIN", 2)
+    spans = {span.span_id for span in _many(store, range(4))}
+    store.compact()
+    added = itertools.count(100, 2)
+
+    def go_on() -> None:
+        first = next(added)
+        _many(store, range(first, first + 2))
+        assert open_store(store.folder).compact().packs
+
+    at, is_over = 0, False
+    while not is_over:
+        query = open_store(store.folder).query()
+        with monkeypatch.context() as patch:
+            reader = _Interrupted(patch, go_on, at, times)
+            if how == "positions":
+                found = [place.span.span_id for place in query.positions()]
+            else:
+                found = [span.span_id for span in query.spans(newest_first=True)]
+        assert spans <= set(found), f"at {at}"
+        assert len(set(found)) == len(found), f"at {at}"
+        at, is_over = at + 1, reader.seen <= at
+    assert at > 2
 
 
 def test_it_rests_and_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
