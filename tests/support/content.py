@@ -63,6 +63,8 @@ def opens_with(store: Store, keyring: bytes, wrap_files: Iterable[Path]) -> dict
     """All keys, by reference, that a copy of a keyring gives with any of these wrap keys."""
     found = {}
     for path in wrap_files:
+        if not path.stat().st_size:
+            continue  # Its writer was killed before the key was in it: it wraps nothing.
         generation, data = read_wrap_key(path)
         number = int(path.stem.removeprefix("wrap-"), 16)
         wrap = open_wrap_key(

@@ -420,6 +420,22 @@ def test_keys_of_what_retention_removed_are_forgotten(tmp_path: Path) -> None:
     assert by_id(open_store(folder).query().spans()) == by_id(new)
 
 
+def test_a_wrap_key_that_a_kill_left_empty_does_no_harm(tmp_path: Path) -> None:
+    """Killed between the name of a new wrap key and its bytes: nobody was erased, and who asks again is."""
+    folder = tmp_path / "s"
+    store = new_store(folder)
+    fill(store, SPANS[:30], is_sealed=True)
+    (folder / layout.wrap_file(store.keyring.number + 1)).write_bytes(b"")
+    copy = (folder / layout.KEYRING_FILE).read_bytes()
+    assert opens_with(store, copy, folder.glob("wrap-*.agw"))
+    fill(store, SPANS[30:60], is_sealed=True)
+    assert read(folder) == by_id(SPANS[:60])
+    erase(store, user("user-1"))
+    assert [path.name for path in folder.glob("wrap-*.agw")] == [layout.wrap_file(3)]
+    assert sum(map(is_erased, read(folder).values())) == 20
+    assert opens_with(store, copy, folder.glob("wrap-*.agw")) == {}
+
+
 def test_a_wrap_key_that_a_crash_left_is_destroyed(tmp_path: Path) -> None:
     """Whoever uses the keyring next finishes what was cut off."""
     folder = tmp_path / "s"
