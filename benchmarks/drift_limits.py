@@ -2,7 +2,8 @@
 Detection, quiet years, attribution and lingering load of the drift watch.
 
     python benchmarks/drift_limits.py                 small tables, about a minute
-    python benchmarks/drift_limits.py --full          200 runs a row and 20 quiet years: five minutes of CPU time
+    python benchmarks/drift_limits.py --full          200 runs a row and 20 quiet years: six minutes of CPU time
+    python benchmarks/drift_limits.py --full --into docs/explanation/what-drift-can-tell.md
 
 Each table has seeds of its own, which nothing was tuned on, and says which. An interrupt (Ctrl-C) prints the table
 of the runs done so far. Other detectors and the dummies, one that always alarms and one that never does, stand in
@@ -15,8 +16,10 @@ import argparse
 import contextlib
 import copy
 import importlib
+import io
 import math
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,9 +40,9 @@ NS = 10**9
 TOOLS, SHARES = ("search", "mail", "pay", "files", "maps"), (0.35, 0.25, 0.2, 0.12, 0.08)
 HOURS_REFERENCE = REFERENCE_DAYS * DAY_HOURS
 FIRST_SEEDS = {
-    "detection": 90_000,
-    "quiet": 95_000,
-    "attribution": 80_000,
+    "detection": 110_000,
+    "quiet": 115_000,
+    "attribution": 120_000,
     "lingering": 100_000,
 }
 CHANGE_DAY = REFERENCE_DAYS + 3
@@ -146,6 +149,13 @@ def found(delays: list[float], unit: str) -> str:
     return f"{share:.2f}, {median:.0f} {unit}" if math.isfinite(median) else f"{share:.2f}"
 
 
+def made(table: str, runs: int) -> str:
+    """Return how a table is made again."""
+    first = FIRST_SEEDS[table]
+    command = f"python benchmarks/drift_limits.py --only {table} --runs {runs}"
+    return f"{runs} runs, seeds {first} to {first + runs - 1} (`{command}`):"
+
+
 def each_seed(table: str, runs: int) -> Generator[int, None, None]:
     """Yield the seeds of a table and say which; an interrupt ends it early, and the table is of the runs done."""
     first, done = FIRST_SEEDS[table], 0
@@ -154,14 +164,11 @@ def each_seed(table: str, runs: int) -> Generator[int, None, None]:
             yield seed
             done += 1
     finally:
-        print(f"\n{done} runs, seeds {first} to {first + done - 1}\n")
+        print(made(table, done), end="\n\n")
 
 
 def detection_table(runs: int) -> None:
     """How often and how fast each change is found by both tiers."""
-    print(
-        f"\nRhythm and load, a change on day 4 after {REFERENCE_DAYS} days of reference: share found, median delay"
-    )
     border_s, change_s = MONDAY_S + REFERENCE_DAYS * DAY_S, MONDAY_S + CHANGE_DAY * DAY_S
     delays: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in CHANGES}
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(each_seed("detection", runs)) as seeds:
@@ -200,9 +207,7 @@ def quiet_table(runs: int) -> None:
         days = REFERENCE_DAYS + QUIET_DAYS
         for tier, alarms in enumerate(watch_simulated(simulate(seed, days=days), days=days, key=_key(seed))):
             counts[tier] += len(alarms)
-    print(
-        f"\nQuiet months with rhythm and load, {years:.1f} years ({runs} runs, seeds {seeds[0]} to {seeds[-1]})\n"
-    )
+    print(f"{years:.1f} years of quiet months, {made('quiet', runs)}\n")
     print("| kind | false alarms | a year | at most, with 95 % confidence |\n|---|---:|---:|---:|")
     for kind, count in zip(("incident", "drift"), counts, strict=True):
         most = float(stats.chi2.ppf(0.95, 2 * (count + 1))) / 2 / years
@@ -230,7 +235,6 @@ def tool_rows(seed: int, days: int, planted: Planted, at_hour: int) -> tuple[Row
 
 def attribution_table(runs: int) -> None:
     """How often the tool that changed is the first one named."""
-    print("\nOne tool of five changes: found within 7 days, median delay, right tool named first")
     layout = layout_of({"tool": dict(zip(TOOLS, (int(100 * s) for s in SHARES), strict=True))})
     border_s, change_s = MONDAY_S + REFERENCE_DAYS * DAY_S, MONDAY_S + (REFERENCE_DAYS + 1) * DAY_S
     results: dict[str, list[tuple[float, bool]]] = {name: [] for name in PLANTED}
@@ -299,7 +303,6 @@ ARMS = {"none": 0.0, "+10 points": 0.1, "+20 points": 0.2}
 
 def lingering_table(runs: int, horizon: int = 400) -> None:
     """Canaries whose rate of refusals lingers: how many runs ever alarm, and how fast a real change is found."""
-    print(f"\nRefusals of 60 canaries a cycle, 10 %, log-odds AR(1) sigma 0.25 phi 0.9, {horizon} cycles")
     streams = (Stream("model", "error", "share", has_falls=True),)
     border_s = MONDAY_S + HOURS_REFERENCE * HOUR_S
     delays: dict[str, list[float]] = {name: [] for name in ARMS}
@@ -326,28 +329,40 @@ def lingering_table(runs: int, horizon: int = 400) -> None:
         middle = float(np.median(values))
         median = f"{middle:.0f} cycles" if math.isfinite(middle) else "-"
         print(f"| {name} | {np.isfinite(values).mean():.1%} | {median} |", flush=True)
-    print(
-        "\ndedrift 0.5.0 publishes for its canaries 7.2 %, 89 of 100 with median 50, and 100 of 100 with median 17."
-    )
+    print("\ndedrift 0.5.0 publishes for its own canaries 7.2 %, 89 % with 50 cycles and 100 % with 17.")
+
+
+def put_into(page: Path, table: str, text: str) -> None:
+    """Replace a table of a page: what stands between its two comments."""
+    before, opening, rest = page.read_text(encoding="utf-8").partition(f"<!-- drift_limits.py: {table} -->\n")
+    _, closing, after = rest.partition("<!-- end -->")
+    if not opening or not closing:
+        raise SystemExit(f"{page}: has no place for {table}, expected two comments around it")
+    page.write_text(f"{before}{opening}\n{text.strip()}\n\n{closing}{after}", encoding="utf-8")
 
 
 def main() -> None:
-    """Print all tables."""
+    """Print all tables, or put them into a page."""
     parser = argparse.ArgumentParser(description="Limits of the drift watch.")
     parser.add_argument("--full", action="store_true", help="200 runs a row, 20 quiet years")
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--only", choices=[*FIRST_SEEDS], help="One table.")
+    parser.add_argument("--into", type=Path, help="Page whose tables are made anew.")
     options = parser.parse_args()
     runs = 200 if options.full else options.runs
-    tables: dict[str, Callable[[], None]] = {
-        "detection": lambda: detection_table(runs),
-        "quiet": lambda: quiet_table(244 if options.full else 4 * runs),
-        "attribution": lambda: attribution_table(runs),
-        "lingering": lambda: lingering_table(runs),
-    }
+    tables: dict[str, Callable[[int], None]] = {
+        "detection": detection_table, "quiet": quiet_table, "attribution": attribution_table, "lingering": lingering_table,
+    }  # fmt: skip
     for name, make in tables.items():
-        if options.only in {None, name}:
-            make()
+        if options.only not in {None, name}:
+            continue
+        written = io.StringIO()
+        with contextlib.redirect_stdout(written) if options.into else contextlib.nullcontext():
+            make(244 if options.full and name == "quiet" else runs)
+        if options.into:
+            put_into(options.into, name, written.getvalue())
+        else:
+            print()
 
 
 if __name__ == "__main__":
