@@ -12,6 +12,8 @@ agent that was tested.
     def refund(order_id: str, amount_usd: float) -> str: ...
 """
 
+from typing import TYPE_CHECKING
+
 from agentguard.errors import AgentGuardError, ApprovalPending, CallDenied
 from agentguard.integrations import wrap
 from agentguard.runtime import (
@@ -35,6 +37,9 @@ from agentguard.runtime import (
 )
 from agentguard.version import __version__
 
+if TYPE_CHECKING:
+    from agentguard.runtime import read_store
+
 __all__ = [
     "AgentGuardError",
     "ApprovalPending",
@@ -46,6 +51,7 @@ __all__ = [
     "guard",
     "init",
     "model",
+    "read_store",
     "record_outcome",
     "record_retry",
     "record_usage",
@@ -62,9 +68,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load `agentguard.drift` and `agentguard.policy` when first named: they need numpy and YAML."""
-    if name in {"drift", "policy"}:
-        import importlib
+    """Load what needs numpy, YAML or cryptography when it is first named."""
+    import importlib
 
+    if name in {"drift", "policy"}:
         return importlib.import_module(f"agentguard.{name}")
+    if name == "read_store":
+        return importlib.import_module("agentguard.runtime").read_store
     raise AttributeError(f"module 'agentguard' has no attribute {name!r}")

@@ -90,7 +90,7 @@ EVENTS: tuple[EventKind, ...] = (
         "A process opened the store to write to it; once a process.",
         ("key_slot", "key_provider", "command", "by"),
     ),
-    EventKind("content.read", "Captured content was shown to somebody.", ("command", "by", "filter")),
+    EventKind("content.read", "Somebody begins to read captured content.", ("command", "by", "filter")),
     EventKind(
         "export.otlp", "Spans are sent to an address from here on.", ("destination", "content", "keep")
     ),

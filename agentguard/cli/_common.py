@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shutil
@@ -214,14 +213,6 @@ def report_damage(damage: Sequence[str]) -> None:
     if damage:
         note(f"{escape.terminal(damage[0])}" + (f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""))
         note("hint: `agentguard decisions verify` says what is wrong")
-
-
-def user_name() -> str:
-    """Name who runs the command; in a container the user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def console_width() -> int:

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentguard.cli._common import Place, note, user_name
-from agentguard.errors import AuditError
-from agentguard.runtime import SystemClock
+from agentguard.cli._common import Place, note
+from agentguard.runtime import SystemClock, user_name
 
 if TYPE_CHECKING:
     from agentguard.seal import Keystore
     from agentguard.state import MachineState
 
 PROGRAM = "agentguard command line"
-CLOSE_S_MAX = 5.0
 
 
 @contextmanager
@@ -74,23 +72,18 @@ def record_event(
         KeyUnavailableError: The store was opened to be read only.
     """
     # Imported late, as above.
-    from agentguard.runtime import open_journal
+    from agentguard.runtime import chain_by_hand
 
-    keystore = keystore or place.open_keystore()
-    journal = open_journal(
+    chain_by_hand(
         place.config,
-        keystore,
-        SystemClock(),
+        keystore or place.open_keystore(),
+        kind,
+        details,
+        command=None if place.has_told_of_key else command_name(),
+        opening={"program": PROGRAM},
         on_internal_error=lambda where, error: note(f"{where}: {type(error).__name__}"),
-        details={"program": PROGRAM},
     )
-    if not place.has_told_of_key:
-        place.has_told_of_key = True
-        used = {"command": command_name(), "by": user_name(), **keystore.opened_with}
-        journal.append_event("key.used", used)
-    journal.append_event(kind, details, is_durable=True)
-    if not journal.close(CLOSE_S_MAX):
-        raise AuditError("it was done and recorded, but the checkpoint could not be written")
+    place.has_told_of_key = True
 
 
 def try_to_record(place: Place, kind: str, details: Mapping[str, object]) -> None:
@@ -113,6 +106,25 @@ def try_to_record(place: Place, kind: str, details: Mapping[str, object]) -> Non
         note("this key reads only: that you looked is not in the decision log")
         return
     record_event(place, kind, {**details, "by": user_name()}, keystore=keystore)
+
+
+def tell_of_content(place: Place, asked: str) -> None:
+    """
+    Chain that content is about to be shown.
+
+    Args:
+        place:
+            Which store.
+        asked:
+            What was asked for, without content.
+
+    Raises:
+        AuditError: It could not be recorded; then nothing is shown.
+    """
+    # Imported late, as above.
+    from agentguard.runtime import FILTER_CHARS_MAX
+
+    try_to_record(place, "content.read", {"command": command_name(), "filter": asked[:FILTER_CHARS_MAX]})
 
 
 def command_name() -> str:

@@ -16,9 +16,9 @@ from agentguard.cli._common import (
     emit_result,
     format_option,
     note,
-    user_name,
 )
 from agentguard.cli._machine import record_event, try_to_record
+from agentguard.runtime import user_name
 
 
 @click.command()

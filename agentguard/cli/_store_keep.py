@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from agentguard.cli._common import FINDINGS, FINE, Place, emit_result, format_option, note, user_name
+from agentguard.cli._common import FINDINGS, FINE, Place, emit_result, format_option, note
 from agentguard.cli._machine import record_event
+from agentguard.runtime import user_name
 
 _DAY_S = 86_400.0
 

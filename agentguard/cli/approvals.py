@@ -23,10 +23,10 @@ from agentguard.cli._common import (
     format_option,
     listing_options,
     note,
-    user_name,
 )
 from agentguard.cli._machine import open_state, record_event
 from agentguard.errors import KeyUnavailableError, PolicyError
+from agentguard.runtime import user_name
 
 if TYPE_CHECKING:
     from agentguard.state import ApprovalRequest, Approver

@@ -16,10 +16,10 @@ from agentguard.cli._common import (
     emit_document,
     format_option,
     note,
-    user_name,
 )
 from agentguard.cli._machine import open_state, record_event
 from agentguard.errors import StoreError
+from agentguard.runtime import user_name
 
 if TYPE_CHECKING:
     from agentguard.store import Erasure, Subject

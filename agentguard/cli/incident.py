@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 from agentguard import escape
-from agentguard.cli._common import FINDINGS, FINE, Place, emit, emit_document, format_option, note, user_name
+from agentguard.cli._common import FINDINGS, FINE, Place, emit, emit_document, format_option, note
 from agentguard.cli._machine import record_event
 from agentguard.cli._times import SINCE
 from agentguard.cli.holds import described, row_of
 from agentguard.errors import StoreError
+from agentguard.runtime import user_name
 from agentguard.values import DecisionRecord, SpanRecord
 from agentguard.values import attributes as names
 

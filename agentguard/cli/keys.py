@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from agentguard import escape
-from agentguard.cli._common import FINE, Place, emit, format_option, note, user_name
+from agentguard.cli._common import FINE, Place, emit, format_option, note
 from agentguard.cli._machine import record_event
 from agentguard.errors import KeyUnavailableError, SealError
+from agentguard.runtime import user_name
 
 if TYPE_CHECKING:
     from agentguard.seal import FileKey, Keystore

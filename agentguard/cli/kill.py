@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from agentguard import escape
-from agentguard.cli._common import FINDINGS, FINE, Place, emit, format_option, note, user_name
+from agentguard.cli._common import FINDINGS, FINE, Place, emit, format_option, note
 from agentguard.cli._machine import open_state, record_event
 from agentguard.errors import StoreError
+from agentguard.runtime import user_name
 
 if TYPE_CHECKING:
     from agentguard.state import MachineState

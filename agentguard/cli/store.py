@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -23,8 +24,7 @@ from agentguard.cli._common import (
     note,
     progress,
 )
-from agentguard.cli._looking import has_content, note_query, noted
-from agentguard.cli._machine import try_to_record
+from agentguard.cli._machine import tell_of_content, try_to_record
 from agentguard.cli._store_care import backup, migrate, repair, restore
 from agentguard.cli._store_keep import keep
 from agentguard.cli._times import SINCE
@@ -78,15 +78,15 @@ def spans(
     if follow:
         _follow(place, opened, wanted, output_format, limit)
         return FINE
+    if output_format != "text":  # A line of text shows no content.
+        opened.on_content_read = partial(tell_of_content, place)
     query = opened.query()
     if output_format == "jsonl" and not limit:
         # All of a large store: as it comes, in flat memory.
-        every = noted(place, query.spans(**wanted._asdict()), wanted._asdict())
+        every = query.spans(**wanted._asdict())
         emit((_document(span) for span in every), columns=(), output_format="jsonl")
     else:
         latest = query.spans(**wanted._asdict(), limit=limit, newest_first=True)
-        if output_format != "text":
-            latest = noted(place, latest, wanted._asdict())
         _emit_spans(list(latest)[::-1], output_format, limit)
     return _report_damage(query.damage)
 
@@ -125,28 +125,32 @@ def _emit_spans(shown: list[SpanRecord], output_format: str, limit: int) -> None
 
 
 def _follow(place: Place, opened: Store, wanted: _Wanted, output_format: str, limit: int) -> None:
-    """Print what is there, and then whatever is written, until interrupted."""
+    """Print what is there, and then whatever is written, until interrupted; all of it is one reading."""
+    # Imported late: help and errors need no store.
+    from agentguard.store import has_content, tell_before_content
+
+    found = _stream(opened, wanted, limit)
+    if output_format != "text":
+        asked = ", ".join(f"{name}={value}" for name, value in wanted._asdict().items() if value is not None)
+        found = tell_before_content(found, partial(tell_of_content, place, asked), has_content)
+    for span in found:
+        _print_line(span, output_format)
+
+
+def _stream(opened: Store, wanted: _Wanted, limit: int) -> Iterator[SpanRecord]:
+    """Give the latest spans, and without end those that are written from then on."""
     # The place is taken before the listing: a span that is written in between is
     # in both, and is told by its id.
     cursor = opened.query().end()
     shown = list(opened.query().spans(**wanted._asdict(), limit=limit, newest_first=True))[::-1]
-    is_told = output_format == "text"  # A line of text shows no content.
-
-    def show(span: SpanRecord) -> None:
-        nonlocal is_told
-        if not is_told and has_content(span):
-            is_told = bool(list(noted(place, [span], wanted._asdict())))
-        _print_line(span, output_format)
-
-    for span in shown:
-        show(span)
+    yield from shown
     known = {span.span_id for span in shown}
     while True:
         for position in opened.query().positions(cursor):
             writer, n, sequence = position.cursor
             cursor[writer] = (n, sequence)
             if wanted.holds(position.span) and position.span.span_id not in known:
-                show(position.span)
+                yield position.span
         known.clear()
         sys.stdout.flush()
         time.sleep(_FOLLOW_INTERVAL_S)
@@ -183,10 +187,14 @@ def trace(place: Place, trace_id: str, output_format: str) -> int:
     """  # noqa: D301 - \b is for click: it keeps the lines
     if not re.fullmatch(r"[0-9a-fA-F]{1,32}", trace_id):
         raise click.BadParameter(f"got {trace_id!r}, expected hexadecimal digits", param_hint="ID")
-    query = place.open_store().query()
+    opened = place.open_store()
+    finder = opened.query()
+    if output_format != "text":  # A tree shows no content.
+        opened.on_content_read = partial(tell_of_content, place)
+    query = opened.query()
     found = list(query.spans(trace_id=trace_id))
     if not found and len(trace_id) <= 16:
-        traces = {span.trace_id for span in query.spans(call_id=trace_id)}
+        traces = {span.trace_id for span in finder.spans(call_id=trace_id)}
         found = [span for one in sorted(traces)[:2] for span in query.spans(trace_id=one)]
     matches = sorted({span.trace_id for span in found})
     if not found:
@@ -201,8 +209,7 @@ def trace(place: Place, trace_id: str, output_format: str) -> int:
     if output_format == "text":
         _print_tree(found)
     else:
-        shown = noted(place, found, {"trace": trace_id})
-        emit([_document(span) for span in shown], columns=(), output_format=output_format)
+        emit([_document(span) for span in found], columns=(), output_format=output_format)
     return _report_damage(query.damage)
 
 
@@ -264,8 +271,9 @@ def sql(place: Place, query: str, output_format: str, since: int | None, spans_m
     agentguard sql "select agent, count(*) from spans group by agent"
     agentguard sql "select name, error_type, duration_ns / 1e6 as ms from spans where status = 'error'"
     """  # noqa: D301 - \b is for click: it keeps the lines
-    note_query(place, query)
-    result = place.open_store().sql(query, since_unix_ns=since, spans_max=spans_max)
+    opened = place.open_store()
+    opened.on_content_read = partial(tell_of_content, place)
+    result = opened.sql(query, since_unix_ns=since, spans_max=spans_max)
     columns = _distinct(result.columns)
     emit(
         (dict(zip(columns, row, strict=True)) for row in result.rows),

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from agentguard.runtime.exporting import destinations
     from agentguard.runtime.in_force import KeyVerifier
     from agentguard.runtime.opening import open_journal, safeguards_of
+    from agentguard.runtime.person import user_name
+    from agentguard.runtime.reading import FILTER_CHARS_MAX, chain_by_hand, read_store
     from agentguard.runtime.registering import registered_specs, stand_ins
     from agentguard.runtime.requests import RequestCall, declare_request, send_request, send_request_async
     from agentguard.runtime.settings import SECRET_VARIABLES, SETTINGS, Setting
     from agentguard.runtime.webhook import read_secret
 
 __all__ = [
+    "FILTER_CHARS_MAX",
     "SECRET_VARIABLES",
     "SETTINGS",
     "Config",
@@ -39,6 +42,7 @@ __all__ = [
     "Setting",
     "SystemClock",
     "agent",
+    "chain_by_hand",
     "current",
     "current_run",
     "declare_request",
@@ -52,6 +56,7 @@ __all__ = [
     "model",
     "open_journal",
     "read_secret",
+    "read_store",
     "record_outcome",
     "record_retry",
     "record_usage",
@@ -67,6 +72,7 @@ __all__ = [
     "span",
     "stand_ins",
     "tool",
+    "user_name",
     "workflow",
 ]
 
@@ -80,6 +86,10 @@ _LATER = {
     "KeyVerifier": "in_force",
     "open_journal": "opening",
     "safeguards_of": "opening",
+    "FILTER_CHARS_MAX": "reading",
+    "chain_by_hand": "reading",
+    "read_store": "reading",
+    "user_name": "person",
     "registered_specs": "registering",
     "destinations": "exporting",
     "stand_ins": "registering",

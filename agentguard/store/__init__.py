@@ -26,6 +26,7 @@ from agentguard.store._retention import Removed
 from agentguard.store._sql import SqlResult
 from agentguard.store._stats import CallStats, stats_of
 from agentguard.store._store import Store, StoreInfo
+from agentguard.store._telling import has_content, tell_before_content
 from agentguard.store._writer import SegmentWriter
 
 __all__ = [
@@ -61,6 +62,8 @@ __all__ = [
     "StoreInfo",
     "Subject",
     "WriterConfig",
+    "has_content",
     "restore",
     "stats_of",
+    "tell_before_content",
 ]

@@ -27,6 +27,12 @@ class RowFilter:
         agent: str | None = None,
         status: str | None = None,
     ) -> None:
+        asked = {
+            "since_unix_ns": since_unix_ns, "until_unix_ns": until_unix_ns, "trace_id": trace_id,
+            "call_id": call_id, "kind": kind, "name": name, "agent": agent, "status": status,
+        }  # fmt: skip
+        self.text = ", ".join(f"{name}={value}" for name, value in asked.items() if value is not None)
+        """The conditions, for people."""
         self.since = _FIRST if since_unix_ns is None else since_unix_ns
         self.until = _LAST if until_unix_ns is None else until_unix_ns
         self.has_times = since_unix_ns is not None or until_unix_ns is not None

@@ -9,6 +9,7 @@ however often it was written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from agentguard.errors import SegmentCorruptError
@@ -37,6 +38,7 @@ from agentguard.store._row_reader import RowReader
 from agentguard.store._rows import START, decode_gaps, decode_outcomes, span_record
 from agentguard.store._segment import SegmentFile
 from agentguard.store._table import AsTables
+from agentguard.store._telling import OnContentRead, has_content, tell_before_content
 from agentguard.values import GapRecord, OutcomeRecord, SpanRecord
 
 _NOTHING = (-1, -1)
@@ -47,8 +49,14 @@ class Query(AsTables):
     """Reads one store. Cheap to make; not for several threads at once."""
 
     def __init__(
-        self, segments: Path, keystore: Keystore, cache: FooterCache, content: GroupOpener | None = None
+        self,
+        segments: Path,
+        keystore: Keystore,
+        cache: FooterCache,
+        content: GroupOpener | None = None,
+        on_content_read: OnContentRead | None = None,
     ) -> None:
+        self._on_content_read = on_content_read
         self._cache = cache
         self.damage = DamageReport()
         """What this query could not read so far."""
@@ -114,6 +122,8 @@ class Query(AsTables):
         found = (
             _newest_first(self._folder, self._reader, wanted, limit) if newest_first else self._spans(wanted)
         )
+        if self._on_content_read is not None:
+            found = tell_before_content(found, partial(self._on_content_read, wanted.text), has_content)
         if limit:
             for _, span in zip(range(limit), found, strict=False):
                 yield span
@@ -126,7 +136,7 @@ class Query(AsTables):
             yield from self._reader.records(segment, book, wanted)
 
     def batches(self) -> Iterator[RowBatch]:
-        """Give the rows of all spans, frame by frame; content that is sealed by itself stays sealed."""
+        """Give the rows of all spans, frame by frame, for counting: content that is sealed by itself stays sealed."""
         for segment, book in self._segments():
             yield from self._reader.batches(segment, book)
 
@@ -222,6 +232,14 @@ class Query(AsTables):
                 to it are left out. Places stay the same when a segment is sealed or packed.
 
         """
+        found = self._positions(after)
+        if self._on_content_read is not None:
+            tell = partial(self._on_content_read, "all after a place")
+            found = tell_before_content(found, tell, lambda position: has_content(position.span))
+        return found
+
+    def _positions(self, after: Cursor | None) -> Iterator[Positioned]:
+        """Spans with their places."""
         taken = {bytes.fromhex(writer): place for writer, place in (after or {}).items()}
         for segment, book in self._segments(taken=taken):
             after_sequence = -1

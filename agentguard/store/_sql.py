@@ -7,9 +7,11 @@ SELECT is let through: no ATTACH, no PRAGMA, no extension, no write, no file.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from agentguard.errors import StoreError
@@ -17,6 +19,7 @@ from agentguard.store._damage import DamageReport
 from agentguard.store._query import Query
 from agentguard.store._sql_tables import Reads, create_tables, fill_tables
 from agentguard.store._table import SPAN_COLUMNS
+from agentguard.store._telling import OnContentRead
 
 SQL_S_MAX = 60.0
 SQL_ROWS_MAX = 1_000_000
@@ -58,10 +61,31 @@ class SqlResult:
 
 
 def run_sql(
-    source: Query, query: str, *, since_unix_ns: int | None = None, spans_max: int | None = None
+    source: Query,
+    query: str,
+    *,
+    since_unix_ns: int | None = None,
+    spans_max: int | None = None,
+    on_content_read: OnContentRead | None = None,
 ) -> SqlResult:
     """
     Fill a database in memory with what one SELECT reads, and run it.
+
+    Args:
+        source:
+            What is loaded; it tells nobody.
+
+        query:
+            One SELECT.
+
+        since_unix_ns:
+            Only spans that start then or later.
+
+        spans_max:
+            How many at most.
+
+        on_content_read:
+            Is told of a query that can show content of what is loaded, by its hash: it may quote some.
 
     Raises:
         StoreError: The query is no plain SELECT, is wrong, or runs longer than `SQL_S_MAX`.
@@ -77,7 +101,13 @@ def run_sql(
         create_tables(database)
         reads = _what_it_reads(connection, query)
         connection.execute("BEGIN")
-        loaded = fill_tables(database, source, reads, since_unix_ns=since_unix_ns, spans_max=spans_max)
+        tell = None
+        if on_content_read is not None:
+            digest = hashlib.sha256(query.encode("utf-8", "surrogatepass")).hexdigest()
+            tell = partial(on_content_read, f"sql sha256:{digest}")
+        loaded = fill_tables(
+            database, source, reads, since_unix_ns=since_unix_ns, spans_max=spans_max, tell=tell
+        )
         if connection.in_transaction:
             connection.execute("COMMIT")
         columns, rows = _select(connection, query)

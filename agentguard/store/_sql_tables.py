@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agentguard.store._features import MISSING, Column
 from agentguard.store._query import Query
 from agentguard.store._table import SPAN_COLUMNS, as_json, row_maker
+from agentguard.store._telling import has_content, tell_before_content
 from agentguard.values import FEATURES
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ SELECT span_id AS call_id, trace_id, name, kind, agent, tool, model, status, err
     start_unix_ns / 1e9 AS start_unix_s, duration_ns / 1e6 AS duration_ms, input_tokens, output_tokens,
     cost_usd, retries FROM spans
 """
+_MAY_SHOW_CONTENT: Final = frozenset({"attributes", "events", "status_description"})
 _TEXTS: Final = frozenset(spec.name for spec in FEATURES.values() if spec.dtype == "dict")
 
 
@@ -67,7 +69,13 @@ def create_tables(database: Database) -> None:
 
 
 def fill_tables(
-    database: Database, source: Query, reads: Reads, *, since_unix_ns: int | None, spans_max: int | None
+    database: Database,
+    source: Query,
+    reads: Reads,
+    *,
+    since_unix_ns: int | None,
+    spans_max: int | None,
+    tell: Callable[[], object] | None = None,
 ) -> Loaded:
     """
     Fill what a query reads.
@@ -88,6 +96,9 @@ def fill_tables(
         spans_max:
             How many spans at most, the newest ones; `None` for `SPANS_MAX`, or `NUMBERS_MAX` where
             feature blocks are enough.
+
+        tell:
+            Called before content goes into a column that is read.
     """
     connection = database.conn
     loaded = Loaded(0, is_partial=False)
@@ -96,7 +107,8 @@ def fill_tables(
         if columns <= FEATURES.keys():
             loaded = _fill_numbers(connection, source, columns, since_unix_ns, spans_max or NUMBERS_MAX)
         else:
-            loaded = _fill_spans(connection, source, columns, since_unix_ns, spans_max or SPANS_MAX)
+            shown = tell if columns & _MAY_SHOW_CONTENT else None
+            loaded = _fill_spans(connection, source, columns, since_unix_ns, spans_max or SPANS_MAX, shown)
     if reads.of("outcomes") is not None:
         rows = ((*outcome[:5], as_json(outcome.attributes)) for outcome in source.outcomes())
         _insert(connection, "outcomes", list(OUTCOME_COLUMNS), rows)
@@ -110,11 +122,18 @@ def fill_tables(
 
 
 def _fill_spans(
-    connection: sqlite3.Connection, source: Query, columns: frozenset[str], since: int | None, spans_max: int
+    connection: sqlite3.Connection,
+    source: Query,
+    columns: frozenset[str],
+    since: int | None,
+    spans_max: int,
+    tell: Callable[[], object] | None,
 ) -> Loaded:
     """Load whole spans, the newest first, and of each what is read."""
     names, row_of = row_maker(columns)
     spans = source.spans(since_unix_ns=since, newest_first=True, limit=spans_max + 1)
+    if tell is not None:
+        spans = tell_before_content(spans, tell, has_content)
     count = _insert(
         connection, "spans", names, map(row_of, (s for _, s in zip(range(spans_max), spans, strict=False)))
     )

@@ -26,6 +26,7 @@ from agentguard.store._repair import Repaired, repair
 from agentguard.store._retention import Removed, remove_old
 from agentguard.store._sealing import Sealer
 from agentguard.store._sql import SqlResult, run_sql
+from agentguard.store._telling import OnContentRead
 from agentguard.store._writer import SegmentWriter
 from agentguard.values import Clock, InternalErrorHook, KeyProvider
 
@@ -71,6 +72,8 @@ class Store:
         self.keyring = Keyring(folder, keystore, clock, self._disk)
         """The keys of persons and conversations."""
         self._content = ContentKeys(self.keyring, keystore.store_id)
+        self.on_content_read: OnContentRead | None = None
+        """Is told, once a query, before the first span with content comes out; set by who opens a store for a person."""
 
     @classmethod
     def create(cls, folder: Path, *, provider: KeyProvider, clock: Clock, disk: Disk | None = None) -> Store:
@@ -149,7 +152,7 @@ class Store:
 
     def query(self) -> Query:
         """Begin to read."""
-        return Query(self.segments, self.keystore, self._cache, self._content)
+        return Query(self.segments, self.keystore, self._cache, self._content, self.on_content_read)
 
     def sql(self, query: str, *, since_unix_ns: int | None = None, spans_max: int | None = None) -> SqlResult:
         """
@@ -171,7 +174,14 @@ class Store:
             StoreError: The query is no plain SELECT, is wrong, or runs too long.
 
         """
-        return run_sql(self.query(), query, since_unix_ns=since_unix_ns, spans_max=spans_max)
+        source = Query(self.segments, self.keystore, self._cache, self._content)
+        return run_sql(
+            source,
+            query,
+            since_unix_ns=since_unix_ns,
+            spans_max=spans_max,
+            on_content_read=self.on_content_read,
+        )
 
     def sealed_blob(self, name: str) -> SealedBlob:
         """

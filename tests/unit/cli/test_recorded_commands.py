@@ -66,7 +66,7 @@ def told(store: Store) -> list[tuple[str, Mapping[str, object]]]:
     [
         (("spans", "--format", "json"), ""),
         (("spans", "--format", "jsonl", "--limit", "0", "--status", "ok"), "status=ok"),
-        (("trace", f"{make_span(1).trace_id}", "--format", "json"), f"trace={make_span(1).trace_id}"),
+        (("trace", f"{make_span(1).trace_id}", "--format", "json"), f"trace_id={make_span(1).trace_id}"),
     ],
 )
 def test_showing_content_is_recorded(run: Run, store: Store, words: tuple[str, ...], filters: str) -> None:
