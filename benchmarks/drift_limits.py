@@ -40,9 +40,9 @@ NS = 10**9
 TOOLS, SHARES = ("search", "mail", "pay", "files", "maps"), (0.35, 0.25, 0.2, 0.12, 0.08)
 HOURS_REFERENCE = REFERENCE_DAYS * DAY_HOURS
 FIRST_SEEDS = {
-    "detection": 110_000,
+    "detection": 90_000,
     "quiet": 115_000,
-    "attribution": 120_000,
+    "attribution": 80_000,
     "lingering": 100_000,
 }
 CHANGE_DAY = REFERENCE_DAYS + 3

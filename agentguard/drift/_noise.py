@@ -27,13 +27,6 @@ def swell_of(streams: tuple[Stream, ...], expected: Floats, level: Floats) -> Fl
     return out
 
 
-def rare_of(streams: tuple[Stream, ...], expected: Floats) -> Floats:
-    """Return what is expected of the streams that count calls beyond a border, NaN for the others."""
-    is_rare = np.array([stream.score == "tail" for stream in streams], dtype=bool)
-    out: Floats = np.where(is_rare, expected, np.nan)
-    return out
-
-
 def pace_of(dynamics: Dynamics, usual_rows: Floats, rows: Floats, swell: Floats) -> Floats:
     """
     Return the factor on the sizes of change that a window is asked for.

@@ -23,7 +23,7 @@ from agentguard.drift._evidence import (
     uniforms,
 )
 from agentguard.drift._load import Load, fit_load, guides_of, no_load, owed
-from agentguard.drift._noise import noise_floor, pace_of, rare_of, swell_of
+from agentguard.drift._noise import noise_floor, pace_of, swell_of
 from agentguard.drift._sample import Floats, Ints
 from agentguard.drift._season import SeasonKind, fit_season, regressors
 from agentguard.drift._streams import FLOORS, ROWS_MIN, Scale, Scored, Stream, scale_of, score_windows
@@ -209,12 +209,7 @@ def _calibrate(
         added, _ = _jitter(model, rows[t], first + t, key)
         swell = swell_of(model.streams, expected[t] + model.dynamics.phi * belief.mean, model.level)
         innovation, belief = innovate(
-            model.dynamics,
-            belief,
-            distance=distance[t] + added,
-            rows=rows[t],
-            swell=swell,
-            rare=rare_of(model.streams, expected[t]),
+            model.dynamics, belief, distance=distance[t] + added, rows=rows[t], swell=swell
         )
         for place, value in zip(collected, innovation.tolist(), strict=True):
             if math.isfinite(value):
@@ -279,12 +274,7 @@ def step(model: TierModel, state: TierState, scores: Floats, rows: Floats, key: 
         debts = owed(model.load, model.dynamics, seen.mean, swell_of(model.streams, expected, model.level))
         plain, distance = plain - debts, distance - debts
     innovation, state.belief = innovate(
-        model.dynamics,
-        state.belief,
-        distance=distance + added,
-        rows=rows,
-        swell=swell,
-        rare=rare_of(model.streams, expected),
+        model.dynamics, state.belief, distance=distance + added, rows=rows, swell=swell
     )
     pool = np.array([float(len(earlier)) for earlier in state.innovations])
     normal_scores = np.array(

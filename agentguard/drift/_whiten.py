@@ -47,13 +47,7 @@ def start(dynamics: Dynamics) -> Belief:
 
 
 def innovate(
-    dynamics: Dynamics,
-    belief: Belief,
-    *,
-    distance: Floats,
-    rows: Floats,
-    swell: Floats,
-    rare: Floats | None = None,
+    dynamics: Dynamics, belief: Belief, *, distance: Floats, rows: Floats, swell: Floats
 ) -> tuple[Floats, Belief]:
     """
     Take one window in.
@@ -69,9 +63,6 @@ def innovate(
             Calls in the window.
         swell:
             Factor on the noise: counts are noisier where they are expected to be high.
-        rare:
-            The score that the season expects of streams that count something rare, whose news is skewed;
-            NaN for the others.
 
     Returns:
         The standardised innovations, NaN where there are none, and the new belief.
@@ -82,26 +73,8 @@ def innovate(
     spread = variance + np.maximum(dynamics.noise * swell / np.maximum(rows, 1.0), 1e-12)
     gap = np.where(known, distance - mean, 0.0)
     gain = np.where(known, variance / spread, 0.0)
-    news = gap / np.sqrt(spread)
-    if rare is not None:
-        news = np.where(np.isfinite(rare), _unskewed(gap, spread, rows, np.nan_to_num(rare) + mean), news)
-    innovation = np.where(known, news, np.nan)
+    innovation = np.where(known, gap / np.sqrt(spread), np.nan)
     return innovation, Belief(mean + gain * gap, variance * (1 - gain))
-
-
-def _unskewed(gap: Floats, spread: Floats, rows: Floats, expected: Floats) -> Floats:
-    """
-    Return the news of a count on a scale on which it is nearly normal, in quiet hours as in busy ones.
-
-    Ten calls with one beyond a border that one in twenty is beyond are less unusual than a hundred with ten. The count is
-    taken as one of Poisson's, widened as far as *spread* says, and its cube root as normal (Wilson and Hilferty, 1931).
-    """
-    calls = np.maximum(rows, 1.0)
-    mean = np.maximum(calls * expected, 1e-3)
-    width = np.clip(calls**2 * spread / mean, 0.02, 50.0)
-    count = np.maximum(mean + calls * gap + 0.5, 1e-3) / width
-    out: Floats = 3 * np.sqrt(count) * (1 - 1 / (9 * count) - np.cbrt(mean / width / count))
-    return out
 
 
 def fit_dynamics(
