@@ -96,6 +96,9 @@ class Store:
         """
         Open a store that exists; nothing is written.
 
+        That content is read is told to nobody unless `on_content_read` is set: for a person's
+        program `agentguard.read_store` does both.
+
         Raises:
             StoreError: There is none, or its folder is not safe.
             KeyUnavailableError: The provider gives no key, or another one.
