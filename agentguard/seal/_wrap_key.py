@@ -9,6 +9,7 @@ root: who has the file and no key of the store has nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 from pathlib import Path
@@ -117,13 +118,18 @@ def read_wrap_key(path: Path) -> tuple[int, bytes]:
     Raises:
         KeyUnavailableError: There is none.
         TamperedError: It is no such file.
+        OSError: It cannot be read just now, as where all file descriptors are in use.
     """
     try:
         data = read_file(path, bytes_max=_FILE_BYTES)
     except FileNotFoundError as error:
         raise KeyUnavailableError(f"{path}: got no wrap key, expected one") from error
-    except (OSError, SealError) as error:
+    except SealError as error:
         raise TamperedError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise TamperedError(f"{path}: got a link, expected a file") from error
     if len(data) != _FILE_BYTES:
         raise TamperedError(f"{path}: got {len(data)} bytes, expected {_FILE_BYTES}")
     magic, version, _, generation, _ = _HEAD.unpack_from(data)

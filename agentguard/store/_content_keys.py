@@ -107,7 +107,10 @@ class ContentKeys:
 
     def open_groups(self, groups: Sequence[SealedGroup]) -> Iterator[list[ContentPart] | Exception | str]:
         """Open the content of groups, as `GroupOpener` says."""
-        number = self._keyring.number
+        try:
+            number = self._keyring.number
+        except OSError:
+            number = -1  # It cannot be read just now: whether a key in memory still holds is not known.
         for group in groups:
             key = self._opening_key(group.user, group.conversation, number)
             yield key if isinstance(key, str) else _opened(group, key)
@@ -118,6 +121,9 @@ class ContentKeys:
 
         Large groups compress better, and opening one costs the same as opening a small one; one
         that is large already stays as it is, and so does what cannot be opened, such as what was erased.
+
+        Raises:
+            OSError: The keyring cannot be read just now.
         """
         first = min(frame.first_sequence for frame in frames)
         rows = max(frame.following for frame in frames) - first

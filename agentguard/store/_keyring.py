@@ -221,6 +221,7 @@ class Keyring(KeyringReader):
 
         Raises:
             KeyUnavailableError: There are keys, and the wrap key is not there.
+            StoreError: They cannot be read just now.
         """
         wanted = {self.subject_id(subject) for subject in subjects}
         return frozenset(e.ref for e in self._entries() if e.subject in wanted and not e.is_erased)

@@ -7,13 +7,14 @@ only what was added since the last time.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agentguard.errors import KeyUnavailableError, SealError, TamperedError
+from agentguard.errors import KeyUnavailableError, SealError, StoreError, TamperedError
 from agentguard.seal import Keystore, RootKey, WrapKey, open_regular, open_wrap_key, read_wrap_key
 from agentguard.store import _keyring_file as layout
 from agentguard.store._keyring_file import KEYRING_FILE, KeyEntry
@@ -65,7 +66,12 @@ class KeyringReader:
 
     @property
     def number(self) -> int:
-        """Of the wrap key, which changes when somebody is erased; 0 where there is no keyring."""
+        """
+        Of the wrap key, which changes when somebody is erased; 0 where there is no keyring.
+
+        Raises:
+            OSError: It cannot be read just now.
+        """
         return self._head().number
 
     def find(self, ref: bytes) -> RootKey | None:
@@ -76,9 +82,12 @@ class KeyringReader:
             The key; `None` where it was erased.
 
         Raises:
-            KeyUnavailableError: The wrap key or the entry is not there: a backup has no wrap key.
+            KeyUnavailableError: The wrap key or the entry is not there, as in a backup; or cannot be read just now.
         """
-        head, entries = self._whole()
+        try:
+            head, entries = self._whole()
+        except OSError as error:
+            raise KeyUnavailableError(f"{self._path}: cannot be read: {error.strerror or error}") from error
         wrapped = entries.get(ref)
         if head.wrap is None or wrapped is None:
             raise KeyUnavailableError("subject key: got none that opens this content, expected one")
@@ -86,11 +95,16 @@ class KeyringReader:
         return None if entry.is_erased else RootKey(entry.key)
 
     def _head(self) -> Head:
-        """The keyring as it is now, without its entries: nothing is read where nothing changed."""
+        """
+        The keyring as it is now, without its entries: nothing is read where nothing changed.
+
+        Raises:
+            OSError: It cannot be read just now. Whoever took it for gone would put an empty one into its place.
+        """
         known = self._known
         try:
             status = os.lstat(self._path_text)
-        except OSError:
+        except FileNotFoundError:
             self._known = _NOTHING
             return _NOTHING
         if state_of(status) != known.state:
@@ -99,9 +113,8 @@ class KeyringReader:
 
     def _reread(self, known: Head) -> Head:
         """Read the header."""
-        try:
-            fd = open_regular(self._path)
-        except (OSError, SealError):
+        fd = _open(self._path)
+        if fd is None:
             return _NOTHING
         try:
             state = state_of(os.fstat(fd))
@@ -114,13 +127,18 @@ class KeyringReader:
         return Head(state, number, known.wrap if is_same else self._wrap_key(number))
 
     def _whole(self) -> tuple[Head, dict[bytes, bytes]]:
-        """The keyring as it is now, with all entries by reference."""
+        """
+        The keyring as it is now, with all entries by reference.
+
+        Raises:
+            OSError: It cannot be read just now.
+        """
         for _ in range(_TRIES_MAX):
             head = self._head()
             entries = self._entries_of(head)
             if entries is not None:
                 return head, entries
-        return _NOTHING, {}
+        raise OSError(errno.EBUSY, "it was replaced again and again")
 
     def _entries_of(self, head: Head) -> dict[bytes, bytes] | None:
         """The entries; only what was added since the last time is read. `None` where the file was replaced."""
@@ -128,9 +146,8 @@ class KeyringReader:
         if index.file != file or head.state[2] < index.read_bytes:
             index = _NO_INDEX._replace(file=file, wrapped={})
         if head.state[2] - index.read_bytes >= layout.ENTRY_BYTES:
-            try:
-                fd = open_regular(self._path)
-            except (OSError, SealError):
+            fd = _open(self._path)
+            if fd is None:
                 return None
             try:
                 if state_of(os.fstat(fd))[:2] != file[:2]:
@@ -158,7 +175,10 @@ class KeyringReader:
 
     def _entries(self) -> list[KeyEntry]:
         """All entries that can be opened; none where there is no keyring."""
-        head, entries = self._whole()
+        try:
+            head, entries = self._whole()
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot be read: {error.strerror or error}") from error
         if head.wrap is None:
             if entries:
                 raise KeyUnavailableError(
@@ -189,6 +209,18 @@ class KeyringReader:
 def state_of(status: os.stat_result) -> tuple[int, int, int, int]:
     """What changes when a file is replaced or written to."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _open(path: Path) -> int | None:
+    """Open a keyring; `None` where there is no file of that name, or only a link or a folder."""
+    try:
+        return open_regular(path)
+    except SealError:
+        return None
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:
+            return None
+        raise
 
 
 def _read_from(fd: int, begin: int, end: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -420,6 +421,47 @@ def test_keys_of_what_retention_removed_are_forgotten(tmp_path: Path) -> None:
     assert by_id(open_store(folder).query().spans()) == by_id(new)
 
 
+@pytest.mark.parametrize("refused", ["keyring.agk", "wrap-00000001.agw", "state"])
+def test_a_keyring_that_cannot_be_read_just_now_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """All file descriptors in use, for a moment: no empty keyring takes its place, nobody passes for erased."""
+    folder = tmp_path / "s"
+    store = new_store(folder)
+    fill(store, SPANS[:30], is_sealed=True)
+    opens, states, left = os.open, os.lstat, [0]
+
+    def failing(path: str | Path, *rest: int, **named: int) -> int:
+        if str(path).endswith(refused) and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EMFILE, "too many open files")
+        return opens(path, *rest, **named)
+
+    def refusing(path: str | Path, **named: int) -> os.stat_result:
+        if refused == "state" and str(path).endswith("keyring.agk") and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, "input/output error")
+        return states(path, **named)
+
+    monkeypatch.setattr(os, "open", failing)
+    monkeypatch.setattr(os, "lstat", refusing)
+    for times in (1, 2, 3):
+        left[0] = times
+        keyring = Keyring(folder, store.keystore, store.clock)
+        with contextlib.suppress(OSError):
+            keyring.keys_for([user(f"new-{times}")])
+        left[0] = times
+        found = list(open_store(folder).query().spans())
+        assert {span.attributes.get(UNREADABLE, "") for span in found} <= {"", "no_key"}
+        left[0] = 1
+        with pytest.raises(StoreError, match="cannot be read"):
+            erase(open_store(folder), user("user-1"))
+        left[0] = 0
+        assert read(folder) == by_id(SPANS[:30])
+    assert erase(open_store(folder), user("user-1")) == 10
+    assert not list(folder.glob("quarantine/*"))
+
+
 def test_a_wrap_key_that_a_kill_left_empty_does_no_harm(tmp_path: Path) -> None:
     """Killed between the name of a new wrap key and its bytes: nobody was erased, and who asks again is."""
     folder = tmp_path / "s"
@@ -686,7 +728,7 @@ def test_reading_while_others_erase(tmp_path: Path) -> None:
         while not stop.is_set():
             query = store.query()
             seen = {span.attributes.get(UNREADABLE, "") for span in query.spans()}
-            wrong.extend(seen - {"", "erased"})
+            wrong.extend(map(str, seen - {"", "erased"}))
             wrong.extend(query.damage.counts)
 
     wrong: list[str] = []
