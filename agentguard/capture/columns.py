@@ -16,9 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, chain, count, pairwise, repeat
-from operator import attrgetter, is_, itemgetter
+from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from agentguard.capture.rare import NOTHING, Rare
 from agentguard.capture.usage_sums import UsageTotals
 from agentguard.values import Column, SpanColumns, Usage
 from agentguard.values import attributes as names
@@ -32,13 +33,6 @@ _FEW: Final = 8
 _Groups: TypeAlias = list[tuple[Sequence[str], Sequence[Column]]]
 _Presence: TypeAlias = tuple[bool, ...] | None
 """Which numbers a usage or a sum has; None where there is none."""
-
-# Each of these is read of each span, and a span is cold by now: what is rare is read where it can be.
-_read: Final = attrgetter(
-    "_trace_id", "_span_id", "_parent_id", "name", "kind", "otel_kind", "_start_unix_ns", "_duration_ns",
-    "_status", "_events", "_links", "_trace_state", "_environment", "_attributes", "_in_flight", "_usage",
-    "_totals", "_billed", "_first_chunk_ns", "_is_parent_foreign", "_dropped",
-)  # fmt: skip
 
 
 class _Mark:
@@ -56,10 +50,14 @@ class _Traits(NamedTuple):
     profile: str
     is_plain_on_agents: bool
     kind: str
+    given: tuple[str, ...]
+    """Names of the attributes that calls of one callable share."""
     names: tuple[str, ...]
     """Of the attributes that were set."""
     sums: tuple[_Presence, ...]
     """Of the usage, the totals and, where any span has one, of what was billed."""
+    has_run: bool = True
+    has_agent: bool = True
     is_unpriced: bool = False
     outcome: str = ""
     retries: int = 0
@@ -102,19 +100,21 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
 
     """
     (trace_ids, span_ids, parent_ids, span_names, kinds, otel_kinds, starts, durations, statuses,
-     events, links, states, environments, *rest) = zip(*map(_read, spans), strict=True)  # fmt: skip
+     states, environments, rares, *rest) = zip(*_read(spans), strict=True)  # fmt: skip
     environment, size = environments[0], len(spans)
-    has_events = any(events)
+    # Most have none of it; where nobody has, nobody is asked.
+    is_rare = rares.count(NOTHING) < size
+    has_events = is_rare and any(rare.events for rare in rares)
     refine = environment.refine
     if (
         environments.count(environment) != size
         or 0 in span_ids
         or 0 in trace_ids
-        or (refine is not None and not refine.is_idle(rest[2], has_events=has_events))
+        or (refine is not None and not refine.is_idle(rest[5], has_events=has_events))
     ):
         return None
     is_told = statuses.count("unset") < size
-    grouping = _Grouping(spans, environment, kinds, rest, is_told=is_told, has_events=has_events)
+    grouping = _Grouping(spans, environment, kinds, rest, rares if is_rare else (), is_told=is_told)
     try:
         groups = grouping.groups()
     except _MixedError:
@@ -130,15 +130,28 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
         starts,
         durations,
         statuses,
-        [span._status_description for span in spans] if is_told else _NO_TEXT,
-        [each or () for each in events] if has_events else _NOTHING,
-        [each or () for each in links] if any(links) else _NOTHING,
+        [rare.status_description for rare in rares] if is_rare else _NO_TEXT,
+        [rare.events or () for rare in rares] if is_rare else _NOTHING,
+        [rare.links or () for rare in rares] if is_rare else _NOTHING,
         ("agentguard",),
         (environment.scope_version,),
         _headers(states),
         grouping.shape if len(groups) > 1 else (0,),
         groups,
     )
+
+
+def _read(spans: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Read what is asked of each span. By name, since the interpreter learns the way to a slot; `attrgetter` does not."""
+    return [
+        (
+            span._trace_id, span._span_id, span._parent_id, span.name, span.kind, span.otel_kind,
+            span._start_unix_ns, span._duration_ns, span._status, span._trace_state, span._environment,
+            span._rare, span._base, span._run_id, span._agent_name, span._own, span._in_flight,
+            span._usage, span._totals,
+        )
+        for span in spans
+    ]  # fmt: skip
 
 
 def _headers(states: Sequence[Any]) -> Column:
@@ -158,9 +171,9 @@ class _Grouping:
         environment: Any,
         kinds: Sequence[str],
         rest: Sequence[Sequence[Any]],
+        rares: Sequence[Rare],
         *,
         is_told: bool,
-        has_events: bool,
     ) -> None:
         """
         Look at what spans are told apart by.
@@ -173,45 +186,67 @@ class _Grouping:
             kinds:
                 Their kinds.
             rest:
-                What `_read` reads behind the environment.
+                What `_read` reads behind their rare parts.
+            rares:
+                Their rare parts; empty where no span has one.
             is_told:
                 Whether any of them has a status; an outcome gives one.
-            has_events:
-                Whether any has events; a retry makes one.
 
         """
         self._new = partial(object.__new__, type(spans[0]))
         self._environment = environment
-        attributes, flights, usages, totals, billed, firsts, foreign, dropped = rest
+        bases, runs, agents, owns, flights, usages, totals = rest
         self._sums = [usages, totals]
-        has_drops = any(dropped)
         # By trait; what is the same for all is left out.
         varying: dict[str, Sequence[Any]] = {}
-        if any(billed):
-            self._sums.append(billed)
-            varying["is_unpriced"] = [span._unpriced is not None for span in spans]
+        derived: dict[str, Sequence[Any]] = {}
+        if "" in runs:
+            varying["has_run"] = list(map(bool, runs))
+        if "" in agents:
+            varying["has_agent"] = list(map(bool, agents))
         if is_told:
             varying["outcome"] = [span._outcome for span in spans]
-        if has_events or has_drops:
+        if rares:
+            # A retry makes an event.
             varying["retries"] = [span.retries for span in spans]
-        if has_drops:
-            varying["dropped"] = [None if each is None else tuple(each) for each in dropped]
-        derived: dict[str, Sequence[Any]] = {}
-        if max(firsts) >= 0:
-            varying["is_stream"] = [first >= 0 for first in firsts]
-            derived["is_stream"] = [first / 1e9 for first in firsts]
-        if True in foreign:
-            owners = [span._owner_id for span in spans]
-            varying["is_parent_foreign"] = foreign
-            varying["has_owner"] = [far and owner > 0 for far, owner in zip(foreign, owners, strict=True)]
-            derived["has_owner"] = [f"{owner:016x}" for owner in owners]
+            self._look_at_rare(rares, varying, derived)
         self._told = (environment.profile, environment.usage_on_agents, tuple(varying), tuple(derived))
         """What all groups have in common: the last two are the traits that spans are told apart by, and those of
         them that bring a column of their own."""
-        self._columns = (attributes, flights, *self._sums, *derived.values())
-        self._told_by = (kinds, list(map(tuple, attributes)), *varying.values())
+        places = list(map(id, bases))
+        self._bases = dict(zip(places, bases, strict=True))
+        """What was given to the spans, by its place in memory: it is one for all calls of one callable."""
+        given = {place: tuple(base) for place, base in self._bases.items()}
+        self._columns = (places, runs, agents, owns, flights, *self._sums, *derived.values())
+        self._told_by = (
+            kinds,
+            list(map(given.__getitem__, places)),
+            [tuple(own) if own else () for own in owns],
+            *varying.values(),
+        )
         self.shape: Sequence[int] = ()
         """For each span the number of its group."""
+
+    def _look_at_rare(
+        self, rares: Sequence[Rare], varying: dict[str, Sequence[Any]], derived: dict[str, Sequence[Any]]
+    ) -> None:
+        """Add what only few spans have to the traits, and to the columns."""
+        billed = [rare.billed for rare in rares]
+        if any(billed):
+            self._sums.append(billed)
+            varying["is_unpriced"] = [rare.unpriced is not None for rare in rares]
+        dropped = [rare.dropped for rare in rares]
+        if any(dropped):
+            varying["dropped"] = [None if each is None else tuple(each) for each in dropped]
+        firsts = [rare.first_chunk_ns for rare in rares]
+        if max(firsts) >= 0:
+            varying["is_stream"] = [first >= 0 for first in firsts]
+            derived["is_stream"] = [first / 1e9 for first in firsts]
+        owners = [rare.far_owner_id for rare in rares]
+        if max(owners) >= 0:
+            varying["is_parent_foreign"] = [owner >= 0 for owner in owners]
+            varying["has_owner"] = [owner > 0 for owner in owners]
+            derived["has_owner"] = [f"{owner:016x}" for owner in owners]
 
     def groups(self) -> _Groups:
         """
@@ -245,14 +280,14 @@ class _Grouping:
         self, key: tuple[Any, ...], columns: Sequence[Sequence[Any]]
     ) -> tuple[Sequence[str], Sequence[Column]]:
         """Make the columns of one group."""
-        kind, attribute_names, *told = key
-        attributes, flights, *others = columns
-        width = len(attribute_names)
-        values = list(chain.from_iterable([each.values() for each in attributes]))
-        if len(values) != width * len(attributes):
+        kind, given, own_names, *told = key
+        places, runs, agents, owns, flights, *others = columns
+        width = len(own_names)
+        values = list(chain.from_iterable([own.values() for own in owns if own]))
+        if len(values) != width * len(owns):
             raise _MixedError
-        every: list[Column] = [values[place::width] for place in range(width)]
-        every.append(flights)
+        every: list[Column] = self._given(given, places)
+        every += runs, agents, *(values[place::width] for place in range(width)), flights
         sums = tuple([_take_apart(column, every) for column in others[: len(self._sums)]])
         # Not by its traits: to put them together takes longer than all that is left to do.
         known = (*self._told, key, sums)
@@ -260,7 +295,7 @@ class _Grouping:
         if template is None:
             profile, is_plain, varying, _ = self._told
             traits = _Traits(
-                profile, is_plain, kind, attribute_names, sums, **dict(zip(varying, told, strict=False))
+                profile, is_plain, kind, given, own_names, sums, **dict(zip(varying, told, strict=False))
             )
             template = _template_of(self._new(), self._environment, traits)
             if len(_templates) >= _TEMPLATES_MAX:
@@ -271,6 +306,19 @@ class _Grouping:
             if name in template.derived:
                 every.append(column)
         return template.names, [every[place] if place >= 0 else value for place, value in template.columns]
+
+    def _given(self, given: Sequence[str], places: Sequence[int]) -> list[Column]:
+        """Make columns of what calls of one callable share: a single value each where all are of one."""
+        bases = {place: self._bases[place] for place in set(places)}
+        if len(bases) == 1:
+            return [(value,) for base in bases.values() for value in base.values()]
+        columns: list[Column] = []
+        for name in given:
+            values = {place: base[name] for place, base in bases.items()}
+            first = values[places[0]]
+            is_same = all(value is first for value in values.values())
+            columns.append((first,) if is_same else list(map(values.__getitem__, places)))
+        return columns
 
 
 def _counts(shape: Sequence[int], size: int) -> list[int]:
@@ -339,19 +387,23 @@ def _template_of(span: Any, environment: Any, traits: _Traits) -> _Template:
     span._environment = environment
     span._duration_ns = 0
     span.kind = traits.kind
-    span._attributes = dict(zip(traits.names, marks, strict=False))
+    span._base = dict(zip(traits.given, marks, strict=False))
+    run, agent = next(marks), next(marks)
+    span._run_id = run if traits.has_run else ""
+    span._agent_name = agent if traits.has_agent else ""
+    span._own = dict(zip(traits.names, marks, strict=False))
     span._in_flight = next(marks)
     usage, totals, *billed = traits.sums
     span._usage = _marked(Usage, usage, marks)
     span._totals = _marked(UsageTotals, totals, marks)
-    span._billed = _marked(UsageTotals, billed[0], marks) if billed else None
-    span._unpriced = (0, "") if traits.is_unpriced else None
     span._outcome = traits.outcome
     span.retries = traits.retries
-    span._first_chunk_ns = 0 if traits.is_stream else -1
-    span._is_parent_foreign = traits.is_parent_foreign
-    span._owner_id = int(traits.has_owner)
-    span._dropped = traits.dropped
+    span._rare = rare = Rare()
+    rare.billed = _marked(UsageTotals, billed[0], marks) if billed else None
+    rare.unpriced = (0, "") if traits.is_unpriced else None
+    rare.first_chunk_ns = 0 if traits.is_stream else -1
+    rare.far_owner_id = int(traits.has_owner) if traits.is_parent_foreign else -1
+    rare.dropped = None if traits.dropped is None else list(traits.dropped)
     found = span.attributes
     if traits.is_stream:
         found[names.TIME_TO_FIRST_CHUNK_S] = next(marks)

@@ -11,8 +11,6 @@ drops may be too low by a few under contention; `end` takes effect exactly once.
 Source: OpenTelemetry specification 1.50, trace/api.md.
 """
 
-# ruff: noqa: SLF001 - a span reads the ids of the span above it, an instance of the same class
-
 from __future__ import annotations
 
 import abc
@@ -33,15 +31,11 @@ from agentguard.capture.attribute_values import (
 )
 from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.failures import class_name, looks_like_a_class
+from agentguard.capture.rare import NOTHING, Rare
 from agentguard.values import AttributeValue, SpanEvent, SpanLink, SpanRecord
 from agentguard.values import attributes as names
 
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_NO_STATE: Final = TraceState()
-_OPEN: Final = object()
 _SHORT_CHARS: Final = 64
-_BASE_BYTES: Final = 2_000
-"""Of a span with the attributes that a decorator gives it."""
 _ENTRY_BYTES: Final = 100
 _ITEM_BYTES: Final = 400
 DROPPED_ATTRIBUTE, _EVENT, _LINK = range(3)
@@ -51,86 +45,67 @@ DESCRIPTION_CHARS_MAX: Final = 500
 
 
 class RecordingSpan(trace.Span):
-    """A span of OpenTelemetry that records into memory; `Span` adds what a guarded call says."""
+    """A span of OpenTelemetry that records into memory; `Span` sets the slots, and adds what a guarded call says."""
 
     __slots__ = (
-        "_attributes",
+        "_agent_name",
+        "_base",
         "_context",
-        "_dropped",
         "_duration_ns",
         "_environment",
-        "_events",
         "_flags",
-        "_is_parent_foreign",
-        "_links",
         "_mirror",
         "_open",
+        "_own",
         "_parent_id",
+        "_rare",
+        "_run_id",
         "_span_id",
         "_start_monotonic_ns",
         "_start_unix_ns",
         "_status",
-        "_status_description",
         "_trace_id",
         "_trace_state",
         "bytes_estimate",
         "name",
     )
 
-    def __init__(
-        self,
-        environment: CaptureEnvironment,
-        name: str,
-        parent: RecordingSpan | SpanContext | None,
-        attributes: dict[str, AttributeValue] | None,
-        start_unix_ns: int | None,
-        mirror: trace.Span | None,
-    ) -> None:
-        self._environment = environment
-        self._span_id: int
-        self.name = name
-        self._is_parent_foreign = False
-        if parent is None:
-            self._trace_id = environment.ids.trace_id()
-            self._parent_id = 0
-            self._flags: int = _SAMPLED
-            self._trace_state: TraceState = _NO_STATE
-        elif isinstance(parent, SpanContext):
-            self._trace_id = parent.trace_id
-            self._parent_id = parent.span_id
-            self._flags = parent.trace_flags
-            self._trace_state = parent.trace_state
-            self._is_parent_foreign = not parent.is_remote
-        else:
-            self._trace_id = parent._trace_id
-            self._parent_id = parent._span_id
-            self._flags = parent._flags
-            self._trace_state = parent._trace_state
-        self._context: SpanContext | None = None
-        self._mirror = mirror
-        if mirror is None:
-            self._span_id = environment.ids.span_id()
-        else:
-            self._adopt(mirror)
-        self._attributes: dict[str, AttributeValue] = {} if attributes is None else attributes
-        self._events: list[SpanEvent] | None = None
-        self._links: list[SpanLink] | None = None
-        self._dropped: list[int] | None = None
-        """Attributes, events and links that were dropped; None while there are none."""
-        self.bytes_estimate = _BASE_BYTES
-        """About how many bytes of memory the span holds; a plain number, since both sides of the queue ask."""
-        self._status = "unset"
-        self._status_description = ""
-        self._duration_ns = -1
-        self._open = _OPEN
-        self._start_unix_ns = environment.unix_ns() if start_unix_ns is None else start_unix_ns
-        self._start_monotonic_ns = environment.monotonic_ns()
+    _agent_name: str
+    _base: Mapping[str, AttributeValue]
+    """Attributes that never change, best shared by all calls of one callable."""
+    _context: SpanContext | None
+    """Made when somebody asks."""
+    _duration_ns: int
+    """-1 while the span is open."""
+    _environment: CaptureEnvironment
+    _flags: int
+    _mirror: trace.Span | None
+    _open: object
+    """There while the span is open."""
+    _own: dict[str, AttributeValue] | None
+    """What was set on this span; None while nothing was."""
+    _parent_id: int
+    _rare: Rare
+    _run_id: str
+    _span_id: int
+    _start_monotonic_ns: int
+    _start_unix_ns: int
+    _status: str
+    _trace_id: int
+    _trace_state: TraceState
+    bytes_estimate: int
+    """About how many bytes of memory the span holds; a plain number, since both sides of the queue ask."""
+    name: str
 
-    def _adopt(self, mirror: trace.Span) -> None:
-        """Take the ids of a span of the application's provider."""
+    def adopt(self, mirror: trace.Span) -> None:
+        """
+        Take the ids of a span of the application's provider, which gets the same content when this one ends.
+
+        To be called before anybody else has this span.
+        """
         context = mirror.get_span_context()
+        self._mirror = mirror
         if not context.is_valid:
-            self._span_id = self._environment.ids.span_id()
             return
         self._context = context
         self._span_id = context.span_id
@@ -183,22 +158,63 @@ class RecordingSpan(trace.Span):
                 self._drop(DROPPED_ATTRIBUTE)
                 return
             self.bytes_estimate += text_size(value)
-        attributes = self._attributes
-        if type(key) is not str or key not in attributes:
+        own = self._own
+        if own is None:
+            own = self._make_own()
+        if type(key) is not str or key not in own:
             key = clean_key(key)  # type: ignore[assignment] # None is refused here
-            if key is None or (
-                key not in attributes and len(attributes) >= self._environment.limits.attributes_max
-            ):
+            if key is None or self._is_full_for(key, len(own)):
                 self._drop(DROPPED_ATTRIBUTE)
                 return
             self.bytes_estimate += _ENTRY_BYTES
-        attributes[key] = value  # type: ignore[assignment] # checked above
+        own[key] = value  # type: ignore[assignment] # checked above
+
+    def _make_own(self) -> dict[str, AttributeValue]:
+        """Make the dict of what is set on this span, unless another thread has made it."""
+        own: dict[str, AttributeValue] = {}
+        # The interpreter does not switch threads between these two lines, since nothing is called or made.
+        if self._own is None:
+            self._own = own
+        return self._own
+
+    def _own_rare(self) -> Rare:
+        """Make the rare part of this span, unless another thread has made it."""
+        if self._rare is NOTHING:
+            rare = Rare()
+            # As above.
+            if self._rare is NOTHING:
+                self._rare = rare
+        return self._rare
+
+    def _is_full_for(self, key: str, size: int) -> bool:
+        """Say whether a name would be one too many, beside so many that were set on this span."""
+        attributes_max = self._environment.limits.attributes_max
+        # Run and agent are two at most. Names that were set again count once.
+        if size + len(self._base) + 2 < attributes_max:
+            return False
+        held = self.held
+        return key not in held and len(held) >= attributes_max
+
+    @property
+    def held(self) -> dict[str, AttributeValue]:
+        """What was given or set so far, in a fresh dict; what follows from the rest of the span is not in it."""
+        # One call into C copies a dict, so another thread may go on writing.
+        found = dict(self._base)
+        if self._run_id:
+            found[names.RUN_ID] = self._run_id
+        if self._agent_name:
+            found[names.AGENT_NAME] = self._agent_name
+        own = self._own
+        if own is not None:
+            found.update(own)
+        return found
 
     def _drop(self, place: int) -> None:
         """Count what is not kept."""
-        dropped = self._dropped
+        rare = self._own_rare()
+        dropped = rare.dropped
         if dropped is None:
-            dropped = self._dropped = [0, 0, 0]
+            dropped = rare.dropped = [0, 0, 0]
         dropped[place] += 1
 
     def _shortened(self, text: str) -> str:
@@ -222,9 +238,10 @@ class RecordingSpan(trace.Span):
         if self._duration_ns >= 0:
             self._environment.late_writes += 1
             return
-        events = self._events
+        rare = self._own_rare()
+        events = rare.events
         if events is None:
-            events = self._events = []
+            events = rare.events = []
         if len(events) >= self._environment.limits.events_max:
             self._drop(_EVENT)
             return
@@ -244,9 +261,10 @@ class RecordingSpan(trace.Span):
             return
         if not context.is_valid and not attributes and not context.trace_state:
             return
-        links = self._links
+        rare = self._own_rare()
+        links = rare.links
         if links is None:
-            links = self._links = []
+            links = rare.links = []
         if len(links) >= self._environment.limits.links_max:
             self._drop(_LINK)
             return
@@ -313,7 +331,8 @@ class RecordingSpan(trace.Span):
             text = str.__str__(description)
         if text and not self._environment.captures_messages and not looks_like_a_class(text):
             text = ""
-        self._status_description = text[:DESCRIPTION_CHARS_MAX]
+        if text or self._rare.status_description:
+            self._own_rare().status_description = text[:DESCRIPTION_CHARS_MAX]
 
     def record_exception(
         self,

@@ -18,12 +18,10 @@ class FailedAttempt(NamedTuple):
 
 
 class RetryingSpan(RecordingSpan):
-    """A span that keeps count of its attempts; `Span` sets the slots."""
+    """A span that keeps count of its attempts; `Span` sets the slot."""
 
-    __slots__ = ("_failed_attempt", "retries")
+    __slots__ = ("retries",)
 
-    _failed_attempt: tuple[str, int, int] | None
-    """Target, status and time of the last attempt that failed, while another one may follow."""
     retries: int
     """Attempts beyond the first, so far."""
 
@@ -76,14 +74,14 @@ class RetryingSpan(RecordingSpan):
 
     def note_failed_attempt(self, target: str, status_code: int) -> None:
         """Remember an attempt that failed, in case another one follows; only the last one is kept."""
-        self._failed_attempt = (target, status_code, self.elapsed_ns)
+        self._own_rare().failed_attempt = (target, status_code, self.elapsed_ns)
 
     def take_failed_attempt(self, target: str) -> FailedAttempt | None:
         """Give and forget the failed attempt, if it went to the same target."""
-        failed = self._failed_attempt
+        failed = self._rare.failed_attempt
         if failed is None or failed[0] != target:
             return None
-        self._failed_attempt = None
+        self._own_rare().failed_attempt = None
         return FailedAttempt(failed[1], max(self.elapsed_ns - failed[2], 0) / 1e9)
 
     @property

@@ -99,8 +99,9 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
         if row.subject:
             attributes[row.subject] = self._name
         this = get_current().get(RUN_KEY)
+        run_id = ""
         if isinstance(this, Run):
-            attributes[names.RUN_ID] = this.run_id
+            run_id = this.run_id
             if this.conversation_id:
                 attributes[names.CONVERSATION_ID] = this.conversation_id
             for label, value in this.labels.items():
@@ -108,7 +109,6 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
         name = names.span_name(row.operation, self._name) if row.subject else self._name
         sees_otel = runtime.mirror.is_visible
         parent, owner = find_parent(only_ours=not sees_otel)
-        mirror = runtime.mirror.begin(name, row.otel_kind, None, attributes)
         self._span = made = Span(
             runtime.environment,
             name,
@@ -117,8 +117,9 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
             parent=parent,
             owner=owner,
             attributes=attributes,
-            mirror=mirror,
+            run_id=run_id,
         )
+        mirror = runtime.mirror.begin(made)
         if self._attributes:
             made.set_attributes(self._attributes)
         if isinstance(this, Run) and this.principal and runtime.capture in {"redacted", "full"}:

@@ -99,40 +99,40 @@ class GuardedCall(JudgedCall):
         self.owner, self.run = owner, run
         kind = spec.governed_as
         name = spec.span_name
-        attributes = dict(spec.attributes)
-        attributes[names.RUN_ID] = run.run_id
+        own: dict[str, AttributeValue] | None = None
+        outer_agent = ""
         if kind == "agent":
             self.agent, self.agent_version = spec.name, spec.version
         elif owner is None:
             self.agent = self.agent_version = ""
         else:
             self.agent, self.agent_version = owner.agent, owner.agent_version
-            if owner.agent:
-                attributes[names.AGENT_NAME] = owner.agent
-        if run.conversation_id or spec.conversation_id is not None:
-            self._note_conversation(attributes)
-        if run.labels:
-            attributes |= {names.LABEL_PREFIX + label: value for label, value in run.labels.items()}
+            outer_agent = owner.agent
+        if run.conversation_id or run.labels or spec.conversation_id is not None:
+            own = self._facts_of_run()
         self.model = spec.model
         if kind == "model" and not spec.model and (model := self._requested_model()):
             self.model = model
-            attributes[names.REQUEST_MODEL] = shown = model[:MODEL_CHARS_MAX]
+            own = own or {}
+            own[names.REQUEST_MODEL] = shown = model[:MODEL_CHARS_MAX]
             name = names.span_name(spec.operation, shown)
         if QUEUED_KEY in context and (waited_s := take_wait(context)) is not None:
-            attributes[names.LOAD_WAITED_S] = waited_s
+            own = own or {}
+            own[names.LOAD_WAITED_S] = waited_s
         beside = services.mirror
-        sees_otel, mirror = beside.is_visible, beside.begin(name, spec.otel_kind, context, attributes)
+        sees_otel = beside.is_visible
         parent, above = find_parent(context, only_ours=not sees_otel)
         mode = services.capture if spec.capture is None else narrower(services.capture, spec.capture)
         self.content = services.content[mode]
-        self.span = Span(  # By place: names would be put into a dict and taken out again.
+        self.span = span = Span(  # By place: names would be put into a dict and taken out again.
             services.silent if mode == "none" else services.environment,
-            name, spec.kind, spec.otel_kind, parent, above, attributes, mirror,
+            name, spec.kind, spec.otel_kind, parent, above, spec.attributes, own, run.run_id, outer_agent,
         )  # fmt: skip
+        mirror = beside.begin(span, context)
         more: dict[str, object] = {CALL_KEY: self, RUN_KEY: run}
         if GENAI_UTIL in _modules and beside.joins:
             more.update(announce_outer_call(spec.kind, context))
-        self.context = context_with(self.span, context, current=mirror, is_visible=sees_otel, more=more)
+        self.context = context_with(span, context, current=mirror, is_visible=sees_otel, more=more)
 
     def name_model(self, model: str) -> None:
         """Say on the call and its span that it is to another model than it was."""
@@ -146,17 +146,20 @@ class GuardedCall(JudgedCall):
         # Plain text, whatever kind of text it is; by the type, since an argument may be anything.
         return str.__str__(model) if issubclass(type(model), str) else ""
 
-    def _note_conversation(self, attributes: dict[str, AttributeValue]) -> None:
-        """Name the conversation: that of the run, or the one that the decorator says, which the run then has."""
+    def _facts_of_run(self) -> dict[str, AttributeValue]:
+        """Give labels and conversation: that of the run, or the one that the decorator says, which the run then has."""
         run = self.run
+        found: dict[str, AttributeValue] = {}
         if not run.conversation_id:
             given = self.spec.conversation_id
             if callable(given):
                 given = given(*self.args, **self.kwargs)
-            if not (isinstance(given, str) and given):
-                return
-            run.conversation_id = str.__str__(given)
-        attributes[names.CONVERSATION_ID] = run.conversation_id
+            if isinstance(given, str) and given:
+                run.conversation_id = str.__str__(given)
+        if run.conversation_id:
+            found[names.CONVERSATION_ID] = run.conversation_id
+        found |= {names.LABEL_PREFIX + label: value for label, value in run.labels.items()}
+        return found
 
     # Deciding
 

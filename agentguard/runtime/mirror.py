@@ -135,40 +135,40 @@ class Mirror:
         if relay not in self._relays:
             self._relays.append(relay)
 
-    def begin(
-        self,
-        name: str,
-        otel_kind: str,
-        context: Context | None,
-        attributes: Mapping[str, AttributeValue] | None = None,
-    ) -> trace.Span | None:
+    def begin(self, ours: Span, context: Context | None = None) -> trace.Span | None:
         """
-        Begin a span of the application's provider.
+        Begin a span of the application's provider for one of ours.
 
-        Our span adopts its ids, so that it joins the application's traces; our
+        Ours adopts its ids, so that it joins the application's traces; our
         own record is kept whatever that provider samples.
 
         Args:
-            name:
-                Name of the span.
-            otel_kind:
-                internal, client, server, producer or consumer.
+            ours:
+                Has just begun. Samplers see its attributes.
             context:
                 What the span begins under; None for the current one.
-            attributes:
-                What is known before the call, for samplers to look at.
 
         Returns:
-            The span, or None where there is no SDK provider but ours.
+            The span, or None where there is no SDK provider but ours, or it failed: that is no reason to
+            stop a call.
         """
         if not (self._is_on and _has_provider()):
             return None
-        provider = trace.get_tracer_provider()
-        known = self._known
-        if known is None or known[0] is not provider:
-            known = self._known = provider, self._join(provider)
-        start_span = known[1]
-        return None if start_span is None else start_span(name, context, KINDS[otel_kind], attributes)
+        try:
+            provider = trace.get_tracer_provider()
+            known = self._known
+            if known is None or known[0] is not provider:
+                known = self._known = provider, self._join(provider)
+            start_span = known[1]
+            if start_span is None:
+                return None
+            mirror = start_span(ours.name, context, KINDS[ours.otel_kind], ours.held)
+            ours.adopt(mirror)
+        except Exception as error:
+            # A provider, and its samplers, may be of any make.
+            self._environment.on_internal_error("capture.mirror", error)
+            return None
+        return mirror
 
     def _join(self, provider: Any) -> StartSpan | None:
         """Have a provider bring us native spans, and say how to begin a span of it, if it is one to be joined."""

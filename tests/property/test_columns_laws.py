@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 from agentguard.capture import CaptureEnvironment, PriceTable, Span, UsageTotals
+from agentguard.capture.rare import NOTHING
 from agentguard.store._derive import encode_features
 from agentguard.store._grid import grid_of, grid_of_columns, pack_grid, unpack_grid
 from agentguard.store._records import records_of
@@ -39,6 +40,11 @@ _ATTRIBUTES = st.dictionaries(
     st.sampled_from((1, 2, True, 0.5, "x", ("x", "y"), ())),
     max_size=3,
 )
+_SHARED: tuple[dict[str, Any], ...] = (
+    {}, {"a": 1}, {"a": True}, {"a": 1, "b": "x"}, {"b": "y", "a": 1}, {"a": -0.0, "b": ("x",)},
+    {names.REQUEST_MODEL: "gpt-5", names.RUN_ID: "given"}, {names.AGENT_NAME: "given"},
+)  # fmt: skip
+"""What calls of one callable have in common: one object for all of them."""
 _PARENTS: tuple[SpanContext | None, ...] = (
     None,
     SpanContext(5, 7, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("k", "v")])),
@@ -63,17 +69,20 @@ class _Script:
 
     def __init__(
         self, kind: str, attributes: dict[str, Any], parent: SpanContext | None, has_owner: bool,
-        usages: list[Usage], steps: list[Callable[[Span], Any]],
+        usages: list[Usage], steps: list[Callable[[Span], Any]], shared: dict[str, Any], run: str, agent: str,
     ) -> None:  # fmt: skip
+        self.shared, self.run, self.agent = shared, run, agent
         self.kind, self.attributes, self.parent, self.has_owner = kind, attributes, parent, has_owner
         self.usages, self.steps = usages, steps
 
     def play(self, environment: CaptureEnvironment) -> Span:
         """Make the span and end it."""
         owner = Span(environment, "owner", "agent") if self.has_owner else None
+        own = dict(self.attributes) if self.attributes else None
         span = Span(
-            environment, f"{self.kind} it", self.kind, "client", self.parent, owner, dict(self.attributes)
-        )
+            environment, f"{self.kind} it", self.kind, "client", self.parent, owner, self.shared, own,
+            self.run, self.agent,
+        )  # fmt: skip
         for usage in self.usages:
             span.record_usage(usage)
         for step in self.steps:
@@ -85,6 +94,7 @@ class _Script:
 _SCRIPTS = st.builds(
     _Script, st.sampled_from(("model", "tool", "agent")), _ATTRIBUTES, st.sampled_from(_PARENTS),
     st.booleans(), st.lists(_USAGES, max_size=2), st.lists(st.sampled_from(_STEPS), max_size=3),
+    st.sampled_from(_SHARED), st.sampled_from(("", "run-1", "run-2")), st.sampled_from(("", "helper")),
 )  # fmt: skip
 
 
@@ -104,6 +114,7 @@ def test_columns_say_what_records_say(
         usage_on_agents=is_on_agents, scope_version="1", price_usd=PriceTable().price_usd,
     )  # fmt: skip
     spans = [script.play(environment) for script in scripts * times]
+    assert not vars(NOTHING)
     columns = Span.columns(spans)
     assert columns is not None
     grid = grid_of_columns(columns, 5)

@@ -485,7 +485,8 @@ def test_the_mirror_has_what_ours_has(
 ) -> None:
     """The application's span gets the name, attributes, events, links, status and end of ours."""
     provider, spans = exporter
-    ours = make(mirror=provider.get_tracer("agentguard").start_span("x"))
+    ours = make()
+    ours.adopt(provider.get_tracer("agentguard").start_span("x"))
     ours.update_name("y")
     ours.set_attribute("k", [1, 2])
     ours.add_event("e", {"n": 1}, timestamp=7)
@@ -508,7 +509,8 @@ def test_an_unsampled_mirror_leaves_our_record(make: Callable[..., Span]) -> Non
     """A provider that drops everything gives ids and flags; what we record is ours."""
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     mirror = provider.get_tracer("agentguard").start_span("x")
-    ours = make(mirror=mirror)
+    ours = make()
+    ours.adopt(mirror)
     ours.set_attribute("k", 1)
     ours.end()
     assert not ours.get_span_context().trace_flags.sampled

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import enum
 import gc
+import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -529,7 +532,8 @@ def test_mirror(environment: CaptureEnvironment) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     mirror = provider.get_tracer("app").start_span("begun")
-    span = Span(environment, "execute_tool x", "tool", mirror=mirror)
+    span = Span(environment, "execute_tool x", "tool")
+    span.adopt(mirror)
     assert span.get_span_context() == mirror.get_span_context()
     span.set_attribute("k", 1)
     span.fail(ValueError("secret"))
@@ -554,7 +558,8 @@ def test_a_broken_mirror_costs_nothing(make: Callable[..., CaptureEnvironment]) 
             raise RuntimeError
 
     environment = make(sink=got.append, on_internal_error=lambda where, _error: seen.append(where))
-    span = Span(environment, "x", "tool", mirror=Broken(LOCAL))
+    span = Span(environment, "x", "tool")
+    span.adopt(Broken(LOCAL))
     span.end()
     assert got == [span]
     assert seen == ["capture.mirror"]
@@ -582,3 +587,48 @@ def test_bytes_estimate_grows_with_text(environment: CaptureEnvironment) -> None
     assert span.bytes_estimate >= small + 10_000
     span.add_event("e", {"k": "é" * 1_000})
     assert span.bytes_estimate >= small + 14_000
+
+
+def test_what_calls_share_is_not_changed(make: Callable[..., CaptureEnvironment]) -> None:
+    """A span reads the attributes of its callable where they are; what is set on it is its own, and wins."""
+    shared: Mapping[str, Any] = MappingProxyType({"a": 1, "b": 2})
+    begin = partial(Span, make(), "x", "tool", attributes=shared, run_id="r", agent_name="n")
+    first, second = begin(), begin(own={"b": 3})
+    first.set_attribute("a", 7)
+    assert first.held == {"a": 7, "b": 2, "agentguard.run.id": "r", "gen_ai.agent.name": "n"}
+    assert second.held == {"a": 1, "b": 3, "agentguard.run.id": "r", "gen_ai.agent.name": "n"}
+
+
+def test_the_limit_counts_names_once(make: Callable[..., CaptureEnvironment]) -> None:
+    """Attributes of the callable, of the run and of the call have one limit; to set one again is no new one."""
+    environment = make(limits=SpanLimits(attributes_max=4))
+    span = Span(environment, "x", "tool", attributes={"a": 1, "b": 2}, run_id="r")
+    for key in ("a", "agentguard.run.id", "c", "d", "b", "c"):
+        span.set_attribute(key, "set")
+    assert span.held == {"a": "set", "b": "set", "agentguard.run.id": "set", "c": "set"}
+    assert span.attributes["agentguard.dropped.attributes"] == 1
+
+
+def test_threads_that_set_the_first_attribute_lose_none(environment: CaptureEnvironment) -> None:
+    """Two threads that meet at a span on which nothing was set yet, nor anything rare: all of it is kept."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(200):
+            span = Span(environment, "x", "tool")
+            together = threading.Barrier(2)
+
+            def write(key: str, span: Span = span, together: threading.Barrier = together) -> None:
+                together.wait()
+                span.set_attribute(key, 1)
+                span.add_event(key)
+
+            threads = [threading.Thread(target=write, args=(key,)) for key in "ab"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert set(span.held) == {"a", "b"}
+            assert {event.name for event in span.events} == {"a", "b"}
+    finally:
+        sys.setswitchinterval(before)

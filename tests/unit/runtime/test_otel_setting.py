@@ -8,6 +8,7 @@ import pytest
 from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.util._once import Once
 
 import agentguard
@@ -68,6 +69,26 @@ def test_global_leaves_the_applications_provider(start: Start) -> None:
     ask()
     assert trace.get_tracer_provider() is made
     assert {span.scope for span in spans(runtime)} == {"agentguard", "com.example.sdk"}
+
+
+class BrokenSampler(Sampler):
+    """Raises."""
+
+    def should_sample(self, *_: object, **__: object) -> SamplingResult:
+        raise RuntimeError
+
+    def get_description(self) -> str:
+        return "broken"
+
+
+def test_a_broken_sampler_stops_no_call(start: Start) -> None:
+    """A provider that cannot begin a span is told of in health; calls run, and are recorded by us."""
+    trace.set_tracer_provider(TracerProvider(sampler=BrokenSampler(), shutdown_on_exit=False))
+    runtime = start(strict=False)
+    headers()
+    (span,) = spans(runtime)
+    assert (span.name, span.status) == ("execute_tool headers", "unset")
+    assert runtime.health.counts == {"capture.mirror: RuntimeError": 1}
 
 
 def test_global_outlives_a_shutdown(start: Start) -> None:

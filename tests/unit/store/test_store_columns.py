@@ -78,7 +78,7 @@ def _broken(_: object) -> None:
 
 def test_one_span_of_a_batch_is_too_long(tmp_path: Path, spans: list[Span]) -> None:
     """The others are stored, and it is counted."""
-    spans[5]._attributes["text"] = "x" * 30_000
+    spans[5]._make_own()["text"] = "x" * 30_000
     records = [span.record() for span in spans if span is not spans[5]]
     assert _stored(tmp_path, spans, _fail, record_bytes_max=20_000) == records
 
