@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from agentguard.errors import StoreError
+from agentguard.errors import KeyUnavailableError, StoreError
 from agentguard.store._content_frame import InContent
 from agentguard.store._damage import DamageReport
 from agentguard.store._hold import Hold, Holds
@@ -21,6 +21,9 @@ from agentguard.values.attributes import AGENT_NAME
 
 _HARMLESS = frozenset({"torn", "duplicate", "missing"})
 """Damage behind which nothing is that could still be read."""
+
+_MAY_COME_BACK = frozenset({"unreadable", "no-key", "newer"})
+"""Damage behind which content is that may be read another time, or by others."""
 
 Record = Callable[[Mapping[str, object]], None]
 """Writes down, durably, that a subject is erased; raises where it cannot."""
@@ -107,8 +110,19 @@ def erase(
 
 
 def refs_in_use(query: Query) -> frozenset[bytes]:
-    """Name all keys that seal some content in the store; reads every frame of spans."""
-    return frozenset(ref for batch in query.batches() for row in batch.rows for ref in _refs_of(row))
+    """
+    Name all keys that seal some content in the store; reads every frame of spans.
+
+    Raises:
+        KeyUnavailableError: A file cannot be opened just now: which keys it needs is not known.
+    """
+    refs = frozenset(ref for batch in query.batches() for row in batch.rows for ref in _refs_of(row))
+    unread = _MAY_COME_BACK.intersection(query.damage.counts)
+    if unread:
+        raise KeyUnavailableError(
+            f"keys in use: got files that are {', '.join(sorted(unread))}, expected all"
+        )
+    return refs
 
 
 def _refs_of(row: Row) -> tuple[bytes, ...]:

@@ -421,6 +421,39 @@ def test_keys_of_what_retention_removed_are_forgotten(tmp_path: Path) -> None:
     assert by_id(open_store(folder).query().spans()) == by_id(new)
 
 
+def test_keys_of_a_segment_that_cannot_be_read_just_now_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What retention cannot look into for a moment may need any key; they are forgotten another time."""
+    folder = tmp_path / "s"
+    clock = FrozenClock()
+    store = Store.create(folder, provider=KnownKey(), clock=clock)
+    fill(store, [content_span(i, of_conversation=f"old-{i}") for i in range(100)], is_sealed=True)
+    before = set(segment_files(store))
+    later = clock.unix_ns() + 9 * 86_400 * 10**9
+    ahead = [content_span(i, of_conversation=f"x-{i}", start_unix_ns=later) for i in range(100, 110)]
+    fill(store, ahead, is_sealed=True)
+    (path,) = set(segment_files(store)) - before
+    clock.advance(10 * 86_400)
+    opens = os.open
+
+    def failing(name: str | Path, *rest: int, **named: int) -> int:
+        if str(name).endswith(path.name):
+            raise OSError(errno.EMFILE, "too many open files")
+        return opens(name, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing)
+        assert Store.open(folder, provider=KnownKey(), clock=clock).remove_old(
+            age_s_max=5 * 86_400, witnessed_s=1e9
+        )
+    assert by_id(open_store(folder).query().spans()) == by_id(ahead)
+    keys = (folder / layout.KEYRING_FILE).stat().st_size
+    store._forget_keys()
+    assert (folder / layout.KEYRING_FILE).stat().st_size == keys - 100 * layout.ENTRY_BYTES
+    assert by_id(open_store(folder).query().spans()) == by_id(ahead)
+
+
 @pytest.mark.parametrize("refused", ["keyring.agk", "wrap-00000001.agw", "state"])
 def test_a_keyring_that_cannot_be_read_just_now_is_not_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
