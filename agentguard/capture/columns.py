@@ -312,6 +312,10 @@ class _Grouping:
         bases = {place: self._bases[place] for place in set(places)}
         if len(bases) == 1:
             return [(value,) for base in bases.values() for value in base.values()]
+        if 2 * len(bases) > len(places):
+            # Of as many callables, or of blocks: nothing is shared.
+            all_values = list(chain.from_iterable([self._bases[place].values() for place in places]))
+            return [all_values[place :: len(given)] for place in range(len(given))]
         columns: list[Column] = []
         for name in given:
             values = {place: base[name] for place, base in bases.items()}
