@@ -26,7 +26,7 @@ from agentguard.store._disk import Disk
 from agentguard.store._folder import File, SegmentFolder
 from agentguard.store._layout import State, parse_pack_name
 from agentguard.store._live import new_header
-from agentguard.store._members import Member
+from agentguard.store._members import Member, Members
 from agentguard.store._packing import PackWriter
 from agentguard.store._reading import SegmentInfo
 from agentguard.store._sealed_file import SealedFile
@@ -274,7 +274,14 @@ class Compactor:
             self._disk.lock(fd)
             sealed = SealedFile(header, header.seal_key(self._keystore.root), self._disk, fd)
             pack = PackWriter(sealed, self._rest)
+            earlier: list[Members] = []
             for segment in segments:
+                if segment.is_pack and segment.footer is not None:
+                    members = segment.footer.members
+                    if any(member.key in one for member in members for one in earlier):
+                        # A segment is in two packs: see `SegmentFolder`. Here it is once.
+                        segment.only = {m.key for m in members if not any(m.key in one for one in earlier)}
+                    earlier.append(members)
                 lost.update(segment.footer.damage if segment.footer is not None else {})
                 self._damage.clear()
                 self._copy(segment, pack, is_damage_counted=is_damage_counted)

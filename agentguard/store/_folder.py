@@ -228,15 +228,17 @@ def _keys(file: File) -> set[Key]:
 
 def _has_greater(file: File, packs: Sequence[File]) -> bool:
     """
-    Whether a larger pack holds what this one holds.
+    Whether a larger pack holds all that this one holds.
 
-    Packs share members only where one was made of the others, whole.
+    Packs share members where one was made of the others; or where one could not be opened for a
+    moment, and what was to be removed behind it was packed again: then neither holds all of the other.
     """
     first = next(iter(file.members or ()), None)
     return first is not None and any(
         other.members is not None
         and (len(other.members), other.name) > (len(file.members or ()), file.name)
         and first.key in other.members
+        and all(member.key in other.members for member in file.members or ())
         for other in packs
     )
 

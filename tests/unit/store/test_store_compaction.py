@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -341,6 +343,39 @@ def test_packed_at_any_moment_of_a_reader(
         assert len(set(found)) == len(found), f"at {at}"
         at, is_over = at + 1, reader.seen <= at
     assert at > 2
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_pack_that_cannot_be_read_just_now(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """What an interrupted pass left is packed again beside others: no pack makes another superfluous by halves."""
+    _many(store)
+    store._disk = _Stopping(1 + 3 + number)
+    with contextlib.suppress(_Gone):
+        store.compact()
+    store._disk = FaultyDisk()
+    _many(store, range(50, 52))
+    before = [sorted(store.query().spans()), len(list(store.query().positions()))]
+    (pack,) = _packs(store)
+    opens = os.open
+
+    def failing(path: str | Path, *rest: int, **named: int) -> int:
+        if str(path).endswith(pack.name):
+            raise OSError(errno.EMFILE, "too many open files")
+        return opens(path, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing)
+        assert open_store(store.folder).compact().packs == 1
+    for _ in range(2):
+        query = open_store(store.folder).query()
+        assert [sorted(query.spans()), len(list(query.positions()))] == before
+        assert len(list(query.spans(newest_first=True))) == before[1]
+        monkeypatch.setattr(_compaction, "FILES_MIN", 2)
+        open_store(store.folder).compact()
+    (left,) = open_store(store.folder).query().segments()
+    assert left.spans == before[1]
 
 
 def test_it_rests_and_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
