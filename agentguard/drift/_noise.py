@@ -17,13 +17,17 @@ def noise_floor(stream: Stream, scored: Scored) -> float:
 
 
 def swell_of(streams: tuple[Stream, ...], expected: Floats, level: Floats) -> Floats:
-    """Return the factor on the noise: shares and counts are noisier where more is expected."""
+    """Return the factor on the noise: shares and counts are noisier where more is expected, of a share's rarer side."""
     out = np.ones_like(expected)
     for i, stream in enumerate(streams):
         if stream.score in {"rank", "volume"} or level[i] <= 0:
             continue
-        share = np.clip(expected[..., i] / level[i], 0.2, 20.0)
-        out[..., i] = share
+        if stream.score in {"share", "tail"} and 0.5 < level[i] < 1:
+            # What nearly all calls do is as noisy as the few that do not do it.
+            grown = (1.0 - expected[..., i]) / (1.0 - level[i])
+        else:
+            grown = expected[..., i] / level[i]
+        out[..., i] = np.clip(grown, 0.2, 20.0)
     return out
 
 

@@ -349,11 +349,8 @@ def _effect(model: TierModel, state: TierState, cell: tuple[int, int, int]) -> t
     effect = float(state.sums.shift[cell]) / weight
     phi, variance = float(model.dynamics.phi[i]), float(model.dynamics.variance[i])
     lingering = min(1.0, (1 + phi) / (1 - phi) / steps)
-    swell = (
-        float(np.clip((model.level[i] + effect) / model.level[i], 1.0, 50.0)) if model.level[i] > 0 else 1.0
-    )
-    if model.streams[i].score in {"rank", "volume"}:
-        swell = 1.0
+    level = model.level[i : i + 1]
+    swell = max(1.0, float(swell_of((model.streams[i],), level + effect, level)[0]))
     return effect, math.sqrt(variance * lingering + float(model.dynamics.noise[i]) * swell / weight)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from agentguard.drift._evidence import SIZES, add, log_bets, no_sums, normal_score
 from agentguard.drift._load import REACH, fit_load, guides_of, owed
+from agentguard.drift._noise import swell_of
 from agentguard.drift._season import fit_season, regressors
 from agentguard.drift._simulate import HOUR_S, MONDAY_S, simulate, summary_of
 from agentguard.drift._streams import Stream, possible_streams, scale_of, scores_at
@@ -90,6 +91,13 @@ def test_normal_scores_are_standard_normal(ties: bool) -> None:
     assert abs(scores.mean()) < 0.12
     assert scores.std() == pytest.approx(1.0, abs=0.06)
     assert len(earlier) == 2300
+
+
+def test_a_share_is_as_noisy_as_what_is_left_of_it() -> None:
+    """Whether errors are counted or the calls without one, the noise grows by the same factor."""
+    streams = (Stream("", "errors", "share"), Stream("", "fine", "share"))
+    swell = swell_of(streams, np.array([0.06, 0.94]), np.array([0.02, 0.98]))
+    assert swell == pytest.approx([3.0, 3.0])
 
 
 def test_silence_and_empty_models_do_no_harm() -> None:
