@@ -207,7 +207,7 @@ def memory() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seeds", [60, pytest.param(100_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seeds", [300, pytest.param(100_000, marks=pytest.mark.long)])
 def test_schedules(memory: Path, monkeypatch: pytest.MonkeyPatch, seeds: int) -> None:
     """Some in the core suite; each is another interleaving."""
     run_schedules(range(seeds), memory, monkeypatch)
@@ -227,4 +227,4 @@ def test_a_reader_that_a_replaced_file_misleads_is_seen(
 
     monkeypatch.setattr(SimDisk, "unlink", forget)
     with pytest.raises(AssertionError, match=r"missed|== sorted"):
-        run_schedules(range(60), memory, monkeypatch)
+        run_schedules(range(300), memory, monkeypatch)
