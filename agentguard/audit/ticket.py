@@ -21,8 +21,9 @@ class JournalLimits(NamedTuple):
     """At most so long a written record stays unsynced and without checkpoint."""
     checkpoint_records_max: int = 10_000
     """After so many records a checkpoint comes at once."""
-    queue_bytes_max: int = 16 << 20
-    """Memory of `async` records that may wait; what comes when it is used up waits, or is dropped and counted."""
+    queue_bytes_max: int = 24 << 20
+    """Memory of `async` records that may wait; what comes when it is used up waits, or is dropped and counted. Threads
+    wait from a sixth of it on, so that all of it is for the bursts of event loops, which cannot wait."""
     backpressure_s_max: float = 1.0
     """How long a thread waits for room, writing itself if need be; an event loop never waits."""
     batch_records_max: int = 2048

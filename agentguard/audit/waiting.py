@@ -49,7 +49,7 @@ class WaitingRecords:
         self.items: deque[Item] = deque()
         self.records_max = max(bytes_max // RECORD_BYTES, 1)
         """How many may wait that hold little."""
-        self.calm_max = max(self.records_max // 4, 1)
+        self.calm_max = max(self.records_max // 6, 1)
         """How many may wait before the threads that bring more help to write them."""
         self.heavy_bytes = 0
         """Memory of those that wait beyond `RECORD_BYTES` each."""
