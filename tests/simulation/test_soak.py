@@ -93,6 +93,15 @@ def _open_files(folder: Path) -> int:
     return count
 
 
+def _files_kept_open(folder: Path) -> int:
+    """How many stay open: what writes a checkpoint at this moment, say, closes what it has opened."""
+    fewest = _open_files(folder)
+    for _ in range(10):
+        time.sleep(0.003)
+        fewest = min(fewest, _open_files(folder))
+    return fewest
+
+
 def _sample(done: int, folder: Path) -> Sample:
     _settle()
     gc.collect()
@@ -100,7 +109,7 @@ def _sample(done: int, folder: Path) -> Sample:
     for path in (folder / "seg").glob("*"):
         with contextlib.suppress(FileNotFoundError):  # Sealing renames.
             size += path.stat().st_size
-    return Sample(done, _rss_bytes(), _open_files(folder), size)
+    return Sample(done, _rss_bytes(), _files_kept_open(folder), size)
 
 
 def soak_day(folder: Path, spans: int, *, samples: int = 40) -> Soaked:
