@@ -2,11 +2,12 @@
 False alarms, detection and speed of the drift watch, beside what people use today.
 
     python benchmarks/drift.py                 small tables, about a minute
-    python benchmarks/drift.py --runs 60       the tables of docs/explanation/what-drift-can-tell.md
+    python benchmarks/drift.py --runs 40       the first table of docs/explanation/what-drift-can-tell.md
     python benchmarks/drift.py --rivals 1      ADWIN, PageHinkley, KSWIN and Evidently's default beside them, ten minutes
                                                more a month: in an environment with requirements/bench-drift.txt
 
-All methods see the same simulated calls, from the same seeds. The comparators are as usually set:
+The other tables of that page, with many runs and tight intervals, are made by `drift_limits.py`, `drift_speed.py`,
+`drift_rivals.py` and `drift_history.py`. All methods see the same simulated calls, from the same seeds. The comparators are as usually set:
 Kolmogorov-Smirnov at p < 0.05 on each hour, and at a level corrected for the number of tests of the
 month; the population stability index above 0.2 with ten bins; and two dummies, one that always alarms and one
 that never does: a table in which a dummy looks good measures nothing.
