@@ -89,22 +89,22 @@ class Run:
         self.repeats: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
 
-    # Sums take no lock: the interpreter does not switch threads within an addition to an attribute.
-
     def count_call(self, kind: str) -> None:
         """Count a call that begins."""
-        self.calls += 1
-        if kind == "tool":
-            self.tool_calls += 1
-        elif kind == "model":
-            self.model_calls += 1
+        with self._lock:
+            self.calls += 1
+            if kind == "tool":
+                self.tool_calls += 1
+            elif kind == "model":
+                self.model_calls += 1
 
     def count_end(self, *, is_error: bool, tokens: int, cost_usd: float, retries: int) -> None:
         """Count what a call that ended has used."""
-        self.errors += is_error
-        self.tokens += tokens
-        self.cost_usd += cost_usd
-        self.retries += retries
+        with self._lock:
+            self.errors += is_error
+            self.tokens += tokens
+            self.cost_usd += cost_usd
+            self.retries += retries
 
     def note_tool(self, tool: str, now_ns: int) -> None:
         """

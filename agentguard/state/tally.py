@@ -76,16 +76,12 @@ class Tally:
     def add(self, key: str, field: Field, first: int, second: int) -> None:
         """Add to the two numbers of one field of one key; the hot path."""
         if self._mark[0]:
-            try:
-                sums = self._pending[key][field]
-            except KeyError:
-                pass
-            else:
-                # No lock: between finding the numbers and adding to them the interpreter does not switch
-                # threads, so a merge has taken them before or takes them after.
-                sums[0] += first
-                sums[1] += second
-                return
+            with self._lock:
+                fields = self._pending.get(key)
+                if fields is not None and (sums := fields.get(field)) is not None:
+                    sums[0] += first
+                    sums[1] += second
+                    return
         self._begin_sum(key, field, first, second)
 
     def _begin_sum(self, key: str, field: Field, first: int, second: int) -> None:

@@ -186,7 +186,7 @@ def test_a_replayed_year_stays_small(clock: FrozenClock) -> None:
 
 
 def test_adding_while_merging(open_machine: Open) -> None:
-    """Additions that take no lock are in what a merge takes, or in the next: none is lost, none counted twice."""
+    """An addition is in what a merge takes, or in the next: none is lost, none counted twice."""
     state = open_machine()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
