@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from agentguard.errors import ExportError
 from agentguard.export._config import OtlpConfig
+from agentguard.export._encode import encode_item
 from agentguard.export._protocols import open_transport
 from agentguard.export._transport import Ending
 from agentguard.values import AttributeValue, Clock, SpanRecord
@@ -39,7 +40,6 @@ def checkpoint_sender(
     """
     # Loads what the protocol needs now, on the thread that asks: sending is done on one of our own.
     open_transport(config, clock=clock).close()
-    from agentguard.export._encode import encode_item
 
     def send(attributes: Mapping[str, AttributeValue]) -> None:
         span = SpanRecord(

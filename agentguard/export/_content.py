@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from agentguard.redaction import KINDS, redact
-from agentguard.values import Attributes, AttributeValue, SpanRecord, is_content
+from agentguard.values import (
+    Attributes,
+    AttributeValue,
+    Column,
+    SpanEvent,
+    SpanLink,
+    SpanRecord,
+    is_content,
+)
 
 Content: TypeAlias = Literal["none", "redacted", "full"]
 CONTENTS: Final[tuple[Content, ...]] = ("none", "redacted", "full")
+_Item = TypeVar("_Item", SpanEvent, SpanLink)
 
 
 def outgoing(record: SpanRecord, content: Content) -> SpanRecord:
@@ -27,40 +35,38 @@ def outgoing(record: SpanRecord, content: Content) -> SpanRecord:
     Returns:
         The span; the same object where nothing is to be changed.
     """
-    if content == "full":
-        return record
-    if content == "none":
-        return without_content(record)
-    return _changed(record, _redacted)
-
-
-def without_content(record: SpanRecord) -> SpanRecord:
-    """Return the span without content; the same object where it has none."""
-    return _changed(record, _without)
-
-
-def _changed(record: SpanRecord, change: Callable[[Attributes], Attributes]) -> SpanRecord:
-    """Change the content of a span, its events and its links, where there is any."""
-    attributes = change(record.attributes) if _has_content(record.attributes) else record.attributes
-    events, links = record.events, record.links
-    if any(_has_content(event.attributes) for event in events):
-        events = tuple(event._replace(attributes=change(event.attributes)) for event in events)
-    if any(_has_content(link.attributes) for link in links):
-        links = tuple(link._replace(attributes=change(link.attributes)) for link in links)
+    attributes = _outgoing(record.attributes, content)
+    events, links = outgoing_items(record.events, content), outgoing_items(record.links, content)
     if attributes is record.attributes and events is record.events and links is record.links:
         return record
     return record._replace(attributes=attributes, events=events, links=links)
 
 
-def _has_content(attributes: Attributes) -> bool:
-    return any(map(is_content, attributes))
+def without_content(record: SpanRecord) -> SpanRecord:
+    """Return the span without content; the same object where it has none."""
+    return outgoing(record, "none")
 
 
-def _without(attributes: Attributes) -> Attributes:
-    return {name: value for name, value in attributes.items() if not is_content(name)}
+def outgoing_items(items: tuple[_Item, ...], content: Content) -> tuple[_Item, ...]:
+    """Make what leaves the machine of events or links; the same object where nothing is to be changed."""
+    if content == "full" or not any(is_content(name) for item in items for name in item.attributes):
+        return items
+    return tuple([item._replace(attributes=_outgoing(item.attributes, content)) for item in items])
 
 
-def _redacted(attributes: Attributes) -> Attributes:
+def outgoing_column(name: str, column: Column, content: Content) -> Column:
+    """Make what leaves the machine of one attribute of many spans; empty where it stays."""
+    if content == "full" or not is_content(name):
+        return column
+    return () if content == "none" else list(map(_clean, column))
+
+
+def _outgoing(attributes: Attributes, content: Content) -> Attributes:
+    """Make what leaves the machine of attributes; the same object where nothing is to be changed."""
+    if content == "full" or not any(map(is_content, attributes)):
+        return attributes
+    if content == "none":
+        return {name: value for name, value in attributes.items() if not is_content(name)}
     return {name: _clean(value) if is_content(name) else value for name, value in attributes.items()}
 
 

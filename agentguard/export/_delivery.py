@@ -124,7 +124,7 @@ class Delivery:
                 self._report(answer, "one span is refused by the destination")
             elif answer.ending in {Ending.TOO_LARGE, Ending.REFUSED} and len(part) > 1:
                 if answer.ending is Ending.TOO_LARGE:
-                    sent_bytes = sum(item.bytes for item in part)
+                    sent_bytes = sum(len(item.data) for item in part)
                     self.batch_bytes_max = max(_BATCH_BYTES_MIN, min(self.batch_bytes_max, sent_bytes // 2))
                 parts.popleft()
                 parts.extendleft((part[len(part) // 2 :], part[: len(part) // 2]))

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING
 from agentguard.errors import AgentGuardError, ExportError
 from agentguard.export._config import OtlpConfig
 from agentguard.export._delivery import Delivery, ExportCounters
+from agentguard.export._encode import encode_item, encode_items
 from agentguard.export._lease import Lease
+from agentguard.export._outbox import Outbox
 from agentguard.export._protocols import open_transport
 from agentguard.export._source import Source, Window, decode_cursor, decode_window, encode_cursor
 from agentguard.export._transport import Transport
-from agentguard.forks import IMPORTS
-from agentguard.values import Clock, InternalErrorHook
+from agentguard.values import Clock, InternalErrorHook, SpanRecord
 
 if TYPE_CHECKING:
-    from agentguard.export._encode import Item
     from agentguard.export._tail import Chosen, Tail
 
 LEASE_INTERVAL_S = 5.0
@@ -262,39 +262,68 @@ class OtlpExporter:
 
     def _drain(self, delivery: Delivery) -> bool:
         """Send what is in the store; returns whether all of it has been answered for."""
-        # Imported here: it loads protobuf, which a program that exports nothing does not need.
-        with IMPORTS:
-            from agentguard.export._encode import encode_item
-
         cursor = self._without_the_gone(self._read_cursor())
         begin = self._read_window(cursor)
-        tail = self._tail
-        batch: list[Item] = []
-        n_bytes = 0
+        outbox = Outbox(self.config.batch_spans_max)
+        is_done = (
+            self._gather(delivery, outbox, cursor)
+            if self._tail is None
+            else self._choose(delivery, outbox, cursor, begin, self._tail)
+        )
+        if not is_done:
+            return False
+        if outbox.items:
+            return self._forward(delivery, outbox, cursor)
+        if cursor != self._cursor:
+            # All that is new was left out: it was answered for.
+            self._move(cursor)
+        return True
+
+    def _gather(self, delivery: Delivery, outbox: Outbox, cursor: dict[str, tuple[int, int]]) -> bool:
+        """Send all spans, but for the last ones, which are in the outbox."""
+        content = self.config.content
+        for (writer, n, first), spans, resource in self._store.query().columns(cursor):
+            if self._is_stopping:
+                return False
+            items = (
+                [encode_item(spans, resource, content=content)]
+                if isinstance(spans, SpanRecord)
+                else encode_items(spans, resource, content=content)
+            )
+            done = 0
+            while done < len(items):
+                taken = outbox.take(items, done, bytes_max=delivery.batch_bytes_max)
+                if taken > done:
+                    cursor[writer] = (n, first + taken - 1)
+                if taken < len(items) and not self._forward(delivery, outbox, cursor):
+                    return False
+                done = taken
+        return True
+
+    def _choose(
+        self,
+        delivery: Delivery,
+        outbox: Outbox,
+        cursor: dict[str, tuple[int, int]],
+        begin: dict[str, tuple[int, int]],
+        tail: Tail,
+    ) -> bool:
+        """Send the spans of traces that are chosen, but for the last ones, which are in the outbox."""
         for place, record, resource in self._store.query().positions(begin):
             if self._is_stopping:
                 return False
             writer, n, sequence = place
             is_new = (n, sequence) > cursor.get(writer, (-1, -1))
             item = encode_item(record, resource, content=self.config.content)
-            chosen = [(place, item)] if tail is None else tail.choose(place, record, item, is_new=is_new)
-            for number, (_, one) in enumerate(chosen):
-                if batch and (
-                    len(batch) >= self.config.batch_spans_max
-                    or n_bytes + one.bytes > delivery.batch_bytes_max
-                ):
-                    if not self._forward(delivery, batch, cursor, chosen[number:]):
-                        return False
-                    batch, n_bytes = [], 0
-                batch.append(one)
-                n_bytes += one.bytes
+            chosen = tail.choose(place, record, item, is_new=is_new)
+            items = [one.item for one in chosen]
+            done = 0
+            while done < len(items):
+                done = outbox.take(items, done, bytes_max=delivery.batch_bytes_max)
+                if done < len(items) and not self._forward(delivery, outbox, cursor, chosen[done:]):
+                    return False
             if is_new:
                 cursor[writer] = (n, sequence)
-        if batch:
-            return self._forward(delivery, batch, cursor)
-        if cursor != self._cursor:
-            # All that is new was left out: it was answered for.
-            self._move(cursor)
         return True
 
     def _read_cursor(self) -> dict[str, tuple[int, int]]:
@@ -342,15 +371,16 @@ class OtlpExporter:
     def _forward(
         self,
         delivery: Delivery,
-        batch: list[Item],
+        outbox: Outbox,
         cursor: dict[str, tuple[int, int]],
         pending: Sequence[Chosen] = (),
     ) -> bool:
         """Send one batch, and only then move the cursor."""
-        if not delivery.deliver(batch):
+        if not delivery.deliver(outbox.items):
             # What waited was taken out of the window: the next try reads it again.
             self._tail = None
             return False
+        outbox.clear()
         self._move(cursor, pending)
         if self._deadline_s is not None:
             # The time of a single run is time without progress.

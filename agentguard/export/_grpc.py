@@ -16,10 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from agentguard.export._config import OtlpConfig
 from agentguard.export._encode import Item, encode_request
@@ -69,7 +66,8 @@ class GrpcTransport:
             self._channel = grpc.insecure_channel(parts.netloc, options=options, compression=compression)
         self._export = self._channel.unary_unary(
             _METHOD,
-            request_serializer=ExportTraceServiceRequest.SerializeToString,
+            # Bytes go as they are.
+            request_serializer=None,
             response_deserializer=ExportTraceServiceResponse.FromString,
         )
 

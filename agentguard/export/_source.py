@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 
-from agentguard.values import SpanRecord
+from agentguard.values import SpanColumns, SpanRecord
 
 Cursor: TypeAlias = Mapping[str, tuple[int, int]]
 """For each writer the number of the segment, and of the last span that arrived."""
 
 Position: TypeAlias = tuple[tuple[str, int, int], SpanRecord, Mapping[str, str]]
 """Writer, segment and number of a span; the span; the resource of its process."""
+
+PositionOfMany: TypeAlias = tuple[tuple[str, int, int], SpanColumns | SpanRecord, Mapping[str, str]]
+"""The same of spans that follow one another, with the number of the first one; or of a single span."""
 
 _CURSOR_VERSION = 1
 
@@ -23,6 +26,10 @@ class Query(Protocol):
 
     def positions(self, after: Cursor | None = None) -> Iterator[Position]:
         """Spans after a cursor, those of each writer in order."""
+        ...
+
+    def columns(self, after: Cursor | None = None) -> Iterator[PositionOfMany]:
+        """The same spans, many at once."""
         ...
 
     def writers(self) -> set[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from agentguard.export._encode import Item
 from agentguard.export._source import Window
@@ -28,7 +28,14 @@ KEPT_WRITTEN_MAX: Final = 256
 
 Place: TypeAlias = tuple[str, int, int]
 """Writer, segment and number of a span."""
-Chosen: TypeAlias = tuple[Place, Item]
+
+
+class Chosen(NamedTuple):
+    """A span that is to be sent."""
+
+    place: Place
+    trace_id: str
+    item: Item
 
 
 def has_reason(record: SpanRecord, keep: Collection[str], slow_s: float) -> bool:
@@ -108,20 +115,20 @@ class Tail:
         trace = record.trace_id
         if trace in self._kept:
             self._kept.move_to_end(trace)
-            return [(place, item)] if is_new else []
+            return [Chosen(place, trace, item)] if is_new else []
         if has_reason(record, self._keep, self._slow_s):
-            waited = [(one, self._remove(one)[1]) for one in self._by_trace.pop(trace, [])]
+            waited = [Chosen(one, *self._remove(one)) for one in self._by_trace.pop(trace, [])]
             self._kept[trace] = None
             if len(self._kept) > KEPT_TRACES_MAX:
                 self._kept.popitem(last=False)
             if not is_new:
                 return []
             self.left_out -= len(waited)
-            return [*waited, (place, item)]
+            return [*waited, Chosen(place, trace, item)]
         self._window[place] = (trace, item)
         self._by_trace.setdefault(trace, []).append(place)
         self._by_writer[place[0]] += 1
-        self._bytes += item.bytes
+        self._bytes += len(item.data)
         self.left_out += is_new
         while len(self._window) > WINDOW_SPANS_MAX or self._bytes > WINDOW_BYTES_MAX:
             oldest = next(iter(self._window))
@@ -135,7 +142,7 @@ class Tail:
     def _remove(self, place: Place) -> tuple[str, Item]:
         trace, item = self._window.pop(place)
         self._by_writer[place[0]] -= 1
-        self._bytes -= item.bytes
+        self._bytes -= len(item.data)
         return trace, item
 
     def window(self, cursor: Mapping[str, tuple[int, int]], pending: Iterable[Chosen]) -> Window:
@@ -160,9 +167,9 @@ class Tail:
                 left.discard(writer)
                 found[writer] = (n, sequence - 1)
         unsent: set[str] = set()
-        for (writer, n, sequence), item in pending:
+        for (writer, n, sequence), trace, _ in pending:
             found[writer] = min(found.get(writer, (n, sequence - 1)), (n, sequence - 1))
             # Not among the kept ones before all of it is sent: it is to be chosen once more.
-            unsent.add(item.span.trace_id.hex())
+            unsent.add(trace)
         kept = tuple(trace for trace in self._kept if trace not in unsent)
         return Window(found, kept[-KEPT_WRITTEN_MAX:])

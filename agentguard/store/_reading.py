@@ -11,7 +11,7 @@ from agentguard.store._footer import Place
 from agentguard.store._layout import Kind
 from agentguard.store._members import Member, Members
 from agentguard.store._rows import Row
-from agentguard.values import SpanRecord
+from agentguard.values import SpanColumns, SpanRecord
 
 Cursor: TypeAlias = Mapping[str, tuple[int, int]]
 """For each writer: number of the segment, and of the last record that was taken."""
@@ -23,6 +23,16 @@ class Positioned(NamedTuple):
     cursor: tuple[str, int, int]
     """Writer, segment number, sequence number: the same wherever the span lies."""
     span: SpanRecord
+    resource: Mapping[str, str]
+
+
+class PositionedColumns(NamedTuple):
+    """Spans of one writer that follow one another, with the place of the first one in the store."""
+
+    cursor: tuple[str, int, int]
+    """Writer, segment number, sequence number."""
+    spans: SpanColumns | SpanRecord
+    """Columns; or a single span that is better looked at by itself."""
     resource: Mapping[str, str]
 
 

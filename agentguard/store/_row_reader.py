@@ -8,16 +8,16 @@ not contain an id or a name that is asked for is not decoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store._cache import FooterCache
-from agentguard.store._content_frame import attach_content
+from agentguard.store._content_frame import ContentFrame, attach_content
 from agentguard.store._content_shelf import KEPT_FRAMES, ContentShelf
 from agentguard.store._damage import Damage, DamageReport
 from agentguard.store._filter import RowFilter
 from agentguard.store._footer import Place, id_tag
-from agentguard.store._grid import unpack_grid
+from agentguard.store._grid import Grid, unpack_grid
 from agentguard.store._groups import GroupOpener
 from agentguard.store._layout import Kind
 from agentguard.store._live_index import LiveIndex
@@ -52,8 +52,35 @@ class RowReader:
 
     def _all_records(self, segment: SegmentFile, book: SequenceBook) -> Iterator[SpanRecord]:
         """Make records of all rows of a sealed file, a frame at a time."""
+        for frame, grid, contents, skipped in self.grids(segment, book):
+            try:
+                yield from records_of(grid, contents)[skipped:]
+            except SegmentCorruptError:
+                for _, record in self.one_by_one(segment, frame, contents, skipped):
+                    yield record
+
+    def grids(
+        self, segment: SegmentFile, book: SequenceBook, after_sequence: int = -1
+    ) -> Iterator[tuple[Frame, Grid, list[ContentFrame], int]]:
+        """
+        Columns of one file, frame by frame.
+
+        Args:
+            segment:
+                The file.
+
+            book:
+                Which spans of each writer were given before.
+
+            after_sequence:
+                Frames of a single segment with nothing behind this number may be left out.
+
+        Returns:
+            Frame, columns, content of their spans, and how many of them were given before.
+        """
+        index = None if segment.is_sealed else self._index_of(segment)
         shelf = ContentShelf(segment, self._content)
-        for frame in self._frames(segment, None, None, -1):
+        for frame in self._frames(segment, index, None, after_sequence):
             if frame.kind == Kind.CONTENT:
                 shelf.put(frame)
                 continue
@@ -62,20 +89,22 @@ class RowReader:
             except SegmentCorruptError as error:
                 segment.note_undecodable(frame, error)
                 continue
+            if index is not None:
+                index.add(frame, grid, shelf.right_before(frame))
             skipped = book.of(frame.writer).skip(Kind.SPANS, grid.first_sequence, grid.count)
-            contents = shelf.of(frame, grid.first_sequence, grid.count)
+            yield frame, grid, shelf.of(frame, grid.first_sequence, grid.count), skipped
+
+    def one_by_one(
+        self, segment: SegmentFile, frame: Frame, contents: Sequence[ContentFrame], start: int
+    ) -> Iterator[tuple[int, SpanRecord]]:
+        """Make a record of each span of a frame from the place *start* on, with its number; those that cannot be are reported."""
+        decoded = decode_spans(frame.plain)
+        attach_content(contents, decoded.first_sequence, decoded.rows)
+        for sequence, row in enumerate(decoded.rows[start:], decoded.first_sequence + start):
             try:
-                yield from records_of(grid, contents)[skipped:]
-                continue
-            except SegmentCorruptError:
-                decoded = decode_spans(frame.plain)
-            # One of them is wrong: those before it are given all the same.
-            try:
-                attach_content(contents, decoded.first_sequence, decoded.rows)
-                for row in decoded.rows[skipped:]:
-                    yield span_record(row, decoded.shapes)
+                yield sequence, span_record(row, decoded.shapes)
             except SegmentCorruptError as error:
-                self.note_undecodable(segment, decoded.first_sequence + skipped, error)
+                self.note_undecodable(segment, sequence, error)
 
     def note_undecodable(self, segment: SegmentFile, sequence: int, error: Exception) -> None:
         """Report a row that opened and does not decode."""

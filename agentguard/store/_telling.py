@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
-from agentguard.values import USER_ATTRIBUTES, Attributes, SpanRecord, is_content
+from agentguard.values import USER_ATTRIBUTES, SpanColumns, SpanEvent, SpanLink, SpanRecord, is_content
 
 OnContentRead: TypeAlias = Callable[[str], object]
 """Is told what was asked for, without content; where it raises, nothing comes out."""
 _T = TypeVar("_T")
 
 
-def has_content(span: SpanRecord) -> bool:
-    """Whether a span holds content that can be read, or names a user."""
-    return (
-        _is_any(span.attributes)
-        or any(_is_any(event.attributes) for event in span.events)
-        or any(_is_any(link.attributes) for link in span.links)
+def has_content(span: SpanRecord | SpanColumns) -> bool:
+    """Whether a span, or any of many, holds content that can be read, or names a user."""
+    names: Iterable[Iterable[str]] = (
+        [span.attributes] if isinstance(span, SpanRecord) else [found for found, _ in span.groups]
     )
+    items: Iterable[Iterable[SpanEvent | SpanLink]] = (
+        [span.events, span.links] if isinstance(span, SpanRecord) else [*span.events, *span.links]
+    )
+    return any(map(_is_any, names)) or any(_is_any(item.attributes) for some in items for item in some)
 
 
-def _is_any(attributes: Attributes) -> bool:
+def _is_any(attributes: Iterable[str]) -> bool:
     return any(is_content(name) or name in USER_ATTRIBUTES for name in attributes)
 
 

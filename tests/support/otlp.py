@@ -71,6 +71,8 @@ class FakeStore:
         for sequence in range(start, len(self.spans)):
             yield ("w", 0, sequence), self.spans[sequence], RESOURCE
 
+    columns = positions
+
     def writers(self) -> set[str]:
         return {"w"}
 

@@ -13,6 +13,7 @@ from agentguard.export._delivery import Delivery, ExportCounters
 from agentguard.export._encode import Item, encode_item
 from agentguard.export._transport import Answer, Ending
 from tests.support.otlp import make_span
+from tests.support.otlp_messages import span_of
 
 CONFIG = otlp_config("http://localhost:4318")
 SENT, RETRY = Answer(Ending.SENT), Answer(Ending.RETRY, "HTTP 503")
@@ -48,7 +49,7 @@ class Destination:
         answer = self.rule(part)
         self.sent.append(len(part))
         if answer.ending is Ending.SENT:
-            self.taken += [item.span.span_id.hex() for item in part]
+            self.taken += [span_of(item).span_id.hex() for item in part]
         return answer
 
     def close(self) -> None:
@@ -60,7 +61,7 @@ class Destination:
 
 
 def ids(part: Sequence[Item]) -> list[str]:
-    return [item.span.span_id.hex() for item in part]
+    return [span_of(item).span_id.hex() for item in part]
 
 
 def test_a_batch_goes_at_once() -> None:

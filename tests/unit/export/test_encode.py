@@ -11,6 +11,7 @@ from agentguard.export import outgoing
 from agentguard.export._encode import encode_item, encode_request
 from agentguard.values import SpanEvent, SpanLink
 from tests.support.otlp import RESOURCE, make_span
+from tests.support.otlp_messages import request_of, span_of
 
 
 def _values(pairs: object) -> dict[str, AnyValue]:
@@ -31,7 +32,7 @@ def test_a_span_keeps_all_it_has() -> None:
         scope="shop",
         scope_version="2",
     )
-    request = encode_request([encode_item(record, RESOURCE, content="none")])
+    request = request_of(encode_request([encode_item(record, RESOURCE, content="none")]))
     (resource_spans,) = request.resource_spans
     (scope_spans,) = resource_spans.scope_spans
     (span,) = scope_spans.spans
@@ -55,7 +56,7 @@ def test_a_span_keeps_all_it_has() -> None:
 
 def test_roots_have_no_parent() -> None:
     """The parent of a root is empty, not zeros."""
-    assert encode_item(make_span(0), {}, content="none").span.parent_span_id == b""
+    assert span_of(encode_item(make_span(0), {}, content="none")).parent_span_id == b""
 
 
 def test_what_protobuf_refuses_is_made_to_fit() -> None:
@@ -66,14 +67,14 @@ def test_what_protobuf_refuses_is_made_to_fit() -> None:
         span_id="xyz",
         attributes={"big": 2**70, "nan": math.nan, "odd": b"x", "s\udfff": "\ud800"},
     )
-    span = encode_item(record, {"r": "\ud800"}, content="full").span
+    span = span_of(encode_item(record, {"r": "\ud800"}, content="full"))
     found = _values(span.attributes)
     assert span.name == "a\\ud800b"
     assert span.span_id == bytes(8)
     assert found["big"].string_value == str(2**70)
     assert math.isnan(found["nan"].double_value)
     assert found["odd"].string_value == "b'x'"
-    assert len(encode_request([encode_item(record, {"r": "\ud800"}, content="full")]).SerializeToString()) > 0
+    assert len(encode_request([encode_item(record, {"r": "\ud800"}, content="full")])) > 0
 
 
 def test_content_leaves_only_where_that_is_said() -> None:
@@ -90,12 +91,12 @@ def test_content_leaves_only_where_that_is_said() -> None:
         events=(SpanEvent("exception", 1, {"exception.type": "ValueError", "exception.message": "SECRET"}),),
         links=(SpanLink("0" * 32, "0" * 16, {"input.value": "SECRET"}),),
     )
-    without = encode_request([encode_item(record, RESOURCE, content="none")]).SerializeToString()
+    without = encode_request([encode_item(record, RESOURCE, content="none")])
     assert b"SECRET" not in without
     assert b"gen_ai.usage.input_tokens" in without
     assert b"agentguard.input.hash" in without
     assert b"ValueError" in without
-    full = encode_request([encode_item(record, RESOURCE, content="full")]).SerializeToString()
+    full = encode_request([encode_item(record, RESOURCE, content="full")])
     assert full.count(b"SECRET") == 5
 
 
@@ -135,12 +136,12 @@ def test_spans_are_grouped_by_resource_and_scope() -> None:
         encode_item(make_span(n, scope="a" if n % 2 else "b"), RESOURCE if n < 4 else {}, content="none")
         for n in range(8)
     ]
-    request = encode_request(items)
+    request = request_of(encode_request(items))
     assert [[len(s.spans) for s in r.scope_spans] for r in request.resource_spans] == [[2, 2], [2, 2]]
 
 
 def test_sizes_are_those_of_the_message() -> None:
     """The sum of the items is within a little of the request."""
     items = [encode_item(make_span(n), RESOURCE, content="none") for n in range(100)]
-    size = len(encode_request(items).SerializeToString())
-    assert 0.9 * size < sum(item.bytes for item in items) < size
+    size = len(encode_request(items))
+    assert 0.9 * size < sum(len(item.data) for item in items) < size
