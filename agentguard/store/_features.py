@@ -24,23 +24,21 @@ import struct
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.values import FEATURE_BLOCK_VERSION, FEATURES, SpanRecord, is_personal
 from agentguard.values import attributes as names
 
-_HEAD = struct.Struct("<HHIQII")
-_U32 = struct.Struct("<I")
-_I64 = struct.Struct("<q")
+HEAD = struct.Struct("<HHIQII")
+U32 = struct.Struct("<I")
+I64 = struct.Struct("<q")
 _TYPE_CODES = {"int64": 1, "float64": 2, "dict": 3}
 _DTYPES: Final = {1: "int64", 2: "float64", 3: "dict"}
-_NARROW: Final = {1: "b", 2: "h", 4: "i"}
+NARROW: Final = {1: "b", 2: "h", 4: "i"}
 """Signed integers by their bytes."""
-_RANGES: Final = ((1, 2**7), (2, 2**15), (4, 2**31))
-_IS_BIG_ENDIAN = sys.byteorder == "big"
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+IS_BIG_ENDIAN = sys.byteorder == "big"
+INT64: Final = range(-(2**63), 2**63)
 TEXT_CHARS_MAX = 512
 ROWS_MAX = 2**20
 """No block has more: one value for all rows must not make a reader reserve what it likes."""
@@ -67,24 +65,6 @@ class Column(NamedTuple):
         return [self.dictionary[index] for index in self.values]
 
 
-class Coded(NamedTuple):
-    """A column of texts: the distinct ones, in the order in which they come, and for each row which it is."""
-
-    entries: Sequence[str]
-    codes: array[int]
-    """Codes `B` or `H`; one for each row, or one for all."""
-
-    @classmethod
-    def of(cls, texts: Sequence[str]) -> Coded:
-        """Number the distinct texts of a column."""
-        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-        if len(numbers) == 1:
-            return cls(tuple(numbers), array("B", (0,)))
-        return cls(
-            tuple(numbers), array("B" if len(numbers) <= 256 else "H", map(numbers.__getitem__, texts))
-        )
-
-
 class FeatureBlock(NamedTuple):
     """The columns of some consecutive spans of one writer."""
 
@@ -103,9 +83,9 @@ class FeatureBlock(NamedTuple):
         return FeatureBlock(len(keep), self.first_sequence, columns)
 
 
-def _padded(data: bytes) -> bytes:
+def padded(data: bytes) -> bytes:
     """Fill up to a multiple of 8."""
-    return data + bytes(-len(data) % 8)
+    return data + bytes(-len(data) % 8) if len(data) % 8 else data
 
 
 def _describe() -> bytes:
@@ -117,7 +97,7 @@ def _describe() -> bytes:
             bytes([len(name)]) + name + bytes([_TYPE_CODES[spec.dtype], len(unit)]) + unit
             + spec.since.to_bytes(2, "little")
         )  # fmt: skip
-    return _padded(b"".join(parts))
+    return padded(b"".join(parts))
 
 
 DESCRIPTION: Final = _describe()
@@ -156,8 +136,8 @@ fingerprint = _Fingerprints().of
 def count_of(value: object, missing: int = MISSING) -> int:
     """A number of tokens or nanoseconds that fits 64 bits; *missing* for anything else."""
     if type(value) is int:
-        return value if _INT64_MIN <= value <= _INT64_MAX else missing
-    if isinstance(value, int | float) and math.isfinite(value) and abs(value) < _INT64_MAX:
+        return value if value in INT64 else missing
+    if isinstance(value, int | float) and math.isfinite(value) and abs(value) < INT64[-1]:
         return int(value)
     return missing
 
@@ -230,84 +210,6 @@ def texts_of(record: SpanRecord) -> tuple[str, ...]:
     return (*map(text_of, found), fingerprint(tuple(attributes), list(map(type, attributes.values()))))
 
 
-def pack_features(
-    numbers: Sequence[array[Any]], texts: Sequence[Coded], *, rows: int, first_sequence: int
-) -> bytes:
-    """
-    Write the feature block of consecutive spans.
-
-    Args:
-        numbers:
-            Columns of integers (`q`) and floats (`d`), each with a value for every
-            row or one for all, in the order of the catalogue.
-
-        texts:
-            The columns of texts that follow them, likewise.
-
-        rows:
-            How many spans.
-
-        first_sequence:
-            Number of the first of them.
-
-    """
-    forms, parts, dictionaries = bytearray(), [], []
-    for column in numbers:
-        form, data = _pack_numbers(column)
-        forms.append(form)
-        parts.append(data)
-    for entries, codes in texts:
-        is_same = len(entries) == 1
-        forms.append(0 if is_same else codes.itemsize)
-        parts.append(bytes(8) if is_same else _bytes_of(codes))
-        dictionaries.append(_pack_dictionary(entries))
-    return b"".join((
-        _HEAD.pack(FEATURE_BLOCK_VERSION, len(FEATURES), rows, first_sequence, 0, 0),
-        _padded(bytes(forms)), *parts, *dictionaries,
-    ))  # fmt: skip
-
-
-def _pack_numbers(column: array[Any]) -> tuple[int, bytes]:
-    """Write a column as narrow as its values allow; returns its form and the bytes."""
-    if len(column) == 1:
-        return 0, _bytes_of(column) if _IS_BIG_ENDIAN else column.tobytes()
-    if column.typecode == "d":
-        return 8, _bytes_of(column)
-    values = column.tolist()  # A list is looked through in half the time.
-    least, greatest = min(values), max(values)
-    if least == greatest:
-        return 0, _bytes_of(column[:1])
-    base = 0
-    if greatest - least < 2**31 <= greatest:
-        base = least
-        values = [value - base for value in values]
-        least, greatest = 0, greatest - base
-    for width, limit in _RANGES:
-        if -limit <= least and greatest < limit:
-            return width, _I64.pack(base) + _bytes_of(array(_NARROW[width], values))
-    return 8, _bytes_of(column)
-
-
-def _bytes_of(column: array[Any]) -> bytes:
-    """Numbers in the byte order of the format, padded."""
-    if _IS_BIG_ENDIAN:
-        column = column[:]
-        column.byteswap()
-    return _padded(column.tobytes())
-
-
-def _pack_dictionary(entries: Sequence[str]) -> bytes:
-    """Write a dictionary in the order of its indices."""
-    return b"".join([_U32.pack(len(entries)), *map(_pack_entry, entries)])
-
-
-@lru_cache(maxsize=512)
-def _pack_entry(text: str) -> bytes:
-    """Write one text of a dictionary; most frames have the same ones."""
-    data = text.encode("utf-8", "backslashreplace")
-    return _U32.pack(len(data)) + data
-
-
 class _ColumnPlace(NamedTuple):
     """Where a column lies in a block, for a given number of rows."""
 
@@ -349,9 +251,9 @@ def place_of(plain: bytes) -> tuple[int, int]:
         SegmentCorruptError: The bytes are no feature block.
 
     """
-    if len(plain) < _HEAD.size:
-        raise SegmentCorruptError(f"features: got {len(plain)} bytes, expected at least {_HEAD.size}")
-    _, _, rows, first_sequence, _, _ = _HEAD.unpack_from(plain)
+    if len(plain) < HEAD.size:
+        raise SegmentCorruptError(f"features: got {len(plain)} bytes, expected at least {HEAD.size}")
+    _, _, rows, first_sequence, _, _ = HEAD.unpack_from(plain)
     return first_sequence, rows
 
 
@@ -372,13 +274,13 @@ def decode_features(plain: bytes, wanted: frozenset[str] | None = None) -> Featu
 
     """
     try:
-        version, n_columns, rows, first_sequence, description_bytes, _ = _HEAD.unpack_from(plain)
+        version, n_columns, rows, first_sequence, description_bytes, _ = HEAD.unpack_from(plain)
         if version > FEATURE_BLOCK_VERSION:
             raise SegmentCorruptError(
                 f"features: got version {version}, expected at most {FEATURE_BLOCK_VERSION}"
             )
-        offset = _HEAD.size + description_bytes
-        places = _columns_of(plain[_HEAD.size : offset] or DESCRIPTION)
+        offset = HEAD.size + description_bytes
+        places = _columns_of(plain[HEAD.size : offset] or DESCRIPTION)
         forms = plain[offset : offset + n_columns]
         if len(places) != n_columns or len(forms) != n_columns:
             raise SegmentCorruptError(f"features: got {len(places)} columns, expected {n_columns}")
@@ -416,7 +318,7 @@ def _size_of(code: int, form: int, rows: int) -> int:
         return 8
     if form == 8 and code != 3:
         return 8 * rows
-    if code == 1 and form in _NARROW:
+    if code == 1 and form in NARROW:
         return 8 + form * rows
     if code == 3 and form in {1, 2}:
         return form * rows
@@ -434,14 +336,14 @@ def _read_column(data: memoryview, code: int, form: int, rows: int) -> memoryvie
         return data.cast("B") if form == 1 else _buffer(data, "H")
     if form == 8:
         return _buffer(data, whole)
-    (base,) = _I64.unpack_from(data)
-    values = _buffer(data[8:], _NARROW[form])
+    (base,) = I64.unpack_from(data)
+    values = _buffer(data[8:], NARROW[form])
     return memoryview(array("q", [base + value for value in values] if base else values))
 
 
 def _buffer(data: memoryview, code: str) -> memoryview[Any]:
     """View bytes as numbers, in the byte order of this machine."""
-    if not _IS_BIG_ENDIAN:
+    if not IS_BIG_ENDIAN:
         return data.cast(code)  # type: ignore[call-overload, no-any-return]
     swapped = array(code, data.tobytes())
     swapped.byteswap()
@@ -453,11 +355,11 @@ def _read_dictionaries(
 ) -> None:
     """Read the dictionaries that are asked for, and pass the others by."""
     for name in wanted:
-        (count,) = _U32.unpack_from(plain, offset)
+        (count,) = U32.unpack_from(plain, offset)
         offset += 4
         entries = []
         for _ in range(count):
-            (length,) = _U32.unpack_from(plain, offset)
+            (length,) = U32.unpack_from(plain, offset)
             end = offset + 4 + length
             if end > len(plain):
                 raise SegmentCorruptError("features: got a dictionary that is cut off, expected it whole")

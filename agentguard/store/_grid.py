@@ -102,7 +102,10 @@ def grid_of_columns(columns: SpanColumns, first_sequence: int) -> Grid:
         _short(kinds), _short(otel_kinds), _whole(starts), _whole(durations), _short(statuses),
         _short(descriptions), list(map(_event_rows, events)), list(map(_link_rows, links)), _short(scopes),
         _short(scope_versions), _short(trace_states), shape,
-        [Group(names, list(map(_short, found))) for names, found in groups],
+        [
+            Group(names, [column if len(column) == 1 else _short(column) for column in found])
+            for names, found in groups
+        ],
     )  # fmt: skip
 
 

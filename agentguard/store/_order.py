@@ -6,7 +6,6 @@ All of it at the speed of C: a frame may have as many groups as spans.
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
@@ -16,70 +15,74 @@ from typing import Any, Final
 from agentguard.store._grid import Column, Grid
 
 _FEW: Final = 8
-"""Up to so many groups are counted one by one."""
+"""Up to so many groups are looked for one by one."""
 
 
 class Order:
     """Where the spans of each group stand in a grid: splits columns by group, and puts them together again."""
 
     def __init__(self, grid: Grid) -> None:
-        size = len(grid.groups)
+        self._count = grid.count
+        self.size = size = len(grid.groups)
+        """How many groups there are."""
         if size == 1:
             self.counts: Sequence[int] = (grid.count,)
             """How many spans each group has."""
             return
-        shape = grid.shape
+        self._shape = shape = grid.shape
         self._spread = itemgetter(*shape)
-        self._bytes = bytes(shape) if size <= 256 else b""
-        self.counts = _counts(shape, size)
-        self._ends = list(accumulate(self.counts))
-        order = sorted(range(grid.count), key=shape.__getitem__)
-        # Two groups have two spans at least, so that these give tuples.
-        self._split = itemgetter(*order)
-        self._merge = itemgetter(*sorted(range(grid.count), key=order.__getitem__))
+        """Two groups have two spans at least, so that it gives a tuple."""
+        self._merge: itemgetter[Any] | None = None
+        self._bytes = numbers = bytes(shape) if size <= 256 else b""
+        if size <= _FEW:
+            self.counts = list(map(numbers.count, range(size)))
+            self._firsts = list(map(numbers.index, range(size)))
+        else:
+            counts = Counter(shape)
+            self.counts = [counts[number] for number in range(size)]
+            firsts = dict(zip(reversed(shape), range(grid.count - 1, -1, -1), strict=True))
+            self._firsts = [firsts[number] for number in range(size)]
 
     def parts(self, column: Column) -> Sequence[Column]:
-        """The values of a column of the grid for each group; one for all where the column has one."""
-        if len(self.counts) == 1 or len(column) == 1:
-            return [column] * len(self.counts)
-        split = self._split(column)
-        found = [split[end - count : end] for count, end in zip(self.counts, self._ends, strict=True)]
+        """The values of a column of the grid for each group; one for all where the spans of the group have one."""
+        if self.size == 1 or len(column) == 1:
+            return [column] * self.size
+        # Most groups are of one kind and end in one way: the first span of each says it.
+        firsts = [column[place] for place in self._firsts]
+        if self._spread(firsts) == tuple(column):
+            return [(value,) for value in firsts]
+        split = itemgetter(*sorted(range(self._count), key=self._shape.__getitem__))(column)
+        ends = accumulate(self.counts)
+        found = [split[end - count : end] for count, end in zip(self.counts, ends, strict=True)]
         return [part[:1] if part.count(part[0]) == len(part) else part for part in found]
 
     def merged(self, parts: Sequence[Column]) -> Column:
         """One column of what each group has."""
-        if len(parts) == 1:
+        if self.size == 1:
             return parts[0]
         whole: list[Any] = []
         for part, count in zip(parts, self.counts, strict=True):
             whole += part if len(part) == count else list(part) * count
-        return self._merge(whole)  # type: ignore[no-any-return] # a tuple
+        merge = self._merge
+        if merge is None:
+            ends = accumulate(self.counts)
+            places = [iter(range(end - count, end)) for count, end in zip(self.counts, ends, strict=True)]
+            merge = self._merge = itemgetter(*map(next, self._spread(places)))
+        return merge(whole)  # type: ignore[no-any-return] # a tuple
 
-    def numbers(self, parts: Sequence[array[Any]]) -> array[Any]:
-        """One column of the numbers that each group has; one for all where all have the same one."""
-        first = parts[0]
-        if len(parts) == 1:
-            return first
-        if max(map(len, parts)) == 1:
-            # By their bits: not a number is equal to nothing, and 0.0 to -0.0.
-            if len(set(map(array.tobytes, parts))) == 1:
-                return first
-            return array(first.typecode, self._spread([part[0] for part in parts]))
-        whole = array(first.typecode)
-        for part, count in zip(parts, self.counts, strict=True):
-            whole += part if len(part) == count else part * count
-        return array(first.typecode, self._merge(whole))
+    def spread(self, pieces: Sequence[bytes]) -> bytes:
+        """
+        Write what the spans of each group have in common once for each span; for more than one group.
 
-    def codes(self, codes: Sequence[int]) -> array[int]:
-        """A column of codes, where each group has one."""
-        if self._bytes:
-            return array("B", self._bytes.translate(bytes(codes).ljust(256)))
-        return array("B" if max(codes) < 256 else "H", self._spread(codes))
-
-
-def _counts(shape: Sequence[int], size: int) -> list[int]:
-    """How many spans each group has."""
-    if size <= _FEW:
-        return list(map(shape.count, range(size)))
-    counts = Counter(shape)
-    return [counts[number] for number in range(size)]
+        *pieces* are equally long, one for each group.
+        """
+        width = len(pieces[0])
+        if not self._bytes or width > 4:
+            return b"".join(self._spread(pieces))
+        if width == 1:
+            return self._bytes.translate(b"".join(pieces).ljust(256))
+        # Byte by byte of the pieces: no object is made for a span.
+        whole = bytearray(width * self._count)
+        for place in range(width):
+            whole[place::width] = self._bytes.translate(bytes([piece[place] for piece in pieces]).ljust(256))
+        return bytes(whole)

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store import SegmentWriter, Store, _codec
-from agentguard.store._derive import derive, encode_features
+from agentguard.store._derive import encode_features
 from agentguard.store._features import decode_features, numbers_of, texts_of
 from agentguard.store._footer import unpack_footer
 from agentguard.store._grid import cut, grid_of, joined, pack_grid, unpack_grid
@@ -128,11 +128,8 @@ _FEATURE_ATTRIBUTES = st.dictionaries(
 @settings(max_examples=40)
 def test_columns_say_what_spans_say(spans: list[SpanRecord]) -> None:
     """Features derived a column at a time are those derived span by span, whatever the values."""
-    columns = derive(grid_of(spans, 0))
-    texts = [[column.entries[code] for code in column.codes] for column in columns.texts]
-    whole = [
-        list(column) * len(spans) if len(column) == 1 else column for column in (*columns.numbers, *texts)
-    ]
+    columns = decode_features(encode_features(grid_of(spans, 0))).columns.values()
+    whole = [column.texts() if column.dtype == "dict" else column.values.tolist() for column in columns]
     found = [list(map(repr, row)) for row in zip(*whole, strict=True)]
     assert found == [list(map(repr, (*numbers_of(span), *texts_of(span)))) for span in spans]
 
