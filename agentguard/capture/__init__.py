@@ -8,7 +8,7 @@ caller, never does I/O, never imports an SDK. This door is loaded by
 
 from agentguard.capture.attribute_values import clean_attributes
 from agentguard.capture.content import CAPTURE_MODES, CaptureMode, ContentCapture, narrower, otel_upper_bound
-from agentguard.capture.context import context_with, current_span, find_parent
+from agentguard.capture.context import context_with, current_span, find_parent, span_values
 from agentguard.capture.cost import PRICES_AS_OF, Price, PriceTable, parse_prices
 from agentguard.capture.environment import CaptureEnvironment, SpanLimits
 from agentguard.capture.failures import class_name, error_type, is_cancellation
@@ -16,22 +16,24 @@ from agentguard.capture.foreign import ForeignSpanProcessor
 from agentguard.capture.ids import RandomIds
 from agentguard.capture.inner_calls import GENAI_UTIL, announce_outer_call, take_inner_call
 from agentguard.capture.late_prices import LatePrices
-from agentguard.capture.load import Load
+from agentguard.capture.load import Load, leave
 from agentguard.capture.mirror import EndedSpan
 from agentguard.capture.queueing import QUEUED_KEY, queued, take_wait
 from agentguard.capture.refining import Refiner
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
+from agentguard.capture.short_span import ShortSpan, SpanForm
 from agentguard.capture.span import Span
 from agentguard.capture.stream import StreamObserver, is_stream, watch_stream
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.telemetry import Events, Meters, span_context
 from agentguard.capture.throughput import LoadCurve, LoadLevel, load_curve
 from agentguard.capture.usage import add_usage, extract_usage
-from agentguard.capture.usage_sums import UsageTotals
+from agentguard.capture.usage_sums import LOCKS, UsageTotals, totals_of
 
 __all__ = [
     "CAPTURE_MODES",
     "GENAI_UTIL",
+    "LOCKS",
     "PRICES_AS_OF",
     "QUEUED_KEY",
     "CaptureEnvironment",
@@ -50,7 +52,9 @@ __all__ = [
     "PriceTable",
     "RandomIds",
     "Refiner",
+    "ShortSpan",
     "Span",
+    "SpanForm",
     "SpanLimits",
     "StreamObserver",
     "StreamUsage",
@@ -68,15 +72,18 @@ __all__ = [
     "http_hooks",
     "is_cancellation",
     "is_stream",
+    "leave",
     "load_curve",
     "narrower",
     "otel_upper_bound",
     "parse_prices",
     "queued",
     "span_context",
+    "span_values",
     "stamina_hook",
     "take_inner_call",
     "take_wait",
     "tenacity_hook",
+    "totals_of",
     "watch_stream",
 ]

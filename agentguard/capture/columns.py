@@ -14,7 +14,6 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import accumulate, chain, count, pairwise, repeat
 from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -92,7 +91,7 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
 
     Args:
         spans:
-            At least one, all of the class `Span`.
+            At least one, each a `Span` or a `ShortSpan`.
 
     Returns:
         What their records say; None where records must be made, since somebody looks at each, or
@@ -100,7 +99,7 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
 
     """
     (trace_ids, span_ids, parent_ids, span_names, kinds, otel_kinds, starts, durations, statuses,
-     states, environments, rares, *rest) = zip(*_read(spans), strict=True)  # fmt: skip
+     states, environments, rares, *rest) = zip(*[span.row() for span in spans], strict=True)  # fmt: skip
     environment, size = environments[0], len(spans)
     # Most have none of it; where nobody has, nobody is asked.
     is_rare = rares.count(NOTHING) < size
@@ -141,19 +140,6 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
     )
 
 
-def _read(spans: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Read what is asked of each span. By name, since the interpreter learns the way to a slot; `attrgetter` does not."""
-    return [
-        (
-            span._trace_id, span._span_id, span._parent_id, span.name, span.kind, span.otel_kind,
-            span._start_unix_ns, span._duration_ns, span._status, span._trace_state, span._environment,
-            span._rare, span._base, span._run_id, span._agent_name, span._own, span._in_flight,
-            span._usage, span._totals,
-        )
-        for span in spans
-    ]  # fmt: skip
-
-
 def _headers(states: Sequence[Any]) -> Column:
     """Trace states as text."""
     first = states[0]
@@ -186,14 +172,14 @@ class _Grouping:
             kinds:
                 Their kinds.
             rest:
-                What `_read` reads behind their rare parts.
+                What `row` gives behind their rare parts.
             rares:
                 Their rare parts; empty where no span has one.
             is_told:
                 Whether any of them has a status; an outcome gives one.
 
         """
-        self._new = partial(object.__new__, type(spans[0]))
+        self._new = spans[0].blank
         self._environment = environment
         bases, runs, agents, owns, flights, usages, totals = rest
         self._sums = [usages, totals]

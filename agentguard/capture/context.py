@@ -69,6 +69,23 @@ def context_with(
     return Context({**base, _OTEL_KEY: span if current is None else current, _KEY: span, **more})
 
 
+def span_values(span: Span, *, is_visible: bool) -> dict[str, object]:
+    """
+    Give what a context holds in which the span is current, and no provider's span stands for it.
+
+    Args:
+        span:
+            Our span.
+        is_visible:
+            As for `context_with`.
+
+    Returns:
+        Values by context key, in a fresh dict.
+
+    """
+    return {_OTEL_KEY: span, _KEY: span} if is_visible else {_KEY: span}
+
+
 def current_span(context: Context | None = None) -> Span | None:
     """Give the innermost span of ours, or None."""
     span = (current_context() if context is None else context).get(_KEY)

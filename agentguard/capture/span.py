@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
@@ -33,11 +33,11 @@ from agentguard.capture.usage_sums import (
 from agentguard.values import AttributeValue, SpanEvent, SpanRecord
 from agentguard.values import attributes as names
 
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_NO_STATE: Final = TraceState()
+SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+NO_STATE: Final = TraceState()
 _NO_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = MappingProxyType({})
-_OPEN: Final = object()
-_BASE_BYTES: Final = 2_000
+OPEN: Final = object()
+BASE_BYTES: Final = 2_000
 """Of a span with the attributes that a decorator gives it."""
 _CHUNKS_MAX: Final = 4_096
 """Output chunks whose times are noted in one stream; the later ones are not."""
@@ -98,8 +98,8 @@ class Span(SpendingSpan):
         elif parent is None:
             self._trace_id = environment.ids.trace_id()
             self._parent_id = 0
-            self._flags = _SAMPLED
-            self._trace_state = _NO_STATE
+            self._flags = SAMPLED
+            self._trace_state = NO_STATE
         else:
             assert isinstance(parent, SpanContext)
             self._trace_id = parent.trace_id
@@ -118,7 +118,7 @@ class Span(SpendingSpan):
         self._status = "unset"
         self._outcome = ""
         self.retries = 0
-        self.bytes_estimate = _BASE_BYTES
+        self.bytes_estimate = BASE_BYTES
         by_kind = environment.in_flight
         try:
             in_flight = by_kind[kind] + 1
@@ -126,7 +126,7 @@ class Span(SpendingSpan):
             in_flight = 1
         by_kind[kind] = self._in_flight = in_flight
         self._duration_ns = -1
-        self._open = _OPEN
+        self._open = OPEN
         self._start_unix_ns = environment.unix_ns() if start_unix_ns is None else start_unix_ns
         self._start_monotonic_ns = environment.monotonic_ns()
 
@@ -275,6 +275,16 @@ class Span(SpendingSpan):
         return self._trace_id.to_bytes(16, "big").hex()
 
     @property
+    def is_usual(self) -> bool:
+        """Whether its trace began here: it is sampled, and nobody has put a state to it."""
+        return self._trace_state is NO_STATE and self._flags == SAMPLED
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether a span of the application's provider stands beside it."""
+        return self._mirror is not None
+
+    @property
     def outcome(self) -> str:
         """Empty while nothing is wrong, else error, cancelled, abandoned or denied."""
         return self._outcome
@@ -355,6 +365,20 @@ class Span(SpendingSpan):
                 {key: dropped for key, dropped in zip(_DROPPED, rare.dropped, strict=True) if dropped}
             )
         return found
+
+    def row(self) -> tuple[Any, ...]:
+        """Give what `columns` reads of each span, in its order."""
+        return (
+            self._trace_id, self._span_id, self._parent_id, self.name, self.kind, self.otel_kind,
+            self._start_unix_ns, self._duration_ns, self._status, self._trace_state, self._environment,
+            self._rare, self._base, self._run_id, self._agent_name, self._own, self._in_flight,
+            self._usage, self._totals,
+        )  # fmt: skip
+
+    @staticmethod
+    def blank() -> Span:
+        """Make one without anything in it, for who fills it."""
+        return object.__new__(Span)
 
     columns = staticmethod(columns_of)
     """Makes columns of many spans at once, which say what their records would."""

@@ -35,6 +35,7 @@ from agentguard.policy._model import (
 )
 from agentguard.policy._mutants import Mutant, mutants
 from agentguard.policy._plain import defaults_in_plain_words, rule_in_plain_words
+from agentguard.policy._plan import Plan
 from agentguard.policy._tool_types import (
     Arguments,
     arguments_of,
@@ -64,6 +65,7 @@ __all__ = [
     "Lock",
     "Mutant",
     "Place",
+    "Plan",
     "Policy",
     "PolicyException",
     "PolicyTest",

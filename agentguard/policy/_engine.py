@@ -120,7 +120,7 @@ class Engine:
             plan = book.plans.get((agent, environment, name))
         except Exception:
             return self._decide_slowly(book, facts)
-        return self._decide_slowly(book, facts) if plan is None else self._follow(plan, facts)
+        return self._decide_slowly(book, facts) if plan is None else self.follow(plan, facts)
 
     def decide_named(
         self, point: str, agent: str, environment: str, name: str, facts: Mapping[str, object]
@@ -150,7 +150,7 @@ class Engine:
         if book is None:
             raise PolicyEvaluationError(f"`{point}` is no intervention point")
         plan = book.plans.get((agent, environment, name if book.fact else ""))
-        return self._decide_slowly(book, facts) if plan is None else self._follow(plan, facts)
+        return self._decide_slowly(book, facts) if plan is None else self.follow(plan, facts)
 
     def has_rules(self, point: str, name: str = "") -> bool:
         """
@@ -245,10 +245,41 @@ class Engine:
         if len(book.plans) >= PLANS_MAX:
             book.plans.clear()
         book.plans[key] = plan
-        return self._follow(plan, facts)
+        return self.follow(plan, facts)
 
-    def _follow(self, plan: Plan, facts: Mapping[str, object]) -> Decision:
-        """Ask the rules of a plan."""
+    def plan_of(self, point: str, agent: str, environment: str, name: str) -> Plan | None:
+        """
+        Give the plan of a kind of question that was asked before.
+
+        Args:
+            point:
+                A `Point`, or its text.
+            agent:
+                The fact `agent.name`.
+            environment:
+                The fact `env.name`.
+            name:
+                The fact `tool.name` or `model.name`, by the point; anything at others.
+
+        Returns:
+            What `follow` takes; None where it was not asked yet.
+        """
+        book = self._books[Point(point)]
+        return book.plans.get((agent, environment, name if book.fact else ""))
+
+    def follow(self, plan: Plan, facts: Mapping[str, object]) -> Decision:
+        """
+        Answer one question of a kind whose plan is known.
+
+        Args:
+            plan:
+                Given by `plan_of`, of this engine.
+            facts:
+                As for `decide_named`.
+
+        Returns:
+            The decision.
+        """
         matched: list[Asked] | None = None
         faults: list[Fault] | None = None
         if plan.checks_args:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     # Only the types: they need the store and its keys, `import agentguard` does not.
     from agentguard.runtime.calls import GuardedCall
     from agentguard.runtime.core import Runtime
+    from agentguard.runtime.fast_call import FastCall
 
 
 class _Active:
@@ -39,7 +40,7 @@ ACTIVE = _Active()
 
 def begin_call(
     declaration: Declaration, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> GuardedCall | None:
+) -> FastCall | GuardedCall | None:
     """
     Begin a call of a decorated callable; what every wrapper asks first.
 
@@ -52,6 +53,11 @@ def begin_call(
         ConfigurationError: Policies are configured, and cannot be put in force.
     """
     runtime = ACTIVE.runtime
+    lane = declaration.lane
+    if runtime is not None and lane is not None and lane.services is runtime:  # type: ignore[attr-defined]
+        call: FastCall | None = runtime.begin_fast(lane, args, kwargs)  # type: ignore[arg-type]
+        if call is not None:
+            return call
     if runtime is None:
         runtime = governing()
         if runtime is None:

@@ -112,6 +112,13 @@ class Binder:
         return tuple(args), rest
 
     @property
+    def names_in_order(self) -> tuple[str, ...] | None:
+        """Names of all parameters, where calls that give each by its place fit; None where the receiver comes first."""
+        if self.skip or self._var_keyword or self._var_positional or self._names != set(self._positional):
+            return None
+        return self._positional
+
+    @property
     def is_exact(self) -> bool:
         """Whether arguments that do not fit are sure to raise a TypeError in the call."""
         return self._is_exact

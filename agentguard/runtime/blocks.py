@@ -102,10 +102,7 @@ class span:  # noqa: N801 - reads as a function: `with agentguard.span("plan"):`
         run_id = ""
         if isinstance(this, Run):
             run_id = this.run_id
-            if this.conversation_id:
-                attributes[names.CONVERSATION_ID] = this.conversation_id
-            for label, value in this.labels.items():
-                attributes[names.LABEL_PREFIX + label] = value
+            attributes |= this.attributes()
         name = names.span_name(row.operation, self._name) if row.subject else self._name
         sees_otel = runtime.mirror.is_visible
         parent, owner = find_parent(only_ours=not sees_otel)

@@ -134,6 +134,10 @@ class GuardedCall(JudgedCall):
             more.update(announce_outer_call(spec.kind, context))
         self.context = context_with(span, context, current=mirror, is_visible=sees_otel, more=more)
 
+    def grow(self) -> GuardedCall:
+        """Give the call of which anything can be said: this one."""
+        return self
+
     def name_model(self, model: str) -> None:
         """Say on the call and its span that it is to another model than it was."""
         self.model = model
@@ -149,17 +153,13 @@ class GuardedCall(JudgedCall):
     def _facts_of_run(self) -> dict[str, AttributeValue]:
         """Give labels and conversation: that of the run, or the one that the decorator says, which the run then has."""
         run = self.run
-        found: dict[str, AttributeValue] = {}
         if not run.conversation_id:
             given = self.spec.conversation_id
             if callable(given):
                 given = given(*self.args, **self.kwargs)
             if isinstance(given, str) and given:
                 run.conversation_id = str.__str__(given)
-        if run.conversation_id:
-            found[names.CONVERSATION_ID] = run.conversation_id
-        found |= {names.LABEL_PREFIX + label: value for label, value in run.labels.items()}
-        return found
+        return run.attributes()
 
     # Deciding
 

@@ -38,12 +38,12 @@ from agentguard.capture import (
 from agentguard.errors import ConfigurationError
 from agentguard.redaction import KINDS
 from agentguard.runtime.background import Background
-from agentguard.runtime.calls import begin
 from agentguard.runtime.chained import utc_day, what_is_in_force
 from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
 from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.exits import ChildExits
+from agentguard.runtime.fast_path import begin_and_learn, begin_fast
 from agentguard.runtime.gates import charged_usd
 from agentguard.runtime.health import Health
 from agentguard.runtime.in_force import accept_serials, approvers_of, load_policies
@@ -229,7 +229,8 @@ class Runtime(Services):
 
     # One call
 
-    begin = begin
+    begin = begin_and_learn
+    begin_fast = staticmethod(begin_fast)
 
     def record_outcome(self, outcome: OutcomeRecord, *, trace_id: str = "") -> bool:
         """

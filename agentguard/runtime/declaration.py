@@ -12,7 +12,7 @@ ToolEffect: TypeAlias = Literal["none", "read", "write"]
 class Declaration:
     """One decorated callable and the options given; holds its spec once there is one."""
 
-    __slots__ = ("__weakref__", "function", "options", "spec")
+    __slots__ = ("__weakref__", "function", "lane", "options", "spec")
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         self.function = function
@@ -20,6 +20,8 @@ class Declaration:
         """Keyword arguments of `spec.make_spec`."""
         self.spec: object | None = None
         """The `spec.CallSpec`, once the first call was governed; `spec.spec_of` gives it."""
+        self.lane: object | None = None
+        """The `lane.Lane` by which calls take the fast path, once one has shown that they can."""
         DECLARATIONS.add(self)
 
 

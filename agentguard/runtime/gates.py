@@ -185,8 +185,13 @@ def add_unpriced(call: KnownCall, usd: float) -> None:
     """
     usd += call.unpriced_usd
     if usd and call.owner is not None:
-        with _LOCK.sums:
-            call.owner.unpriced_usd += usd
+        add_unpriced_to(call.owner, usd)
+
+
+def add_unpriced_to(owner: KnownCall, usd: float) -> None:
+    """As `add_unpriced`, of a call inside this one."""
+    with _LOCK.sums:
+        owner.unpriced_usd += usd
 
 
 def charged_usd(services: Services, cost_usd: float | None, tokens: int, model: str) -> float:

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from agentguard.audit import CallForm
-from agentguard.values import Decision, DecisionRecord, Effect, Point
+from agentguard.values import Decision, DecisionRecord, Effect, Ids, Point
 from agentguard.values import attributes as names
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ _FORMS_MAX: Final = 1024
 _forms: dict[object, tuple[Decision, CallForm]] = {}
 """Forms of the records of calls that are alike; most calls share one of few. A decision that is told from others by
 its identity is held beside its form, so that the identity stays its own."""
+
+
+def takes_turns() -> bool:
+    """Whether the log need not be given an outcome that its thread has seen."""
+    return _TAKES_TURNS
 
 
 class Ended:
@@ -46,24 +51,7 @@ class Ended:
         """Write the record that closes the call; None where the one that admitted it says so already."""
         if self._is_told:
             return None
-        call_id, trace_id, start_unix_ns, duration_ns, outcome = self._span.course()
-        known = _forms.get(self._revision)
-        form = known[1] if known is not None else self._outcome_form()
-        return form.fill(
-            self._ids.span_id().to_bytes(8, "big").hex(),
-            start_unix_ns + max(duration_ns, 0),
-            call_id,
-            trace_id,
-            self._run.run_id,
-            0,
-            outcome or names.OUTCOME_OK,
-        )
-
-    def _outcome_form(self) -> CallForm:
-        shared = DecisionRecord(
-            decision_id="", time_unix_ns=0, point="outcome", decision=_OUTCOME, bundle=self._revision
-        )
-        return _kept(self._revision, shared)
+        return write_outcome(self._ids, self._revision, self._span.course(), self._run.run_id)
 
 
 class Admitted(Ended):
@@ -149,6 +137,43 @@ class Admitted(Ended):
             requested=detour.path[0] if detour is not None else "",
             fallback=",".join(detour.rules) if detour is not None else "",
         )
+
+
+def write_outcome(ids: Ids, revision: str, course: tuple[str, str, int, int, str], run_id: str) -> bytes:
+    """
+    Write the record that closes a call.
+
+    Args:
+        ids:
+            For the id of the record.
+        revision:
+            Of the bundle that admitted the call.
+        course:
+            As `Span.course` gives it.
+        run_id:
+            Of its run.
+
+    Returns:
+        What the decision log keeps.
+    """
+    call_id, trace_id, start_unix_ns, duration_ns, outcome = course
+    known = _forms.get(revision)
+    if known is None:
+        shared = DecisionRecord(
+            decision_id="", time_unix_ns=0, point="outcome", decision=_OUTCOME, bundle=revision
+        )
+        form = _kept(revision, shared)
+    else:
+        form = known[1]
+    return form.fill(
+        ids.span_id().to_bytes(8, "big").hex(),
+        start_unix_ns + max(duration_ns, 0),
+        call_id,
+        trace_id,
+        run_id,
+        0,
+        outcome or names.OUTCOME_OK,
+    )
 
 
 def _kept(key: object, shared: DecisionRecord) -> CallForm:

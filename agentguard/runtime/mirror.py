@@ -25,7 +25,7 @@ StartSpan: TypeAlias = Callable[
 KINDS: Mapping[str, SpanKind] = {kind.name.lower(): kind for kind in SpanKind}
 
 
-def _has_provider() -> bool:
+def has_provider() -> bool:
     """
     Whether a global provider may be set: asking OpenTelemetry itself would read the environment at each call.
 
@@ -152,7 +152,7 @@ class Mirror:
             The span, or None where there is no SDK provider but ours, or it failed: that is no reason to
             stop a call.
         """
-        if not (self._is_on and _has_provider()):
+        if not (self._is_on and has_provider()):
             return None
         try:
             provider = trace.get_tracer_provider()

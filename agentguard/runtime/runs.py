@@ -12,7 +12,7 @@ from agentguard.wrapping import attach, current_context, detach
 
 if TYPE_CHECKING:
     # Only the types: this file is loaded by `import agentguard`.
-    from agentguard.values import Clock, Ids
+    from agentguard.values import AttributeValue, Clock, Ids
 
 RUN_KEY = create_key("agentguard-run")
 REPEATS_MAX = 4096
@@ -88,6 +88,18 @@ class Run:
         """When each tool was last let run, in monotonic nanoseconds."""
         self.repeats: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
+
+    def attributes(self) -> dict[str, AttributeValue]:
+        """Give what stands on each span of the run: its conversation and its labels, in a fresh dict."""
+        # Imported here: this file is loaded by `import agentguard`, which makes no spans.
+        from agentguard.values import attributes as names
+
+        found: dict[str, AttributeValue] = {}
+        if self.conversation_id:
+            found[names.CONVERSATION_ID] = self.conversation_id
+        for label, value in self.labels.items():
+            found[names.LABEL_PREFIX + label] = value
+        return found
 
     def count_call(self, kind: str) -> None:
         """Count a call that begins."""

@@ -104,8 +104,8 @@ class Batcher:
 
     def _column_bodies(self, sources: Sequence[SpanSource], first: int) -> list[Body] | None:
         """Encode spans of a kind that gives columns; None where records must be made."""
-        kinds = set(map(type, sources))
-        columns_of = getattr(kinds.pop(), "columns", None) if len(kinds) == 1 else None
+        ways = {getattr(kind, "columns", None) for kind in set(map(type, sources))}
+        columns_of = ways.pop() if len(ways) == 1 else None
         if columns_of is None:
             return None
         try:

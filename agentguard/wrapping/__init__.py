@@ -6,7 +6,8 @@ known here. This door is loaded by `import agentguard` and stays light.
 """
 
 from agentguard.wrapping.held import Hold
+from agentguard.wrapping.lazy_context import LazyContext
 from agentguard.wrapping.shapes import ActiveCall, BeginCall, wrap
 from agentguard.wrapping.steps import attach, current_context, detach
 
-__all__ = ["ActiveCall", "BeginCall", "Hold", "attach", "current_context", "detach", "wrap"]
+__all__ = ["ActiveCall", "BeginCall", "Hold", "LazyContext", "attach", "current_context", "detach", "wrap"]

@@ -42,7 +42,10 @@ class Hold(Protocol):
 class HeldCall(Protocol):
     """What is needed of the call."""
 
-    context: Context
+    @property
+    def context(self) -> Context:
+        """In which each step runs."""
+        ...
 
     def chunk(self, item: Any) -> None:
         """Note one item."""

@@ -25,23 +25,44 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 from opentelemetry.context import Context
 
 from agentguard.wrapping.held import Hold, held_async_generator, held_generator
+from agentguard.wrapping.lazy_context import LazyContext
 from agentguard.wrapping.steps import attach, detach
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class ActiveCall(Protocol):
-    """One call between its beginning and its end. Only policy makes these methods raise."""
+    """
+    One call between its beginning and its end. Only policy makes these methods raise.
 
-    args: tuple[Any, ...]
-    """Positional arguments to call with; redacted copies where a rule asked for it."""
-    kwargs: Mapping[str, Any]
-    context: Context
-    """The context in which the function runs."""
-    replacement: Callable[..., Any] | None
-    """What runs instead of the function, in the same shape; or None."""
-    admission: Callable[[], Awaitable[None]] | None
-    """What a coroutine awaits before the function may run, or None."""
+    A call that is a `LazyContext` is its own context, and runs as it was called: nothing is to be awaited,
+    nothing stands in for the function, and its arguments are those that were given.
+    """
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Positional arguments to call with; redacted copies where a rule asked for it."""
+        ...
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """Keyword arguments to call with."""
+        ...
+
+    @property
+    def context(self) -> Context:
+        """The context in which the function runs; the call itself where it runs as it was called."""
+        ...
+
+    @property
+    def replacement(self) -> Callable[..., Any] | None:
+        """What runs instead of the function, in the same shape; or None."""
+        ...
+
+    @property
+    def admission(self) -> Callable[[], Awaitable[None]] | None:
+        """What a coroutine awaits before the function may run, or None."""
+        ...
 
     def finish(self, result: Any) -> Any:
         """End the call with its result; returns what the caller gets."""
@@ -131,22 +152,39 @@ def _function(function: Callable[..., Any], begin: BeginCall) -> Callable[..., A
         call = begin(args, kwargs)
         if call is None:
             return function(*args, **kwargs)
-        token = attach(call.context)
+        if not isinstance(call, LazyContext):
+            return _drive_function(function, call)
+        token = attach(call)
         try:
-            # As `_runs`, without its frame: this is the way of most calls.
-            replacement = call.replacement
-            result = (function if replacement is None else replacement)(*call.args, **call.kwargs)
+            result = function(*args, **kwargs)
         except BaseException as error:
             call.fail(error)
             raise
         finally:
             detach(token)
-        # By the type: `isinstance` would ask a result for its `__class__`, which may be anything and may raise.
-        if issubclass(type(result), _LAZY):
-            return _lazy(result, call)
-        return call.finish(result)
+        # As `_ended`, without its frame: this is the way of most calls.
+        return _lazy(result, call) if issubclass(type(result), _LAZY) else call.finish(result)
 
     return wrapper
+
+
+def _drive_function(function: Callable[..., Any], call: ActiveCall) -> Any:
+    """Run a function, or what stands in for it, with the arguments of the call."""
+    token = attach(call.context)
+    try:
+        result = _runs(function, call)(*call.args, **call.kwargs)
+    except BaseException as error:
+        call.fail(error)
+        raise
+    finally:
+        detach(token)
+    return _ended(result, call)
+
+
+def _ended(result: Any, call: ActiveCall) -> Any:
+    """End a call with its result, or when the work is done that the result stands for."""
+    # By the type: `isinstance` would ask a result for its `__class__`, which may be anything and may raise.
+    return _lazy(result, call) if issubclass(type(result), _LAZY) else call.finish(result)
 
 
 def _coroutine(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
@@ -154,7 +192,20 @@ def _coroutine(function: Callable[..., Any], begin: BeginCall) -> Callable[..., 
         call = begin(args, kwargs)
         if call is None:
             return await function(*args, **kwargs)
-        return await _drive_coroutine(lambda: _runs(function, call)(*call.args, **call.kwargs), call)
+        if not isinstance(call, LazyContext):
+            return await _drive_coroutine(lambda: _runs(function, call)(*call.args, **call.kwargs), call)
+        token = attach(call)
+        try:
+            result = await function(*args, **kwargs)
+        except GeneratorExit:
+            call.abandon()
+            raise
+        except BaseException as error:
+            call.fail(error)
+            raise
+        finally:
+            detach(token)
+        return call.finish(result)
 
     return wrapper
 

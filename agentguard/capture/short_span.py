@@ -1,0 +1,150 @@
+"""
+The span of a call of which there is nothing to say but its course: ids, times, and what it used.
+
+It holds what differs from call to call; all else is in its form, one for all calls of a callable. Whoever
+wants more of it (an attribute, an event, an error) gets the `Span` that it stands for.
+"""
+
+# ruff: noqa: SLF001 - the same span in two forms: this one, and `Span`
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from agentguard.capture.columns import columns_of
+from agentguard.capture.environment import CaptureEnvironment
+from agentguard.capture.rare import NOTHING
+from agentguard.capture.span import BASE_BYTES, NO_STATE, OPEN, SAMPLED, Span
+from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_totals
+from agentguard.values import AttributeValue, SpanRecord, Usage
+from agentguard.wrapping import LazyContext
+
+SHORT_BYTES: Final = 1_000
+"""What a short span holds in memory, all in all, at most."""
+
+
+class SpanForm:
+    """What is the same for all short spans of one callable."""
+
+    __slots__ = ("agent_name", "attributes", "environment", "kind", "name", "otel_kind")
+
+    environment: CaptureEnvironment
+    name: str
+    kind: str
+    otel_kind: str
+    attributes: Mapping[str, AttributeValue]
+    """Clean values; they never change."""
+    agent_name: str
+    """Of the agent around the calls, for their spans; empty where there is none, or they are its own."""
+
+
+class ShortSpan(LazyContext):
+    """
+    A span that is its own context, so that a call makes one object.
+
+    Whoever begins it sets the slots. A span under it needs no more than these: see `adds`.
+    """
+
+    __slots__ = (
+        "duration_ns",
+        "form",
+        "in_flight",
+        "is_open",
+        "own",
+        "parent_id",
+        "run_id",
+        "span_id",
+        "start_monotonic_ns",
+        "start_unix_ns",
+        "totals",
+        "trace_id",
+        "usage",
+    )
+
+    form: SpanForm
+    trace_id: int
+    span_id: int
+    parent_id: int
+    """0 where it is the first of its trace."""
+    run_id: str
+    start_unix_ns: int
+    start_monotonic_ns: int
+    duration_ns: int
+    """-1 while it is open."""
+    in_flight: int
+    own: dict[str, AttributeValue] | None
+    """Attributes of this span alone; not to be changed, since several spans may have the same."""
+    usage: Usage | None
+    totals: UsageTotals | None
+    is_open: object
+    """There until it ends or grows: of two threads, the one that deletes it says which."""
+
+    bytes_estimate: Final = SHORT_BYTES
+    retries: Final = 0
+    _outcome: Final = ""
+    columns = staticmethod(columns_of)
+
+    def add_inner_usage(self, usage: UsageTotals) -> bool:
+        """Add what a call inside this one used; False where the span that it has become is to be told."""
+        with LOCKS.sums:
+            try:
+                self.is_open  # noqa: B018 - whether it is there
+            except AttributeError:
+                return self.duration_ns >= 0
+            self.totals = add_totals(self.totals, usage)
+        return True
+
+    def row(self) -> tuple[Any, ...]:
+        """As `Span.row`."""
+        form = self.form
+        return (
+            self.trace_id, self.span_id, self.parent_id, form.name, form.kind, form.otel_kind,
+            self.start_unix_ns, self.duration_ns, "unset", NO_STATE, form.environment, NOTHING,
+            form.attributes, self.run_id, form.agent_name, self.own, self.in_flight, self.usage, self.totals,
+        )  # fmt: skip
+
+    @staticmethod
+    def blank() -> Span:
+        """As `Span.blank`."""
+        return Span.blank()
+
+    def record(self) -> SpanRecord:
+        """Make the record of the ended span."""
+        return self.grown_span(None, is_open=False).record()
+
+    def grown_span(self, owner: Span | None, *, is_open: bool) -> Span:
+        """
+        Make the span that this one stands for, with room for everything.
+
+        Args:
+            owner:
+                The span around it.
+            is_open:
+                Whether it goes on, and has yet to reach its end.
+
+        Returns:
+            A new span with the same ids, times and content; nobody else has it yet.
+        """
+        form = self.form
+        span = Span.blank()
+        span._environment = form.environment
+        span.name, span.kind, span.otel_kind = form.name, form.kind, form.otel_kind
+        span._trace_id, span._span_id, span._parent_id = self.trace_id, self.span_id, self.parent_id
+        span._flags, span._trace_state = SAMPLED, NO_STATE
+        span._rare = NOTHING
+        span._owner = owner if is_open else None
+        span._base = form.attributes
+        span._own = None if self.own is None else dict(self.own)
+        span._run_id, span._agent_name = self.run_id, form.agent_name
+        span._context = span._mirror = None
+        span._usage, span._totals = self.usage, self.totals
+        span._status, span._outcome = "unset", ""
+        span.retries = 0
+        span.bytes_estimate = BASE_BYTES
+        span._in_flight = self.in_flight
+        span._start_unix_ns, span._start_monotonic_ns = self.start_unix_ns, self.start_monotonic_ns
+        span._duration_ns = -1 if is_open else max(self.duration_ns, 0)
+        if is_open:
+            span._open = OPEN
+        return span

@@ -1,0 +1,325 @@
+"""
+A call on the fast path: one object, which the store and the decision log read later.
+
+Where something comes up (an error, a stream, somebody who asks for the span) it grows into the `GuardedCall`
+that it stands for, which began when it did; all that can be said of a call is said there.
+"""
+
+# ruff: noqa: SLF001 - a call grows into one of `calls`
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from opentelemetry.context import Context
+
+from agentguard.audit import CallForm
+from agentguard.capture import LOCKS, ShortSpan, extract_usage, is_stream, leave, span_values, totals_of
+from agentguard.runtime.calls import CALL_KEY, GuardedCall
+from agentguard.runtime.gates import add_unpriced_to, charged_usd
+from agentguard.runtime.lane import Lane
+from agentguard.runtime.later import write_outcome
+from agentguard.runtime.runs import RUN_KEY, Run
+from agentguard.runtime.services import Services
+from agentguard.runtime.spec import CallSpec
+from agentguard.values import Decision, DecisionRecord, Usage
+from agentguard.values import attributes as names
+from agentguard.wrapping import Hold
+
+_FORMS_MAX: Final = 256
+_NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
+_make_usage: Final = partial(tuple.__new__, Usage)
+
+
+class FastCall(ShortSpan):
+    """One call on the fast path; what `wrapping` drives, as a `GuardedCall`."""
+
+    __slots__ = (
+        "args",
+        "around",
+        "decision",
+        "evaluation_ns",
+        "full",
+        "is_due",
+        "is_told",
+        "kwargs",
+        "owner",
+        "run",
+    )
+
+    form: Lane
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    around: Mapping[str, object]
+    """The nearest context that is not of a call on this path."""
+    run: Run
+    owner: FastCall | GuardedCall | None
+    """The call inside which it was made, until it ends."""
+    full: GuardedCall | None
+    """What it has grown into."""
+    decision: Decision | None
+    """None where no policies are loaded."""
+    evaluation_ns: int
+    is_told: bool
+    """Whether the record that admitted the call has also said how it ended."""
+    is_due: bool
+    """Whether the log is to be given the outcome, once the call has ended."""
+
+    replacement: Final = None
+    repeats: Final = 0
+    error_type: Final = ""
+    holds_back: Final = False
+
+    # What runs the function asks
+
+    def finish(self, result: Any) -> Any:
+        """As `GuardedCall.finish`."""
+        lane = self.form
+        if not lane.is_tool and is_stream(result):
+            return self.grow().finish(result)
+        usage = extract_usage(result) if lane.is_model else None
+        if usage is not None and self.totals is not None:
+            # What it says may be what a call inside it said.
+            return self.grow().finish(result)
+        try:
+            # One step of the interpreter: either the call ends here, or it has grown.
+            del self.is_open
+        except AttributeError:
+            return self.grow().finish(result)
+        self.args, self.kwargs = (), _NO_ARGUMENTS
+        duration_ns = lane.monotonic_ns() - self.start_monotonic_ns
+        try:
+            if usage is not None:
+                self._spend(usage)
+            self.duration_ns = max(0, duration_ns)
+            leave(lane.in_flight, lane.kind)
+            owner = self.owner
+            if owner is not None:
+                self.owner = None
+                used = self.totals if self.usage is None else totals_of(self.usage)
+                if used is not None and not (type(owner) is FastCall and owner.add_inner_usage(used)):
+                    owner.grow().span.add_inner_usage(used)
+            if lane.is_tool:
+                lane.rates.record(lane.called_name, is_error=False)
+            lane.sink(self)
+            if self.is_due and self.decision is not None:
+                lane.append_later(self.outcome)
+        except Exception as error:
+            lane.services.health("runtime.end", error)
+        return result
+
+    def _spend(self, usage: Usage) -> None:
+        """Price what the call used, and add it to the sums."""
+        lane = self.form
+        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        cost_usd = usage.cost_usd
+        if cost_usd is None:
+            cost_usd = self._price_usd(usage)
+            if cost_usd is None:
+                self.usage = usage
+                cost_usd = self._charge(usage, tokens)
+            else:
+                self.usage = _make_usage((*usage[:-1], cost_usd))
+                if lane.own is not None:
+                    self.own = lane.own if self.own is None else {**self.own, **lane.own}
+        else:
+            self.usage = usage
+        if tokens or cost_usd:
+            self.run.count_end(is_error=False, tokens=tokens, cost_usd=cost_usd, retries=0)
+            lane.spend.add(usd=cost_usd, tokens=tokens)
+
+    def _price_usd(self, usage: Usage) -> float | None:
+        """Look for a price, of the model that answered, or of the one that was asked."""
+        price_usd = self.form.environment.price_usd
+        if price_usd is None:
+            return None
+        cost_usd = price_usd(usage)
+        if cost_usd is None and usage.model is None:
+            cost_usd = price_usd(usage._replace(model=self.form.spec.model))
+        return cost_usd
+
+    def _charge(self, usage: Usage, tokens: int) -> float:
+        """Charge what nobody knows a price for, and tell the call around it."""
+        charged = charged_usd(self.form.services, None, tokens, usage.model or self.form.spec.model)
+        if charged and self.owner is not None:
+            add_unpriced_to(self.owner.grow(), charged)
+        return charged
+
+    async def finish_async(self, result: Any) -> Any:
+        """As `finish`: nothing in it waits."""
+        return self.finish(result)
+
+    def fail(self, error: BaseException) -> None:
+        """As `GuardedCall.fail`."""
+        self.grow().fail(error)
+
+    def chunk(self, item: Any) -> None:
+        """As `GuardedCall.chunk`."""
+        self.grow().chunk(item)
+
+    def abandon(self) -> None:
+        """As `GuardedCall.abandon`."""
+        self.grow().abandon()
+
+    def hold(self) -> Hold:
+        """As `GuardedCall.hold`."""
+        return self.grow().hold()
+
+    @property
+    def context(self) -> FastCall:
+        """The context in which the function runs."""
+        return self
+
+    @property
+    def admission(self) -> None:
+        """Nothing is to be awaited."""
+        return
+
+    # What facts are read from
+
+    @property
+    def services(self) -> Services:
+        """The wired whole."""
+        return self.form.services
+
+    @property
+    def spec(self) -> CallSpec:
+        """What was decorated."""
+        return self.form.spec
+
+    @property
+    def agent(self) -> str:
+        """Name of the innermost guarded agent, or empty."""
+        return self.form.agent
+
+    @property
+    def agent_version(self) -> str:
+        """Its version."""
+        return self.form.agent_version
+
+    @property
+    def model(self) -> str:
+        """What is asked for, where a model is called."""
+        return self.form.spec.model
+
+    @property
+    def arguments(self) -> dict[str, Any] | None:
+        """By parameter name."""
+        return self.form.spec.binder.bind(self.args, self.kwargs)
+
+    # What the decision log asks, on its own thread
+
+    def __call__(self) -> bytes:
+        """As `Admitted.admission`."""
+        # In this order: who ends the call looks at `is_due` after that, so one of the two sees the other.
+        self.is_due = True
+        lane, run, decision = self.form, self.run, self.decision
+        call_id, trace_id, start_unix_ns, duration_ns, outcome = self._course()
+        ended_unix_ns = 0
+        if duration_ns >= 0:
+            self.is_told = True
+            outcome, ended_unix_ns = outcome or names.OUTCOME_OK, start_unix_ns + duration_ns
+        else:
+            outcome = ""
+        known = lane.forms.get(run.principal)
+        if known is None or known[0] is not decision:
+            known = self._form()
+        return known[1].fill(
+            lane.services.ids.span_id().to_bytes(8, "big").hex(),
+            start_unix_ns + self.evaluation_ns,
+            call_id,
+            trace_id,
+            run.run_id,
+            self.evaluation_ns,
+            outcome,
+            ended_unix_ns,
+        )
+
+    def outcome(self) -> bytes | None:
+        """As `Ended.outcome`."""
+        if self.is_told:
+            return None
+        services = self.form.services
+        return write_outcome(services.ids, self.form.revision, self._course(), self.run.run_id)
+
+    def _course(self) -> tuple[str, str, int, int, str]:
+        """As `Span.course`."""
+        full = self.full
+        if full is not None:
+            return full.span.course()
+        return (
+            self.span_id.to_bytes(8, "big").hex(), self.trace_id.to_bytes(16, "big").hex(),
+            self.start_unix_ns, self.duration_ns, "",
+        )  # fmt: skip
+
+    def _form(self) -> tuple[Decision, CallForm]:
+        """Make the form of calls like this one, and keep it."""
+        lane, decision = self.form, self.decision
+        assert decision is not None
+        shared = DecisionRecord(
+            decision_id="", time_unix_ns=0, point=str(lane.spec.before), decision=decision, bundle=lane.revision,
+            agent=lane.agent, tool=lane.spec.name if lane.is_tool else "", model=lane.spec.model,
+            principal=self.run.principal,
+        )  # fmt: skip
+        known = decision, CallForm(shared)
+        if len(lane.forms) >= _FORMS_MAX:
+            lane.forms.clear()
+        lane.forms[self.run.principal] = known
+        return known
+
+    # Growing
+
+    def grow(self) -> GuardedCall:
+        """
+        Become a call of which anything can be said.
+
+        Returns:
+            The call, begun when this one was; one that has ended where this one has.
+        """
+        full = self.full
+        if full is not None:
+            return full
+        owner = self.owner.grow() if type(self.owner) is FastCall else self.owner
+        with LOCKS.sums:
+            full = self.full
+            if full is None:
+                try:
+                    del self.is_open
+                except AttributeError:
+                    is_open = False
+                else:
+                    is_open = True
+                full = self.full = self._grown(owner, is_open=is_open)
+        return full
+
+    def _grown(self, owner: Any, *, is_open: bool) -> GuardedCall:
+        lane = self.form
+        call = GuardedCall.__new__(GuardedCall)
+        call.services, call.spec = lane.services, lane.spec
+        call.args, call.kwargs = self.args, self.kwargs
+        call.arguments = self.arguments if is_open else {}
+        call.admission = call.stream = None
+        call.result = call.facts = call.detour = call.replacement = None
+        call.error_type = ""
+        call.is_ended, call.is_cancelled = not is_open, False
+        call.repeats, call.tickets, call.unpriced_usd = 0, (), 0.0
+        call.owner = owner if is_open else None
+        call.run = self.run
+        call.agent, call.agent_version, call.model = lane.agent, lane.agent_version, lane.spec.model
+        call.content = lane.content
+        call.span = self.grown_span(None if owner is None else owner.span, is_open=is_open)
+        call.context, call._outside = self, Context(self.around)
+        call.ending = None if self.decision is None else self
+        return call
+
+    def work_out(self) -> Mapping[str, object]:
+        """Give what is current in this call, to those who look for it in OpenTelemetry's context."""
+        call = self.grow()
+        return {
+            **self.around,
+            **span_values(call.span, is_visible=self.form.services.mirror.is_visible),
+            CALL_KEY: call,
+            RUN_KEY: self.run,
+        }

@@ -1,0 +1,169 @@
+"""
+The fast path: how a call begins of which there is nothing to say but that it ran.
+
+Nearly every call is let run without a word, returns, and nobody looked at its span meanwhile. Nothing is
+decided here that `calls` would decide otherwise: where this path does not know what to do it has done nothing
+yet, and the call begins there.
+"""
+
+# ruff: noqa: SLF001 - a call on this path may be inside one of `calls`
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from sys import modules as _modules
+from typing import Any, Final
+
+from opentelemetry.context import Context
+
+from agentguard.capture import GENAI_UTIL, QUEUED_KEY, find_parent
+from agentguard.runtime.calls import CALL_KEY, GuardedCall, begin
+from agentguard.runtime.declaration import Declaration
+from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.fast_call import FastCall
+from agentguard.runtime.lane import Lane, lane_of
+from agentguard.runtime.mirror import has_provider
+from agentguard.runtime.plain import FLAT, plain
+from agentguard.runtime.runs import RUN_KEY, Run, new_run
+from agentguard.runtime.services import Services
+from agentguard.values import Decision
+from agentguard.wrapping import current_context
+
+_OPEN: Final = object()
+_new: Final = dict.__new__
+
+
+def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is the way of most calls
+    lane: Lane, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> FastCall | None:
+    """
+    Begin a call.
+
+    Args:
+        lane:
+            One of the callable, in the runtime that is set up.
+        args:
+            Positional arguments, a receiver included.
+        kwargs:
+            Keyword arguments.
+
+    Returns:
+        The call; None where it is not for this path: then nothing has happened.
+    """
+    services = lane.services
+    if services.engine is not lane.engine or (lane.joins and has_provider()) or GENAI_UTIL in _modules:
+        return None
+    call = _new(FastCall)
+    context = current_context()
+    if type(context) is FastCall and context.full is None:
+        if not lane.is_agent:
+            above = context.form
+            if above.agent != lane.agent or above.agent_version != lane.agent_version:
+                sibling = lane.siblings.get((above.agent, above.agent_version))
+                if sibling is None:
+                    return None
+                lane = sibling
+        call.owner = context
+        call.around = context.around
+        call.run = run = context.run
+        call.trace_id = context.trace_id
+        call.parent_id = context.span_id
+    else:
+        found = _found_around(lane, call, context)
+        if found is None:
+            return None
+        lane, run = found, call.run
+    call.form = lane
+    call.args = args
+    call.kwargs = kwargs
+    call.span_id = lane.ids.span_id()
+    call.start_unix_ns = lane.unix_ns()
+    call.start_monotonic_ns = started_ns = lane.monotonic_ns()
+    decision: Decision | None = None
+    try:
+        if lane.kill.in_force():
+            return None
+        arguments = lane.binder.bind(args, kwargs)
+        if arguments is None:
+            return None
+        if lane.plan is not None:
+            facts = CallFacts(lane.constants)
+            facts.call = call  # type: ignore[assignment] # it has all that facts are read from
+            facts["args"] = arguments if FLAT.issuperset(map(type, arguments.values())) else plain(arguments)
+            decision = lane.follow(lane.plan, facts)
+            if not decision.is_plain:
+                return None
+    except Exception:
+        # Whatever it was: `calls` meets it too, and says so.
+        return None
+    call.run_id = run.run_id
+    call.own = run.attributes() if run.conversation_id or run.labels else None
+    call.full = call.usage = call.totals = None
+    call.duration_ns = -1
+    call.decision = decision
+    call.is_told = False
+    call.is_due = lane.is_told_twice
+    call.is_open = _OPEN
+    in_flight = lane.in_flight
+    try:
+        number = in_flight[lane.kind] + 1
+    except KeyError:
+        number = 1
+    in_flight[lane.kind] = call.in_flight = number
+    run.count_call(lane.governed_as)
+    if decision is not None:
+        call.evaluation_ns = lane.monotonic_ns() - started_ns
+        lane.append_later(call)
+    return call
+
+
+def _found_around(lane: Lane, call: FastCall, context: Context) -> Lane | None:
+    """Find what is around a call that is not right inside another one of this path; None where it is not for it."""
+    services = lane.services
+    owner: GuardedCall | None
+    run: Run | None
+    if type(context) is FastCall:
+        owner, run, call.around = context.full, context.run, context.around
+        if owner is None:
+            return None  # It grows at this moment.
+    elif QUEUED_KEY in context:
+        return None
+    else:
+        # Nobody else has these keys: what is under them is ours.
+        owner, run = context.get(CALL_KEY), context.get(RUN_KEY)  # type: ignore[assignment]
+        call.around = context
+    parent, above = find_parent(context, only_ours=not services.mirror.is_visible)
+    span = None if owner is None else owner.span
+    if parent is not span or above is not span or (span is not None and not span.is_usual):
+        return None
+    if span is None:
+        call.trace_id, call.parent_id = services.ids.trace_id(), 0
+    else:
+        call.trace_id, call.parent_id = span._trace_id, span._span_id
+    call.owner = owner
+    call.run = new_run(services.ids, services.clock) if run is None else run
+    if lane.is_agent:
+        return lane
+    agent, version = ("", "") if owner is None else (owner.agent, owner.agent_version)
+    if agent == lane.agent and version == lane.agent_version:
+        return lane
+    return lane.siblings.get((agent, version))
+
+
+def begin_and_learn(
+    services: Services, declaration: Declaration, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> GuardedCall | None:
+    """
+    Begin a call that is not on the fast path, and find out whether those like it can be.
+
+    Args and what is returned or raised are those of `calls.begin`.
+    """
+    call = begin(services, declaration, args, kwargs)
+    if call is not None:
+        lane = declaration.lane
+        if not isinstance(lane, Lane) or not lane.is_for(call):
+            try:
+                declaration.lane = lane_of(call, lane) or declaration.lane
+            except Exception as error:
+                services.health("runtime.fast_path", error)
+    return call
