@@ -21,11 +21,14 @@ from agentguard.state.ledger import Ledger
 from agentguard.state.memory import WINDOW_S_MAX as MEMORY_S_MAX
 from agentguard.state.memory import Memory
 from agentguard.state.page import KILL, MappedPage, MemoryPage, Page
-from agentguard.state.sums import WINDOW_S_MAX, Rates, Spend
+from agentguard.state.rates import WINDOW_S_MAX, Rates
+from agentguard.state.spend import Spend
 from agentguard.state.tally import Tally
 from agentguard.values import Clock, InternalErrorHook
 
 STALE_NS_MAX = 1_000_000_000
+LOOK_NS = 250_000_000
+"""How long whoever reads sums need not ask whether they are stale; shorter than the thread takes to think that nobody reads."""
 MERGE_INTERVAL_S = 0.5
 _SPEND_KEEP_S = 40 * 86_400
 _machines: weakref.WeakSet[MachineState] = weakref.WeakSet()
@@ -76,8 +79,9 @@ class _Shared:
     def _drawn(self, *, is_urgent: bool = False) -> None:
         """Hear that something was drawn, or that what is leased runs out."""
 
-    def _refresh_if_stale(self) -> None:
-        """See to it that what others shared is at most a second old."""
+    def _refresh_if_stale(self) -> int:
+        """See to it that what others shared is at most a second old; give the ns until it is to be asked again."""
+        return LOOK_NS
 
     def _added(self) -> None:
         """Hear that there is something to share."""
@@ -117,10 +121,11 @@ class MemoryState(_Shared):
         self.kill.begin()
         self._merged_ns = clock.monotonic_ns()
 
-    def _refresh_if_stale(self) -> None:
+    def _refresh_if_stale(self) -> int:
         # Merging is what lets go of old buckets; a replay of a year must not keep them all.
         if self._clock.monotonic_ns() - self._merged_ns > 60 * STALE_NS_MAX:
             self.flush()
+        return LOOK_NS
 
     def flush(self) -> None:
         """Share all sums now."""
@@ -128,6 +133,7 @@ class MemoryState(_Shared):
         now = self._clock.unix_ns() // 1_000_000_000
         with self._cells.transaction():
             for tally in self._tallies:
+                tally.gather()
                 tally.begin_merge()
                 tally.write_merge(now)
             self._cells.remove_expired(now)
@@ -217,7 +223,7 @@ class MachineState(_Shared):
             StoreError: The state cannot be read or written; the sums are kept.
         """
         with self._io_lock:
-            self._merge()
+            self._merge(is_dirty=self._gather())
         self._tidy()
 
     def close(self) -> None:
@@ -240,7 +246,7 @@ class MachineState(_Shared):
     def _drawn(self, *, is_urgent: bool = False) -> None:
         self._keeper.wake(is_urgent=is_urgent)
 
-    def _refresh_if_stale(self) -> None:
+    def _refresh_if_stale(self) -> int:
         if not self._mark[0]:
             self._after_fork()
         now = self._clock.monotonic_ns()
@@ -253,6 +259,8 @@ class MachineState(_Shared):
                 # Another thread may have done it while this one waited.
                 if self._refreshed_ns is None or now - self._refreshed_ns > STALE_NS_MAX:
                     self._read()
+            refreshed = self._refreshed_ns or now
+        return min(LOOK_NS, refreshed + STALE_NS_MAX - now)
 
     def _added(self) -> None:
         if self._is_idle or not self._mark[0]:
@@ -266,12 +274,16 @@ class MachineState(_Shared):
             tally.end_merge(is_written=False)
         self._refreshed_ns = began
 
-    def _merge(self) -> None:
-        """Write and read the sums; the I/O lock is held."""
+    def _gather(self) -> bool:
+        """Take what calls have counted, and say whether there is something to share."""
+        dirty = [tally for tally in self._tallies if tally.gather()]
+        return bool(dirty)
+
+    def _merge(self, *, is_dirty: bool) -> None:
+        """Write the sums, where there is something to share, and read them; the I/O lock is held."""
         began = self._clock.monotonic_ns()
         now = self._clock.unix_ns() // 1_000_000_000
         tallies = self._tallies
-        is_dirty = any(tally.is_dirty for tally in tallies)
         if is_dirty:
             for tally in tallies:
                 tally.begin_merge()
@@ -324,13 +336,13 @@ class MachineState(_Shared):
                 asked, dirty = self._asked_ns, False
                 try:
                     with self._io_lock:
-                        dirty = any(tally.is_dirty for tally in self._tallies)
-                        self._merge()
+                        dirty = self._gather()
+                        self._merge(is_dirty=dirty)
                 except Exception as error:  # The thread must live; the sums are kept and tried again.
                     self._on_internal_error("state.merge", error)
                 quiet = 0 if dirty or asked != self._asked_ns else quiet + 1
             self._is_idle = True
-            if any(tally.is_dirty for tally in self._tallies):
+            if self._gather():
                 self._wake()
 
     def _after_fork(self) -> None:

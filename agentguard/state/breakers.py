@@ -20,7 +20,7 @@ from typing import NamedTuple
 from agentguard.errors import StoreError
 from agentguard.state.cells import Cells, Document
 from agentguard.state.page import BREAKERS, Page
-from agentguard.state.sums import WINDOW_S_MAX
+from agentguard.state.rates import WINDOW_S_MAX
 from agentguard.values import BreakerTerms, Clock
 
 BREAKERS_MAX = 4_096

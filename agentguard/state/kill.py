@@ -44,8 +44,10 @@ class Kill:
         self._clock = clock
         self._lock = threading.Lock()
         self._orders: Mapping[str, KillOrder] = {}
+        self._numbers = page.numbers
         self._generation = -1
-        self._read_ns = 0
+        self._due_ns = 0
+        """When to read the orders again even though the page says nothing: its writer may have died."""
 
     def begin(self) -> None:
         """Make the document of a store that never had one; call once, where the state is made."""
@@ -100,10 +102,20 @@ class Kill:
         Raises:
             StoreError: The orders are missing, were set back, or cannot be read: nothing may run.
         """
-        if (
-            self._page.numbers[_PAGED] != self._generation
-            or self._clock.monotonic_ns() - self._read_ns > STALE_NS_MAX
-        ):
+        return self.in_force_at(self._clock.monotonic_ns())
+
+    def in_force_at(self, now_monotonic_ns: int) -> Mapping[str, KillOrder]:
+        """
+        Give all orders by scope; as `in_force`, for who has just read the state's clock.
+
+        Args:
+            now_monotonic_ns:
+                What its monotonic hand says.
+
+        Raises:
+            StoreError: The orders are missing, were set back, or cannot be read: nothing may run.
+        """
+        if self._numbers[_PAGED] != self._generation or now_monotonic_ns > self._due_ns:
             self.refresh()
         return self._orders
 
@@ -114,8 +126,8 @@ class Kill:
         Raises:
             StoreError: The orders are missing, were set back, or cannot be read.
         """
-        self._read_ns = 0
-        orders = self.in_force()
+        self.refresh()
+        orders = self._orders
         return tuple(orders[scope] for scope in sorted(orders))
 
     def set(self, scope: str, *, reason: str, by: str) -> KillOrder:
@@ -163,7 +175,7 @@ class Kill:
     def refresh(self) -> None:
         """Read the orders again."""
         with self._lock:
-            read_ns = self._clock.monotonic_ns()
+            due_ns = self._clock.monotonic_ns() + STALE_NS_MAX
             # The page first: what it says by now is in the document, which is written before it.
             paged = self._page.read(KILL)
             generation, orders = _decode(self._cells.get(_KIND, _KEY))
@@ -174,7 +186,9 @@ class Kill:
             if generation > paged:
                 # Whoever changed the orders has not yet said so, or died before.
                 self._page.write(KILL, generation)
-            self._generation, self._orders, self._read_ns = generation, orders, read_ns
+            # The orders first: another thread takes them for what the generation says.
+            self._orders, self._due_ns = orders, due_ns
+            self._generation = generation
 
     def after_fork(self) -> None:
         """Begin with a lock of our own."""

@@ -29,7 +29,7 @@ class Memory:
 
     KIND = "history"
 
-    def __init__(self, tally: Tally, clock: Clock, refresh: Callable[[], None]) -> None:
+    def __init__(self, tally: Tally, clock: Clock, refresh: Callable[[], object]) -> None:
         self._tally = tally
         self._clock = clock
         self._refresh = refresh
@@ -109,7 +109,8 @@ class Memory:
         mark, bucket_s = ("m", FINE_S) if window_s <= FINE_WINDOW_S_MAX else ("q", COARSE_S)
         first = int(self._clock.unix_ns() / 1e9 - window_s) // bucket_s
         calls = units = 0
-        shared, recent = self._tally.shared_and_recent(name)
+        with self._tally.lock:
+            shared, recent = self._tally.shared_and_recent(name)
         for field, amounts in (*shared.items(), *recent):
             # Buckets of the future count: the clock was set back, the calls were made.
             bucket = str(field)

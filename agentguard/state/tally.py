@@ -1,20 +1,20 @@
 """
 Sums that many processes add to: exact in the end, at most a second old on the way.
 
-Adding costs two look-ups in this process. The sums are merged into the
-shared cells now and then, in one transaction, and what others merged is read
-back. Reading adds the three together: what is shared, what is being merged,
-what is not yet merged. So this process always sees its own additions at once.
+The sums of this process are merged into the shared cells now and then, in one
+transaction, and what others merged is read back. Reading adds the three together:
+what is shared, what is being merged, what is not yet merged. So this process
+always sees its own additions at once. Where calls are to count without a lock they
+count in trays, which the tally empties.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from agentguard.errors import StoreError
-from agentguard.forks import process_mark
 from agentguard.state.cells import Cells, Document
 
 Field: TypeAlias = str | int
@@ -28,6 +28,18 @@ _NOTHING: Mapping[str, list[int]] = {}
 
 OVERFLOW_KEY = "*"
 """Takes what keys beyond the limit would have held; reading such a key gives this one: never less."""
+
+
+class Emptied(Protocol):
+    """What a tally takes from before it merges; the lock of the tally is held."""
+
+    def take(self) -> bool:
+        """Put what was counted into the tally; False where there was nothing."""
+        ...
+
+    def rest(self) -> bool:
+        """Count elsewhere until further notice; False where something was counted meanwhile."""
+        ...
 
 
 class Tally:
@@ -65,71 +77,77 @@ class Tally:
         self._is_kept = is_kept
         self._keep_s = keep_s
         self._keys_max = keys_max
-        self._added = added
-        self._mark = process_mark()
-        self._lock = threading.Lock()
+        self.added = added
+        """To be told before something is added, since a forked child lets go of what is its parent's, and
+        after it: whoever merges may have found nothing, and gone to sleep, before it was there."""
+        self.lock = threading.Lock()
+        """Held around every change and every look; another one after a fork."""
+        self.trays: dict[Emptied, None] = {}
+        """Where calls may be counting."""
+        self.version = 0
+        """Changes whenever the answer for some key may have changed, but for what lies in trays."""
+        self.epoch = 0
+        """Another number in a forked child that has let go of what is its parent's."""
         self._pending: Sums = {}
         self._merging: Sums = {}
         self._shared: dict[str, Mapping[str, list[int]]] = {}
         self._revision = 0
 
     def add(self, key: str, field: Field, first: int, second: int) -> None:
-        """Add to the two numbers of one field of one key; the hot path."""
-        if self._mark[0]:
-            with self._lock:
-                fields = self._pending.get(key)
-                if fields is not None and (sums := fields.get(field)) is not None:
-                    sums[0] += first
-                    sums[1] += second
-                    return
-        self._begin_sum(key, field, first, second)
+        """Add to the two numbers of one field of one key."""
+        self.added()
+        with self.lock:
+            self.put(key, field, first, second)
+        self.added()
 
-    def _begin_sum(self, key: str, field: Field, first: int, second: int) -> None:
-        """Add to a field that has nothing pending: the first after a merge, or after a fork."""
-        # A child lets go of what is its parent's before it adds.
-        self._added()
-        with self._lock:
-            pending = self._pending.get(key)
-            if pending is None:
-                if not self._is_told_apart(key):
-                    key = OVERFLOW_KEY
-                pending = self._pending.setdefault(key, {})
-            sums = pending.setdefault(field, [0, 0])
-            sums[0] += first
-            sums[1] += second
-        # And whoever merges may have found nothing, and gone to sleep, before it was there.
-        self._added()
+    def put(self, key: str, field: Field, first: int, second: int) -> None:
+        """Add where the lock is held; `added` is the caller's to tell."""
+        pending = self._pending.get(key)
+        if pending is None:
+            if not self.is_told_apart(key):
+                key = OVERFLOW_KEY
+            pending = self._pending.setdefault(key, {})
+        sums = pending.setdefault(field, [0, 0])
+        sums[0] += first
+        sums[1] += second
+        self.version += 1
 
     def shared_and_recent(self, key: str) -> tuple[Mapping[str, list[int]], Recent]:
         """
         Give what makes up the answer for a key: what all processes share, and what is not in it yet.
 
-        The first is another object whenever its content is another, so that what
-        was worked out from it may be kept. Neither is to be changed.
+        The lock is held. Neither is to be changed.
         """
-        with self._lock:
-            shared, pending, merging = self._shared.get(key), self._pending.get(key), self._merging.get(key)
-            if shared is None and pending is None and merging is None and not self._is_told_apart(key):
-                key = OVERFLOW_KEY
-                shared, pending, merging = (
-                    self._shared.get(key),
-                    self._pending.get(key),
-                    self._merging.get(key),
-                )
-            # Copied while the lock is held: another thread may begin a field the next moment.
-            recent = [] if pending is None else list(pending.items())
-            if merging is not None:
-                recent += merging.items()
-            return _NOTHING if shared is None else shared, recent
+        if not self.is_told_apart(key):
+            key = OVERFLOW_KEY
+        recent = list(self._pending.get(key, {}).items())
+        recent += self._merging.get(key, {}).items()
+        return self._shared.get(key, _NOTHING), recent
 
-    @property
-    def is_dirty(self) -> bool:
-        """Whether there is something to merge."""
-        return bool(self._pending or self._merging)
+    def is_told_apart(self, key: str) -> bool:
+        """Whether a key has numbers of its own; the lock is held."""
+        return (
+            key in self._shared
+            or key in self._merging
+            or key in self._pending
+            or len(self._shared) + len(self._pending) < self._keys_max
+        )
+
+    def empty_trays(self) -> None:
+        """Take what calls have counted; the lock is held. Where that is nothing, calls are no longer waited for."""
+        for tray in tuple(self.trays):
+            if not tray.take() and tray.rest():
+                del self.trays[tray]
+
+    def gather(self) -> bool:
+        """Take what calls have counted, and say whether there is something to merge."""
+        with self.lock:
+            self.empty_trays()
+            return bool(self._pending or self._merging)
 
     def begin_merge(self) -> None:
         """Take what is pending; it stays visible until `end_merge`."""
-        with self._lock:
+        with self.lock:
             for key, fields in self._pending.items():
                 into = self._merging.setdefault(key, {})
                 for field, amounts in fields.items():
@@ -165,29 +183,26 @@ class Tally:
         except StoreError:
             # What is written must not be written twice; until it can be read, every read raises.
             if is_written:
-                with self._lock:
+                with self.lock:
                     self._merging = {}
+                    self.version += 1
             raise
-        with self._lock:
-            for cell, fields in changed:
-                self._shared[cell.key] = fields
-                self._revision = max(self._revision, cell.revision)
-            if is_written:
-                self._merging = {}
+        if changed or is_written:
+            with self.lock:
+                for cell, fields in changed:
+                    self._shared[cell.key] = fields
+                    self._revision = max(self._revision, cell.revision)
+                if is_written:
+                    self._merging = {}
+                self.version += 1
 
     def forget(self) -> None:
         """Drop what is not merged: after a fork it is the parent's."""
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        self.trays = {}
+        self.epoch += 1
         self._pending, self._merging = {}, {}
-        self._mark = process_mark()
-
-    def _is_told_apart(self, key: str) -> bool:
-        return (
-            key in self._shared
-            or key in self._merging
-            or key in self._pending
-            or len(self._shared) + len(self._pending) < self._keys_max
-        )
+        self.version += 1
 
 
 def _fields(document: Document | None) -> dict[str, list[int]]:
