@@ -62,7 +62,8 @@ class OtlpConfig:
     client_key_file: str = field(default="", repr=False)
     timeout_s: float = 10.0
     """Longest wait for one request."""
-    batch_spans_max: int = 512
+    batch_spans_max: int = 1024
+    """A crash between the answer and the cursor sends so many spans twice, at most."""
     batch_bytes_max: int = 3_500_000
     """Below the 4 MiB that gRPC servers take by default."""
     poll_interval_s: float = 1.0

@@ -19,7 +19,7 @@ from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from agentguard.export._content import Content, outgoing, outgoing_column, outgoing_items
-from agentguard.export._wire import attribute_column, delimited, key_value, key_values, utf8, varint
+from agentguard.export._wire import attribute_column, delimited, key_value, key_values, length, utf8
 from agentguard.values import Column, SpanColumns, SpanEvent, SpanLink, SpanRecord
 
 # Tags: the number of a field and its type. Fields stand in the order of their numbers.
@@ -126,7 +126,7 @@ def encode_items(columns: SpanColumns, resource: Mapping[str, str], *, content: 
         _whole([_links(outgoing_items(tuple(some), content)) for some in columns.links], count),
         each(_status, columns.statuses, columns.status_descriptions), repeat(_FLAGS, count), strict=True,
     ))  # fmt: skip
-    fields = [b"".join((_SPAN, varint(len(span)), span)) for span in spans]
+    fields = [b"".join((_SPAN, length(len(span)), span)) for span in spans]
     origins = each(partial(_origin, resource), columns.scopes, columns.scope_versions)
     return list(map(_make_item, zip(fields, origins, strict=True)))
 
@@ -153,7 +153,7 @@ def _resource_spans(
     for (name, version), spans in scopes.items():
         scope = delimited(b"\x0a", _text(b"\x0a", name) + _text(b"\x12", version))
         size = len(scope) + sum(map(len, spans))
-        parts += (b"\x12", varint(size), scope, *spans)
+        parts += (b"\x12", length(size), scope, *spans)
     return delimited(b"\x0a", b"".join(parts))
 
 

@@ -25,6 +25,7 @@ from agentguard.export._encode import encode_item, encode_items
 from agentguard.export._lease import Lease
 from agentguard.export._outbox import Outbox
 from agentguard.export._protocols import open_transport
+from agentguard.export._quiet import without_instrumentation
 from agentguard.export._source import Source, Window, decode_cursor, decode_window, encode_cursor
 from agentguard.export._transport import Transport
 from agentguard.values import Clock, InternalErrorHook, SpanRecord
@@ -170,7 +171,7 @@ class OtlpExporter:
         self._deadline_s = time.monotonic() + timeout_s
         transport = self._open_transport()
         try:
-            with _without_instrumentation():
+            with without_instrumentation():
                 if not self._drain(self._delivery(transport)):
                     raise ExportError(
                         f"export: {self.config.endpoint}: {self.counters.last_failure}; "
@@ -188,7 +189,7 @@ class OtlpExporter:
         transport: Transport | None = None
         pause_s = self.config.poll_interval_s
         try:
-            with _without_instrumentation():
+            with without_instrumentation():
                 while not self._is_stopping:
                     try:
                         if not self._elected():
@@ -401,24 +402,6 @@ class OtlpExporter:
         self._lease.release()
         self._reset()
         self.counters = ExportCounters()
-
-
-class _without_instrumentation:  # noqa: N801 - reads as the statement that it is
-    """Keep the application's instrumentation from making spans of our own requests."""
-
-    def __enter__(self) -> None:
-        # Imported here: it is the exporter's thread that needs it, not whoever imports this room.
-        from opentelemetry import context
-
-        value = context.get_current()
-        # The API's own keys, which carry a random part, and the plain one that older instrumentations ask for.
-        for key in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
-            value = context.set_value(getattr(context, key, key), True, value)
-        value = context.set_value("suppress_instrumentation", True, value)
-        self._context, self._token = context, context.attach(value)
-
-    def __exit__(self, *_: object) -> None:
-        self._context.detach(self._token)
 
 
 _exporters: weakref.WeakSet[OtlpExporter] = weakref.WeakSet()

@@ -39,7 +39,7 @@ class Outbox:
             The first one that was not taken; *start* where no more fits.
         """
         part = items[start : start + self._spans_max - len(self.items)]
-        sizes = list(accumulate((len(item.data) for item in part), initial=self._bytes))
+        sizes = list(accumulate([len(item.data) for item in part], initial=self._bytes))
         if sizes[-1] > bytes_max:
             part = part[: max(bisect_right(sizes, bytes_max) - 1, 0 if self.items else 1)]
         self.items += part

@@ -19,11 +19,10 @@ from typing import Any, Final
 
 _UINT64_MAX: Final = 2**64 - 1
 _INT64: Final = range(-(2**63), 2**63)
-_VARINTS_KEPT: Final = 4096
+_LENGTHS_KEPT: Final = 4096
 pack_double: Final = Struct("<d").pack
 
 
-@lru_cache(_VARINTS_KEPT)
 def varint(number: int) -> bytes:
     """
     Write a number that is not negative: seven bits a byte, the lowest first.
@@ -32,6 +31,10 @@ def varint(number: int) -> bytes:
         >>> varint(300).hex()
         'ac02'
     """
+    if number < 0x80:
+        return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 127 | 128, number >> 7))
     parts = bytearray()
     while number > 127:
         parts.append(number & 127 | 128)
@@ -40,9 +43,13 @@ def varint(number: int) -> bytes:
     return bytes(parts)
 
 
+length: Final = lru_cache(_LENGTHS_KEPT)(varint)
+"""The same of a length: there are few of them, and they come again."""
+
+
 def delimited(tag: bytes, data: bytes) -> bytes:
     """Write a field that is text, bytes or a message."""
-    return b"".join((tag, varint(len(data)), data))
+    return b"".join((tag, length(len(data)), data))
 
 
 def utf8(text: object) -> bytes:
@@ -71,7 +78,7 @@ def any_value(value: object) -> bytes:
 def key_value(tag: bytes, name: str, value: object) -> bytes:
     """Write one attribute as a field of this tag."""
     written = any_value(value)
-    return delimited(tag, b"".join((_key(name), b"\x12", varint(len(written)), written)))
+    return delimited(tag, b"".join((_key(name), b"\x12", length(len(written)), written)))
 
 
 def key_values(tag: bytes, attributes: Mapping[str, object]) -> bytes:
@@ -92,7 +99,7 @@ def attribute_column(tag: bytes, name: str, column: Sequence[Any]) -> list[bytes
             texts = list(map(str.encode, column))
         except UnicodeEncodeError:
             texts = list(map(utf8, column))
-        heads = _Heads(tag, name, lambda size: b"\x0a" + varint(size))
+        heads = _Heads(tag, name, lambda size: b"\x0a" + length(size))
         return [heads[len(text)] + text for text in texts]
     if kind is int:
         # One beyond 64 bits is text: it goes the slow way.
@@ -114,8 +121,8 @@ class _Heads(dict[int, bytes]):
 
     def __missing__(self, size: int) -> bytes:
         inner = self._inner(size)
-        of_value = b"".join((self._key, b"\x12", varint(len(inner) + size), inner))
-        head = self[size] = b"".join((self._tag, varint(len(of_value) + size), of_value))
+        of_value = b"".join((self._key, b"\x12", length(len(inner) + size), inner))
+        head = self[size] = b"".join((self._tag, length(len(of_value) + size), of_value))
         return head
 
 

@@ -45,7 +45,7 @@ def test_one_shot_sends_everything_once(tmp_path: Path) -> None:
     with Receiver() as receiver:
         counters = exporter_for(store, receiver.endpoint).run_once(5)
         assert receiver.names == [span.span_id for span in SPANS]
-        assert (counters.sent, counters.requests) == (1200, 3)
+        assert (counters.sent, counters.requests) == (1200, 2)
         assert exporter_for(store, receiver.endpoint).run_once(5).sent == 0
         store.spans.append(make_span(5000))
         assert exporter_for(store, receiver.endpoint).run_once(5).sent == 1
@@ -73,7 +73,7 @@ def test_one_shot_says_where_nobody_listens(tmp_path: Path) -> None:
 def test_cursor_moves_only_behind_what_arrived(tmp_path: Path) -> None:
     """A destination that stops answering in the middle gets the rest later, and no span is left out."""
     store = FakeStore(tmp_path, SPANS)
-    answers = iter([OK, OK])
+    answers = iter([OK])
     with Receiver(lambda _: next(answers, (503, {}, b""))) as receiver:
         with pytest.raises(ExportError, match="HTTP 503; 1024 spans were sent"):
             exporter_for(store, receiver.endpoint).run_once(0.2)

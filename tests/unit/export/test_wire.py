@@ -84,7 +84,7 @@ def test_a_column_is_its_values(column: list[object]) -> None:
 
 
 @given(st.lists(records(), min_size=1, max_size=4), st.sampled_from(["none", "redacted", "full"]))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_request_is_that_of_the_library(spans: list[SpanRecord], content: Content) -> None:
     """Byte for byte, whatever is in the spans."""
     body = encode_request([encode_item(span, RESOURCE, content=content) for span in spans])

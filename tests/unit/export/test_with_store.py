@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agentguard.errors import ExportError
 from agentguard.export import OtlpExporter, decode_cursor, feature_rows, otlp_config
+from agentguard.export._encode import Item, encode_request
+from agentguard.export._transport import Answer, Ending
 from agentguard.seal import FileKey, create_key_file
 from agentguard.store import SegmentWriter, Store, WriterConfig
 from agentguard.values import OutcomeRecord, SpanRecord
 from tests.support.clock import FrozenClock
-from tests.support.otlp import RESOURCE, Receiver, make_span
+from tests.support.otlp import OK, RESOURCE, Receiver, Reply, make_span
 
 
 class Finished:
@@ -93,6 +98,70 @@ def test_spans_of_several_writers_arrive(store: Store, receiver: Receiver) -> No
     assert sorted(receiver.names) == ids(range(175))
     first.close(10)
     second.close(10)
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_a_frame_is_cut_wherever_a_request_ends(store: Store, receiver: Receiver, is_sealed: bool) -> None:
+    """Requests that end within a frame, and a backend that goes away after each: nothing twice, nothing left out."""
+    writer = writer_of(store)
+    write(writer, range(300))
+    if is_sealed:
+        assert writer.close(10).is_complete
+        store.seal_segments()
+    config = replace(otlp_config(receiver.endpoint), batch_spans_max=7, batch_bytes_max=1200)
+    answers: Iterator[Reply] = iter(())
+    receiver.judge = lambda _: next(answers, (503, {}, b""))
+    for taken in range(1, 20):
+        answers = iter([OK] * taken)
+        exporter = OtlpExporter(store, config, clock=FrozenClock(), on_internal_error=lambda *_: None)
+        with contextlib.suppress(ExportError):
+            exporter.run_once(0.01)
+        assert receiver.names == ids(range(len(receiver.names)))
+    assert receiver.names == ids(range(300))
+    sizes = [
+        [len(c.spans) for r in request.resource_spans for c in r.scope_spans]
+        for _, request in receiver.requests
+    ]
+    assert max(map(sum, sizes)) == 7
+    writer.close(10)
+
+
+def test_work_of_a_span_is_a_few_instructions(store: Store) -> None:
+    """Most of a span is written with others at once: no function of ours is called for each attribute."""
+    writer = writer_of(store)
+    attributes = {f"name.{number}": number for number in range(20)}
+    for number in range(1000):
+        writer.append(
+            Finished(make_span(number, attributes={**attributes, "n": number, "text": f"t{number}"}))
+        )
+    writer.close(10)
+
+    class Transport:
+        """Takes everything."""
+
+        def send(self, items: Sequence[Item]) -> Answer:
+            encode_request(items)
+            return Answer(Ending.SENT)
+
+        def close(self) -> None:
+            pass
+
+    config = otlp_config("http://127.0.0.1:1")
+    exporter = OtlpExporter(
+        store, config, clock=FrozenClock(), on_internal_error=fail, transport=Transport
+    )  # fmt: skip
+    calls = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        assert exporter.run_once(5).sent == 1000
+    finally:
+        sys.setprofile(None)
+    assert calls < 5 * 1000
 
 
 def test_what_arrives_is_what_was_stored(store: Store, receiver: Receiver) -> None:
