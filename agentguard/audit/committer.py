@@ -144,7 +144,7 @@ class Committer:
         if left_bytes is not None:
             self._on_internal_error("audit.reserve", OSError(errno.ENOSPC, "the disk is full"))
             batch.append(encode_event(RESERVE_USED, self._clock.unix_ns(), {"left_bytes": left_bytes}))
-        earlier = list(file.unsynced)
+        earlier = len(file.unsynced)
         is_much = file.bytes - file.synced_bytes >= UNSYNCED_BYTES_MAX
         try:
             try:
@@ -154,7 +154,7 @@ class Committer:
                     file.sync()
             except UnsyncedError as error:
                 self._on_internal_error("audit.sync", error)
-                self._write_anew(file, earlier, batch)
+                self._write_anew(file, file.unsynced[:earlier], batch)
             except OSError as error:
                 if error.errno in FULL_DISK:
                     raise  # Another file has no more room.

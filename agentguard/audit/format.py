@@ -13,23 +13,25 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from operator import add
 from typing import NamedTuple
 
 MAGIC = b"AGDECJ1\n"
 FRAME_MAGIC = b"AGDF"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 HEADER = struct.Struct(">8sHHI16s8sI24s32sI")
 """magic, version, flags, generation of the root key, store id, writer, n, salt, key commitment, CRC-32 of all before."""
 PREFIX = struct.Struct(">4sIQIIQ32sI")
 """magic, length of the sealed body, first index, records, number of the frame, ledger sequence, link, CRC-32."""
 TRAILER = struct.Struct(">32sI")
-"""MAC, CRC-32 of digests, sealed body and MAC."""
+"""MAC, CRC-32 of leaf hashes, sealed body and MAC."""
 
-DIGEST_BYTES = 32
+LEAF_BYTES = 32
 BLIND_BYTES = 16
+DRAWN_BYTES = 1 + BLIND_BYTES
+"""Random bytes that a writer draws for each record."""
 RECORD_BYTES_MAX = 1 << 20
 """Longest record."""
 SEALED_BYTES_MAX = RECORD_BYTES_MAX + 1024
@@ -83,17 +85,17 @@ class Frame(NamedTuple):
     """Sequence of the newest ledger entry the writer knew: a ledger that ends before it was cut."""
     previous: bytes
     """Link of the frame before."""
-    digests: tuple[bytes, ...]
-    """SHA-256(blind || record) of each: lets leaf hashes be computed without any decryption key."""
+    leaves: tuple[bytes, ...]
+    """Leaf hash of each record: lets roots be computed without any decryption key."""
     sealed: bytes
     mac: bytes
     attested: bytes
-    """What the MAC covers and the sealed body is bound to: prefix and digests."""
+    """What the MAC covers and the sealed body is bound to: prefix and leaf hashes."""
 
     @property
     def records(self) -> int:
         """How many records it holds."""
-        return len(self.digests)
+        return len(self.leaves)
 
 
 class Damage(NamedTuple):
@@ -179,87 +181,83 @@ def place_of(journal: JournalId) -> bytes:
     return struct.pack(">4sH16s8sI", b"AGDL", FORMAT_VERSION, journal.store_id, journal.writer, journal.n)
 
 
-def body_digest(blind: bytes, record: bytes) -> bytes:
-    """SHA-256(blind || record); the blind keeps short records from being guessed."""
-    return hashlib.sha256(blind + record).digest()
-
-
-def leaf_hashes(digests: Iterable[bytes]) -> list[bytes]:
+def leaf_hash(blind: bytes, record: bytes) -> bytes:
     """
-    Hash leaves, each SHA-256(0x00 || digest).
+    Hash a leaf: SHA-256(0x00 || blind || record); the blind keeps short records from being guessed.
 
-    Source: RFC 6962 section 2.1, with the digest of a record as its leaf's data.
+    Source: RFC 6962 section 2.1.
     """
-    sha256 = hashlib.sha256
-    return [sha256(b"\x00" + digest).digest() for digest in digests]
+    return hashlib.sha256(b"\x00" + blind + record).digest()
 
 
 def link_of(attested: bytes) -> bytes:
     """
     Hash what stands in clear of a frame: what the next one names.
 
-    The link is over all digests and over the link before, so a frame names all records before it.
+    The link is over all leaf hashes and over the link before, so a frame names all records before it.
     """
     return hashlib.sha256(attested).digest()
 
 
-def pack_body(records: Sequence[bytes], blinds: bytes) -> tuple[bytes, list[bytes]]:
+def pack_body(records: Sequence[bytes], drawn: bytes) -> tuple[bytes, list[bytes]]:
     """
-    Write the body of a frame before it is sealed: the lengths of the records, then of each blind and bytes.
+    Write the body of a frame before it is sealed: the lengths of the records, then what the leaf of each hashes.
 
     Args:
         records:
             One or more.
-        blinds:
-            `BLIND_BYTES` random bytes for each.
+        drawn:
+            `DRAWN_BYTES` random bytes for each: the blind, behind a byte that becomes the zero of its leaf.
 
     Returns:
-        The body, and the digest of each record.
+        The body, and the leaf hash of each record.
     """
     count, sha256 = len(records), hashlib.sha256
+    begins = bytearray(drawn)
+    begins[::DRAWN_BYTES] = bytes(count)
     # In C as far as it goes: this is done for every record that there is.
-    blinded = list(map(add, struct.unpack(f"{BLIND_BYTES}s" * count, blinds), records))
-    digests = [sha256(part).digest() for part in blinded]
-    return struct.pack(f">{count}I", *map(len, records)) + b"".join(blinded), digests
+    entries = list(map(add, struct.unpack(f"{DRAWN_BYTES}s" * count, begins), records))
+    leaves = [sha256(entry).digest() for entry in entries]
+    lengths = struct.pack(f">{count}I", *map(len, records))
+    return b"".join((lengths, *entries)), leaves
 
 
-def parse_body(body: bytes, digests: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
+def parse_body(body: bytes, leaves: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
     """
     Read the body of a frame.
 
     Args:
         body:
             Opened and authentic.
-        digests:
+        leaves:
             As the frame states them.
 
     Returns:
-        Blind and record of each; None where the body is not what the digests say.
+        Blind and record of each; None where the body is not what the leaf hashes say.
     """
-    records, start = [], 4 * len(digests)
-    if start > len(body):
+    records, at = [], 4 * len(leaves)
+    if at > len(body):
         return None
-    for digest, length in zip(digests, struct.unpack_from(f">{len(digests)}I", body), strict=True):
-        end = start + BLIND_BYTES + length
-        blinded = body[start:end]
-        if end > len(body) or hashlib.sha256(blinded).digest() != digest:
+    for leaf, length in zip(leaves, struct.unpack_from(f">{len(leaves)}I", body), strict=True):
+        start, at = at, at + DRAWN_BYTES + length
+        entry = body[start:at]
+        if at > len(body) or entry[0] or hashlib.sha256(entry).digest() != leaf:
             return None
-        records.append((blinded[:BLIND_BYTES], blinded[BLIND_BYTES:]))
-        start = end
-    return records if start == len(body) else None
+        records.append((entry[1:DRAWN_BYTES], entry[DRAWN_BYTES:]))
+    return records if at == len(body) else None
 
 
 def pack_prefix(
     *, sealed_bytes: int, index: int, count: int, position: int, ledger_sequence: int, previous: bytes
 ) -> bytes:
-    """Write the part of a frame that stands before the digests."""
+    """Write the part of a frame that stands before the leaf hashes."""
     body = PREFIX.pack(FRAME_MAGIC, sealed_bytes, index, count, position, ledger_sequence, previous, 0)[:-4]
     return body + struct.pack(">I", zlib.crc32(body))
 
 
-def pack_trailer(digests: bytes, sealed: bytes, mac: bytes) -> bytes:
+def pack_trailer(leaves: bytes, sealed: bytes, mac: bytes) -> bytes:
     """Write the part of a frame that stands after the sealed body."""
-    return TRAILER.pack(mac, zlib.crc32(mac, zlib.crc32(sealed, zlib.crc32(digests))))
+    return TRAILER.pack(mac, zlib.crc32(mac, zlib.crc32(sealed, zlib.crc32(leaves))))
 
 
 def scan(data: bytes, start: int = HEADER.size) -> Iterator[Frame | Damage]:
@@ -311,18 +309,18 @@ def _frame_at(data: bytes, offset: int) -> tuple[Frame | None, int | None, int]:
         or not 0 < count <= CLAIMED_RECORDS_MAX
     ):
         return None, None, 1
-    digests_start = offset + PREFIX.size
-    body_start = digests_start + count * DIGEST_BYTES
+    leaves_start = offset + PREFIX.size
+    body_start = leaves_start + count * LEAF_BYTES
     body_end = body_start + length
     end = body_end + TRAILER.size
     if end > len(data):
         return None, end, count
     mac, crc = TRAILER.unpack_from(data, body_end)
-    if crc != zlib.crc32(data[digests_start : body_end + len(mac)]):
+    if crc != zlib.crc32(data[leaves_start : body_end + len(mac)]):
         return None, end, count
-    digests = tuple(data[at : at + DIGEST_BYTES] for at in range(digests_start, body_start, DIGEST_BYTES))
+    leaves = tuple(data[at : at + LEAF_BYTES] for at in range(leaves_start, body_start, LEAF_BYTES))
     sealed, attested = data[body_start:body_end], data[offset:body_start]
-    frame = Frame(offset, end, index, position, ledger_sequence, previous, digests, sealed, mac, attested)
+    frame = Frame(offset, end, index, position, ledger_sequence, previous, leaves, sealed, mac, attested)
     return frame, end, count
 
 

@@ -56,7 +56,7 @@ class JournalCheck:
         self.stated = stated
         self.anchored = anchored
         self.limit = limit
-        self.records_max = len(journal.data) // layout.DIGEST_BYTES + 1
+        self.records_max = len(journal.data) // layout.LEAF_BYTES + 1
         self.expected = 0
         self.previous = layout.ZERO_LINK
         self.tree: Frontier | None = Frontier()
@@ -136,8 +136,7 @@ class JournalCheck:
             return
         self._check_mac(frame, entries[0], decision_id)
         self.previous = layout.link_of(frame.attested)
-        leaves = layout.leaf_hashes(frame.digests)
-        for index, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), start=frame.number):
+        for index, (entry, leaf) in enumerate(zip(entries, frame.leaves, strict=True), start=frame.number):
             if self.limit is not None and index >= self.limit:
                 return
             self._follow(index, leaf, _decision_id(entry))

@@ -25,7 +25,7 @@ PROOF_BYTES_MAX = 4 << 20
 _PATH_HASHES_MAX = 64
 _EXTRA = struct.Struct(">4s16s")
 """magic, blind; then the record."""
-_MAGIC = b"AGP2"
+_MAGIC = b"AGP3"
 
 
 class Proof(NamedTuple):
@@ -112,7 +112,7 @@ def check_proof(proof: Proof, key: NoteKey) -> ProvenRecord:
         journal = _journal_of(checkpoint.origin, key.name)
     except NoteError as error:
         raise AuditError(f"proof: its checkpoint cannot be read: {error}") from error
-    (leaf,) = layout.leaf_hashes((layout.body_digest(proof.blind, proof.record),))
+    leaf = layout.leaf_hash(proof.blind, proof.record)
     if not is_included(
         leaf=leaf, index=proof.leaf_index, size=checkpoint.size, proof=proof.path, root=checkpoint.root
     ):

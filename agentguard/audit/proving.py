@@ -19,7 +19,7 @@ from agentguard.audit.notes import NoteError
 from agentguard.audit.proof import Proof
 from agentguard.audit.reader import JournalBytes, journal_paths, load_journal
 from agentguard.audit.records import OUTCOME, StoredDecision, decode
-from agentguard.audit.tiles import entry_bundles, hash_tiles
+from agentguard.audit.tiles import hash_tiles
 from agentguard.audit.tree import consistency_proof, inclusion_proof, root_hash
 from agentguard.errors import AuditError, SealError, TamperedError
 from agentguard.seal import Keystore
@@ -29,8 +29,6 @@ class JournalTree(NamedTuple):
     """The leaves of one journal, from its clear parts alone."""
 
     journal: JournalBytes
-    digests: tuple[bytes, ...]
-    """What each leaf hashes, without its first byte 0."""
     leaves: tuple[bytes, ...]
 
 
@@ -121,7 +119,7 @@ def prove_consistency(folder: Path, keystore: Keystore, old: bytes, new: bytes) 
 
 def export_tiles(folder: Path, keystore: Keystore) -> Iterator[tuple[str, bytes]]:
     """
-    Write every journal as a C2SP tiled log: hashes, digests and checkpoints, no content.
+    Write every journal as a C2SP tiled log: hashes and checkpoints, no content.
 
     Args:
         folder:
@@ -146,20 +144,20 @@ def export_tiles(folder: Path, keystore: Keystore) -> Iterator[tuple[str, bytes]
         if root_hash(tree.leaves[:size]) != parse(stated.note).root:
             raise AuditError(f"journal {path.stem}: its records are not those that the checkpoint states")
         yield f"{path.stem}/checkpoint", stated.note
-        for name, data in (*hash_tiles(tree.leaves[:size]), *entry_bundles(tree.digests[:size])):
+        for name, data in hash_tiles(tree.leaves[:size]):
             yield f"{path.stem}/{name}", data
 
 
 def tree_of(journal: JournalBytes) -> JournalTree:
     """Work out the leaves of a journal as far as its records follow one another."""
-    digests: list[bytes] = []
+    leaves: list[bytes] = []
     previous = layout.ZERO_LINK
     for part in layout.scan(journal.data):
-        if not isinstance(part, layout.Frame) or part.number != len(digests) or part.previous != previous:
+        if not isinstance(part, layout.Frame) or part.number != len(leaves) or part.previous != previous:
             break
-        digests += part.digests
+        leaves += part.leaves
         previous = layout.link_of(part.attested)
-    return JournalTree(journal, tuple(digests), tuple(layout.leaf_hashes(digests)))
+    return JournalTree(journal, tuple(leaves))
 
 
 def _find(

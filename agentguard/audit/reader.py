@@ -54,9 +54,9 @@ class JournalBytes:
         Raises:
             TamperedError: It is altered, or was sealed for another place.
         """
-        records = layout.parse_body(self._key.open(frame.sealed, self.place + frame.attested), frame.digests)
+        records = layout.parse_body(self._key.open(frame.sealed, self.place + frame.attested), frame.leaves)
         if records is None:
-            raise TamperedError("decision log: a record is not what its digest says")
+            raise TamperedError("decision log: a record is not what its leaf hash says")
         return records
 
 

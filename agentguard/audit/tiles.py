@@ -8,7 +8,6 @@ Source: C2SP tlog-tiles.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 
 from agentguard.audit.tree import root_hash
@@ -41,11 +40,6 @@ def tile_path(level: int, index: int, width: int = TILE_HASHES) -> str:
     return f"tile/{level}/{_index_path(index)}{_partial(width)}"
 
 
-def entries_path(index: int, width: int = TILE_HASHES) -> str:
-    """Name a bundle of entries."""
-    return f"tile/entries/{_index_path(index)}{_partial(width)}"
-
-
 def hash_tiles(leaves: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
     """
     Cut a tree into its tiles.
@@ -65,23 +59,6 @@ def hash_tiles(leaves: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
         full = len(hashes) // TILE_HASHES * TILE_HASHES
         hashes = [root_hash(hashes[start : start + TILE_HASHES]) for start in range(0, full, TILE_HASHES)]
         level += 1
-
-
-def entry_bundles(entries: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
-    """
-    Cut the data of all leaves into bundles.
-
-    Args:
-        entries:
-            What each leaf hashes, without its first byte 0; at most 65,535 bytes each.
-
-    Yields:
-        Path and bytes of every bundle.
-    """
-    for index, start in enumerate(range(0, len(entries), TILE_HASHES)):
-        bundle = entries[start : start + TILE_HASHES]
-        data = b"".join(struct.pack(">H", len(entry)) + entry for entry in bundle)
-        yield entries_path(index, len(bundle)), data
 
 
 def _index_path(index: int) -> str:

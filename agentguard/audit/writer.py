@@ -121,7 +121,7 @@ class JournalFile:
         ledger_sequence = self.ledger_sequence
         parts: list[bytes] = []
         for group in _frames_of(records):
-            body, digests = layout.pack_body(group, self._random_bytes(layout.BLIND_BYTES * len(group)))
+            body, leaves = layout.pack_body(group, self._random_bytes(layout.DRAWN_BYTES * len(group)))
             prefix = layout.pack_prefix(
                 sealed_bytes=len(body) + NONCE_BYTES + TAG_BYTES,
                 index=tree.size,
@@ -130,19 +130,19 @@ class JournalFile:
                 ledger_sequence=ledger_sequence,
                 previous=previous,
             )
-            joined = b"".join(digests)
+            joined = b"".join(leaves)
             attested = prefix + joined
             sealed = self._key.seal(body, self._place + attested)
             parts += (prefix, joined, sealed, layout.pack_trailer(joined, sealed, macs.mac(attested)))
             macs.advance()
             previous = layout.link_of(attested)
-            tree.extend(layout.leaf_hashes(digests))
+            tree.extend(leaves)
         data = b"".join(parts)
         self._write(data)
         self._macs.wipe()
         self.tree, self._macs, self._previous = tree, macs, previous
         self.bytes += len(data)
-        self.unsynced.extend(records)
+        self.unsynced += records
         if sync:
             self.sync()
 

@@ -402,7 +402,7 @@ def test_a_thief_of_the_root_key_cannot_continue_an_old_journal_unseen(log: Log)
     frames = [part for part in layout.scan(journal.data) if isinstance(part, layout.Frame)]
     target = frames[3]
     record = journal.open(target)[0][1].replace(b"refund", b"lookup")
-    body, digests = layout.pack_body([record], bytes(16))
+    body, (leaf,) = layout.pack_body([record], bytes(17))
     prefix = layout.pack_prefix(
         sealed_bytes=len(body) + 28,
         index=3,
@@ -411,9 +411,9 @@ def test_a_thief_of_the_root_key_cannot_continue_an_old_journal_unseen(log: Log)
         ledger_sequence=target.ledger_sequence,
         previous=target.previous,
     )
-    sealed = journal._key.seal(body, journal.place + prefix + digests[0])
-    guessed = MacChain(bytes(32)).mac(prefix + digests[0])
-    forged = prefix + digests[0] + sealed + layout.pack_trailer(digests[0], sealed, guessed)
+    sealed = journal._key.seal(body, journal.place + prefix + leaf)
+    guessed = MacChain(bytes(32)).mac(prefix + leaf)
+    forged = prefix + leaf + sealed + layout.pack_trailer(leaf, sealed, guessed)
     rewrite(first, lambda raw: raw.__setitem__(3, forged))
     report = verify(*log)
     assert bad(report, Question.INTEGRITY).kind == "mac"
@@ -536,7 +536,7 @@ def forge(path: Path, keystore: Keystore, records: list[bytes], *, mac_key: byte
     """Append a frame as somebody would who has the root key, but not the present MAC key."""
     journal = load_journal(path, AuditKeys(keystore))
     last = [part for part in layout.scan(journal.data) if isinstance(part, layout.Frame)][-1]
-    body, digests = layout.pack_body(records, bytes(16 * len(records)))
+    body, leaves = layout.pack_body(records, bytes(17 * len(records)))
     prefix = layout.pack_prefix(
         sealed_bytes=len(body) + 28,
         index=last.number + last.records,
@@ -545,7 +545,7 @@ def forge(path: Path, keystore: Keystore, records: list[bytes], *, mac_key: byte
         ledger_sequence=last.ledger_sequence,
         previous=layout.link_of(last.attested),
     )
-    joined = b"".join(digests)
+    joined = b"".join(leaves)
     sealed = journal._key.seal(body, journal.place + prefix + joined)
     mac = MacChain(mac_key).mac(prefix + joined)
     path.write_bytes(journal.data + prefix + joined + sealed + layout.pack_trailer(joined, sealed, mac))
@@ -600,7 +600,7 @@ def test_an_insider_states_fewer_records(log: Log) -> None:
     tree = Frontier()
     for part in layout.scan(rest.data):
         assert isinstance(part, layout.Frame)
-        tree.extend(layout.leaf_hashes(part.digests))
+        tree.extend(part.leaves)
     Ledger(log[0], AuditKeys(log[1]), FrozenClock(), disk=Disk()).append(
         journal=first.stem, size=tree.size, root=tree.root(), state="closed"
     )

@@ -112,10 +112,10 @@ def test_targets_that_are_none(run: Run, target: str) -> None:
 
 
 def test_tiles(run: Run, tmp_path: Path) -> None:
-    """The tiles of the one journal: its checkpoint, one partial tile, one bundle."""
+    """The tiles of the one journal: its checkpoint, and one partial tile."""
     assert run("decisions", "tiles", "out")[0] == 0
     names = sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
-    assert names == ["8", "8", "checkpoint"]
+    assert names == ["8", "checkpoint"]
 
 
 def test_an_unknown_decision(run: Run) -> None:

@@ -125,7 +125,7 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
     ended = decision(3, effect=Effect.ALLOW, outcome="ok", ended_unix_ns=START_UNIX_NS + 5)
     head, parts = whole[: layout.HEADER.size], frames(whole)
     newer = bytearray(head[:100])
-    newer[9] = 4
+    newer[9] = 5
     flipped = bytearray(whole)
     flipped[len(head) + len(parts[0]) + 120] ^= 4
 
@@ -143,7 +143,7 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
         "batch": ("success", "two frames, the second of nine records", ROOT, batch),
         "batch-altered": (
             "tampered",
-            "the digest of the fifth record of a frame, checksums mended",
+            "the leaf hash of the fifth record of a frame, checksums mended",
             ROOT,
             batch[: len(head)]
             + frames(batch)[0]
@@ -162,7 +162,7 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
         "cut-header": ("header failure", "ends within the header", ROOT, whole[:60]),
         "newer-version": (
             "header failure",
-            "version 4",
+            "version 5",
             ROOT,
             bytes(newer) + struct.pack(">I", zlib.crc32(newer)) + whole[104:],
         ),

@@ -49,14 +49,14 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
     ):
         raise Failure("header failure")
     version, zero, _, its_store, writer, n, salt, commitment = struct.unpack(">HHI16s8sI24s32s", data[8:100])
-    if version != 3 or zero or its_store != store_id:
+    if version != 4 or zero or its_store != store_id:
         raise Failure("header failure")
     place = store_id + writer + struct.pack(">I", n)
     material = expand(expand(root, b"agentguard/v1/dec", b"", 32), b"journal", place + salt, 64)
     if not hmac.compare_digest(material[32:], commitment):
         raise Failure("no key")
     aead = AESGCM(material[:32])
-    bound = b"AGDL" + struct.pack(">H", 3) + place
+    bound = b"AGDL" + struct.pack(">H", 4) + place
     records: list[dict[str, Any]] = []
     leaves: list[bytes] = []
     mac_key = b""
@@ -76,40 +76,40 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
         end = body_end + 36
         if end > len(data):
             raise Failure("truncated")
-        digests, sealed, mac = (
+        hashes, sealed, mac = (
             data[offset + 68 : body_start],
             data[body_start:body_end],
             data[body_end : end - 4],
         )
-        if zlib.crc32(digests + sealed + mac) != int.from_bytes(data[end - 4 : end], "big"):
+        if zlib.crc32(hashes + sealed + mac) != int.from_bytes(data[end - 4 : end], "big"):
             raise Failure("damaged")
         try:
-            body = aead.decrypt(sealed[:12], sealed[12:], bound + head + digests)
+            body = aead.decrypt(sealed[:12], sealed[12:], bound + head + hashes)
         except InvalidTag:
             raise Failure("tampered") from None
         if index != len(leaves) or named != previous or position != frames:
             raise Failure("tampered")
-        previous = hashlib.sha256(head + digests).digest()
+        previous = hashlib.sha256(head + hashes).digest()
         at = 4 * count
         for number in range(count):
             size = int.from_bytes(body[4 * number : 4 * number + 4], "big")
-            blinded, at = body[at : at + 16 + size], at + 16 + size
-            digest = digests[32 * number : 32 * number + 32]
-            if at > len(body) or hashlib.sha256(blinded).digest() != digest:
+            entry, at = body[at : at + 17 + size], at + 17 + size
+            leaf = hashes[32 * number : 32 * number + 32]
+            if at > len(body) or entry[0] or hashlib.sha256(entry).digest() != leaf:
                 raise Failure("tampered")
             try:
-                record = json.loads(blinded[16:])
+                record = json.loads(entry[17:])
                 if record["v"] != 1:
                     raise Failure("decode failure")
             except (ValueError, KeyError, TypeError):
                 raise Failure("decode failure") from None
-            leaves.append(hashlib.sha256(b"\x00" + digest).digest())
+            leaves.append(leaf)
             records.append(record)
         if at != len(body):
             raise Failure("tampered")
         if frames == 0:
             mac_key = first_mac_key(records[0], root, place)
-        if not hmac.compare_digest(hmac.digest(mac_key, head + digests, "sha256"), mac):
+        if not hmac.compare_digest(hmac.digest(mac_key, head + hashes, "sha256"), mac):
             raise Failure("tampered")
         mac_key = hashlib.sha256(mac_key).digest()
         frames += 1
