@@ -30,7 +30,7 @@ GROUP_ROWS: Final = 128
 """Spans in a frame of a pack, as in a chunk of a segment."""
 _GROUP_PARTS_MAX: Final = 1024
 _GROUP_BYTES_MAX: Final = 1 << 20
-_LATER_BYTES_MAX: Final = 1 << 20
+_LATER_BYTES_MAX: Final = 1 << 18
 """Feature blocks that wait to be written side by side. All those of a pack would be many megabytes."""
 _START: Final = frozenset({"start_unix_ns"})
 

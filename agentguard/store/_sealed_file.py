@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from agentguard.seal import SealKey
-from agentguard.store import _codec
 from agentguard.store._disk import Disk
 from agentguard.store._footer import Footer, Place, Places
 from agentguard.store._layout import Header, Kind, pack_frame, pack_trailer
@@ -35,7 +34,7 @@ class SealedFile:
 
     def finish(self, footer: Footer) -> None:
         """Write footer and trailer, and bring all to disk."""
-        body = make_body(Kind.FOOTER, footer.pack(), level=_codec.SEALED_LEVEL)
+        body = make_body(Kind.FOOTER, footer.pack())
         frame = self._seal(body, is_last=True)
         trailer = pack_trailer(self._offset, len(frame))
         self._write(frame + trailer)

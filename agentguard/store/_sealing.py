@@ -40,6 +40,8 @@ _STRETCH_SPANS = 16 * CHUNK_SPANS
 """So many spans share a frame of content: a person's words in fewer and larger groups."""
 _STRETCH_CHUNKS = 32
 _STRETCH_BYTES = 1 << 20
+_FEATURES_BYTES_MAX = 1 << 18
+"""Feature blocks that wait to be written side by side: a scan over them reads a few large pieces of the file."""
 
 
 class Sealer:
@@ -179,7 +181,7 @@ class _Spans(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """A frame of spans that waits for the frame of content before it."""
+    """A frame that waits: of spans for that of content before it, of features for its like."""
 
     body: Body
     first_sequence: int
@@ -200,7 +202,8 @@ class _Chunks:
         self._content_bytes = 0
         self._held: list[_Chunk] = []
         """Chunks behind content that is not written yet."""
-        self.features: list[tuple[Body, int, int, tuple[int, int]]] = []
+        self._features: list[_Chunk] = []
+        self._features_bytes = 0
         self.tags = Tags()
         self.chunks = 0
         self.spans = 0
@@ -253,9 +256,14 @@ class _Chunks:
         self._count = grid.count - start
 
     def flush(self) -> None:
-        """Write all that is at hand."""
+        """Write all spans that are at hand."""
         self._end_chunk()
         self._end_stretch()
+
+    def write_features(self) -> None:
+        """Write the feature blocks that wait."""
+        self._add_all(self._features)
+        self._features, self._features_bytes = [], 0
 
     def _end_chunk(self) -> None:
         """Make a chunk of the spans at hand."""
@@ -269,14 +277,20 @@ class _Chunks:
             joint = self._keys.joined(self._contents)
             self._sealed.add(joint.body, first_sequence=joint.first_sequence, rows=joint.rows)
         self._contents, self._content_bytes = [], 0
-        for chunk in self._held:
-            self._sealed.add(
-                chunk.body,
-                first_sequence=chunk.first_sequence,
-                rows=chunk.rows,
-                start_range=chunk.start_range,
-            )
+        self._add_all(self._held)
         self._held = []
+        if self._features_bytes >= _FEATURES_BYTES_MAX:
+            self.write_features()
+
+    def _add_all(self, frames: list[_Chunk]) -> None:
+        """Write frames one after the other."""
+        for frame in frames:
+            self._sealed.add(
+                frame.body,
+                first_sequence=frame.first_sequence,
+                rows=frame.rows,
+                start_range=frame.start_range,
+            )
 
     def _encode(self, grid: Grid) -> None:
         """Make a chunk of spans and write it."""
@@ -284,12 +298,12 @@ class _Chunks:
         self._write(grid, spans, Body(Kind.FEATURES, _codec.RAW, encode_features(grid)))
 
     def _write(self, grid: Grid, spans: Body, features: Body) -> None:
-        """Write one chunk once its content is, and keep its features for the end of the file."""
+        """Write one chunk once its content is, and its features with those of others."""
         start_range = (min(grid.start), max(grid.start))
         for tag in set(map(trace_tag, trace_ids(grid))):
             self.tags.add(tag, self.chunks)
         self._held.append(_Chunk(spans, grid.first_sequence, grid.count, start_range))
-        self.features.append((features, grid.first_sequence, grid.count, start_range))
+        self._keep_features(_Chunk(features, grid.first_sequence, grid.count, start_range))
         self.chunks += 1
         self.spans += grid.count
         if not self._contents or len(self._held) >= _STRETCH_CHUNKS:
@@ -300,15 +314,19 @@ class _Chunks:
         block = decode_features(frame.plain, frozenset({"start_unix_ns"}))
         if block.rows:
             starts = block.columns["start_unix_ns"].values
-            self.features.append(
-                (_as_it_is(frame), block.first_sequence, block.rows, (min(starts), max(starts)))
-            )
+            start_range = (min(starts), max(starts))
+            self._keep_features(_Chunk(_as_it_is(frame), block.first_sequence, block.rows, start_range))
+
+    def _keep_features(self, block: _Chunk) -> None:
+        """Keep a feature block until there are many: a scan over them reads neighbours at once."""
+        self._features.append(block)
+        self._features_bytes += len(block.body.data)
 
 
 def _copy(
     live: SegmentFile, sealed: SealedFile, content: ContentKeys, damage: list[Damage], now_unix_ns: int
 ) -> Footer:
-    """Copy all that a live file holds: spans in chunks, then the rest, then the features together."""
+    """Copy all that a live file holds: spans in chunks, then the rest; features in a few places, side by side."""
     chunks = _Chunks(sealed, content)
     others: list[tuple[Frame, int]] = []
     waiting: _Spans | None = None
@@ -342,9 +360,7 @@ def _copy(
     for frame, count in others:
         sealed.add(_as_it_is(frame), rows=count)
         outcomes += count if frame.kind == Kind.OUTCOMES else 0
-    # Feature blocks stand together, so that a scan over them reads one piece of the file.
-    for body, first, rows, start_range in chunks.features:
-        sealed.add(body, first_sequence=first, rows=rows, start_range=start_range)
+    chunks.write_features()
     tags, numbers = chunks.tags.arrays()
     counts = Counter(place.kind for place in damage)
     return Footer(

@@ -41,7 +41,7 @@ from agentguard.store._resync import Seen, next_intact
 LIVE_READ_BYTES_MAX = 64 * 1024 * 1024
 """A live segment is rotated long before this; what lies beyond is not ours."""
 _READ_BYTES = 1024 * 1024
-_SCAN_BYTES = 256 * 1024
+_SCAN_BYTES = 64 * 1024
 """A file that is walked through is read in pieces of this length: so many bytes of memory, and not the file's length."""
 _RESYNC_FACTOR_MAX = 8
 """Looking for the next whole frame may read the file this many times over, not more."""

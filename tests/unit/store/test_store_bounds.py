@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from agentguard.store import Query, Store, stats_of
+from agentguard.store import Query, Store, _sealing, stats_of
 from agentguard.store._cache import FooterCache
+from agentguard.store._layout import Kind
 from tests.support.clock import START_UNIX_NS
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.spans import make_span
@@ -79,3 +81,21 @@ def test_footers_are_bounded(stores: tuple[Store, Store]) -> None:
         assert sum(1 for _ in Query(store.segments, store.keystore, cache).spans()) == 4000
     assert 1 < len(cache._known) < 12
     assert sum(known.footer.memory_bytes for known in cache._known.values()) == cache._bytes <= 20_000
+
+
+def test_sealing_keeps_few_feature_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are written side by side once they are many, not kept until the end; all are found again."""
+    monkeypatch.setattr(_sealing, "_FEATURES_BYTES_MAX", 20_000)
+    store = new_store(tmp_path / "store", FaultyDisk())
+    fill(store, [make_span(i, start_unix_ns=START_UNIX_NS + i) for i in range(2000)], is_sealed=True)
+    store.seal_segments()
+    blocks = list(store.query().features(["start_unix_ns"]))
+    starts = [start for block in blocks for start in block.columns["start_unix_ns"].values]
+    assert starts == [START_UNIX_NS + i for i in range(2000)]
+    cache = FooterCache()
+    (path,) = store.segments.iterdir()
+    with cache.open(path, store.keystore, pytest.fail) as segment:  # type: ignore[union-attr, arg-type]
+        kinds = [place.kind for place in segment.footer.places]  # type: ignore[union-attr]
+    places = [i for i, kind in enumerate(kinds) if kind == Kind.FEATURES]
+    runs = 1 + sum(after - before > 1 for before, after in pairwise(places))
+    assert 1 < runs < len(places) / 2, (runs, len(places))
