@@ -16,7 +16,7 @@ from agentguard.capture.foreign import ForeignSpanProcessor
 from agentguard.capture.ids import RandomIds
 from agentguard.capture.inner_calls import GENAI_UTIL, announce_outer_call, take_inner_call
 from agentguard.capture.late_prices import LatePrices
-from agentguard.capture.load import Load, leave
+from agentguard.capture.load import Load
 from agentguard.capture.mirror import EndedSpan
 from agentguard.capture.queueing import QUEUED_KEY, queued, take_wait
 from agentguard.capture.refining import Refiner
@@ -72,7 +72,6 @@ __all__ = [
     "http_hooks",
     "is_cancellation",
     "is_stream",
-    "leave",
     "load_curve",
     "narrower",
     "otel_upper_bound",

@@ -53,7 +53,6 @@ class ShortSpan(LazyContext):
         "is_open",
         "own",
         "parent_id",
-        "run_id",
         "span_id",
         "start_monotonic_ns",
         "start_unix_ns",
@@ -67,7 +66,6 @@ class ShortSpan(LazyContext):
     span_id: int
     parent_id: int
     """0 where it is the first of its trace."""
-    run_id: str
     start_unix_ns: int
     start_monotonic_ns: int
     duration_ns: int
@@ -79,6 +77,11 @@ class ShortSpan(LazyContext):
     totals: UsageTotals | None
     is_open: object
     """There until it ends or grows: of two threads, the one that deletes it says which."""
+
+    @property
+    def run_id(self) -> str:
+        """Of its run."""
+        raise NotImplementedError
 
     bytes_estimate: Final = SHORT_BYTES
     retries: Final = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._controls import CONTROLS
-from agentguard.policy._engine import Engine
+from agentguard.policy._engine import Engine, Silence
 from agentguard.policy._exceptions import ends, is_expired
 from agentguard.policy._fallbacks import FALLBACKS_MAX, carried, check_functions, fallback_of
 from agentguard.policy._flip import Change, smallest_change
@@ -70,6 +70,7 @@ __all__ = [
     "PolicyException",
     "PolicyTest",
     "Rule",
+    "Silence",
     "TestCase",
     "ToolSchema",
     "arguments_of",

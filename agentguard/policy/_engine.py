@@ -8,7 +8,7 @@ a kind of question goes to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from agentguard.errors import PolicyEvaluationError
@@ -26,6 +26,24 @@ PLANS_MAX = 2_048
 
 ANSWERS_MAX = 256
 """Decisions without values that one plan remembers."""
+
+
+class Silence(NamedTuple):
+    """
+    How to find out that no rule has anything to say.
+
+    `question` takes facts, of which no number in `args` is anything but finite. Where it gives `nothing`,
+    the decision is `decision`; for anything else `Engine.follow` says what it is. It raises nothing.
+    """
+
+    question: Callable[[Mapping[str, object]], object]
+    nothing: tuple[bool, ...]
+    decision: Decision
+
+
+def _of_nobody(_: Mapping[str, object]) -> tuple[bool, ...]:
+    """Answer for no rules."""
+    return ()
 
 
 class _Book(NamedTuple):
@@ -266,6 +284,25 @@ class Engine:
         """
         book = self._books[Point(point)]
         return book.plans.get((agent, environment, name if book.fact else ""))
+
+    def silence_of(self, plan: Plan) -> Silence | None:
+        """
+        Give what says at once that no rule of a plan has anything to say; of a plan that was followed often.
+
+        Args:
+            plan:
+                Given by `plan_of`, of this engine.
+
+        Returns:
+            What to ask; None where `follow` is to be asked, and this again later.
+        """
+        decision = plan.answers.get(())
+        if decision is None:
+            return None
+        if not plan.groups:
+            return Silence(_of_nobody, (), decision)
+        together = plan.groups[0].together if len(plan.groups) == 1 else None
+        return None if together is None else Silence(together, plan.groups[0].nothing, decision)
 
     def follow(self, plan: Plan, facts: Mapping[str, object]) -> Decision:
         """

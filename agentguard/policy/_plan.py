@@ -54,14 +54,16 @@ class Group:
     questions; so it is not made for a few.
     """
 
-    __slots__ = ("_left", "_nothing", "_together", "asked")
+    __slots__ = ("_left", "asked", "nothing", "together")
 
     def __init__(self, asked: Sequence[Asked], *, often: int) -> None:
         self.asked = tuple((one.function, one) for one in asked)
         """The rules, each with its own function."""
         self._left = often
-        self._nothing = (False,) * len(asked)
-        self._together: Callable[[Mapping[str, object]], tuple[bool, ...] | None] | None = None
+        self.nothing = (False,) * len(asked)
+        """What `together` gives where none matches."""
+        self.together: Callable[[Mapping[str, object]], tuple[bool, ...] | None] | None = None
+        """Asks all of them, and gives None where one could not answer; None until it is asked often."""
 
     def matching(self, facts: Mapping[str, object]) -> Sequence[Asked] | None:
         """
@@ -74,14 +76,14 @@ class Group:
         Returns:
             The rules that match; None where each has to be asked by itself.
         """
-        together = self._together
+        together = self.together
         if together is None:
             self._left -= 1
             if self._left <= 0:
                 self._prepare()
             return None
         answers = together(facts)
-        if answers == self._nothing:
+        if answers == self.nothing:
             return ()
         if answers is None or any(answer is not True and answer is not False for answer in answers):
             return None
@@ -90,7 +92,7 @@ class Group:
     def _prepare(self) -> None:
         """Make the one function; two threads may both do so, to the same end."""
         try:
-            self._together = ask_together([one.rule.conditions[one.point].tree for _, one in self.asked])
+            self.together = ask_together([one.rule.conditions[one.point].tree for _, one in self.asked])
         except Exception:
             # A caller's stack that is nearly full, say: the rules are asked one by one as before.
             self._left = OFTEN

@@ -169,7 +169,8 @@ class GuardedCall(JudgedCall):
 
     def enter_run(self) -> None:
         """Count the call as one of its run; after the decision, which sees what was before it."""
-        self.run.count_call(self.spec.governed_as)
+        kind = self.spec.governed_as
+        self.run.count_call(is_tool=kind == "tool", is_model=kind == "model")
 
     def admit(self, record: DecisionRecord) -> None:
         """

@@ -16,15 +16,15 @@ from typing import Any, Final
 from opentelemetry.context import Context
 
 from agentguard.audit import CallForm
-from agentguard.capture import LOCKS, ShortSpan, extract_usage, is_stream, leave, span_values, totals_of
+from agentguard.capture import LOCKS, ShortSpan, extract_usage, is_stream, span_values, totals_of
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.gates import add_unpriced_to, charged_usd
-from agentguard.runtime.lane import Lane
+from agentguard.runtime.lane import DUE, TOLD, UNTOLD, Lane
 from agentguard.runtime.later import write_outcome
 from agentguard.runtime.runs import RUN_KEY, Run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
-from agentguard.values import Decision, DecisionRecord, Usage
+from agentguard.values import DecisionRecord, Usage
 from agentguard.values import attributes as names
 from agentguard.wrapping import Hold
 
@@ -39,12 +39,10 @@ class FastCall(ShortSpan):
     __slots__ = (
         "args",
         "around",
-        "decision",
         "evaluation_ns",
         "full",
-        "is_due",
-        "is_told",
         "kwargs",
+        "log_state",
         "owner",
         "run",
     )
@@ -59,13 +57,9 @@ class FastCall(ShortSpan):
     """The call inside which it was made, until it ends."""
     full: GuardedCall | None
     """What it has grown into."""
-    decision: Decision | None
-    """None where no policies are loaded."""
     evaluation_ns: int
-    is_told: bool
-    """Whether the record that admitted the call has also said how it ended."""
-    is_due: bool
-    """Whether the log is to be given the outcome, once the call has ended."""
+    log_state: int
+    """UNTOLD, DUE or TOLD."""
 
     replacement: Final = None
     repeats: Final = 0
@@ -92,25 +86,28 @@ class FastCall(ShortSpan):
         duration_ns = lane.monotonic_ns() - self.start_monotonic_ns
         try:
             if usage is not None:
-                self._spend(usage)
+                self._spend(usage, duration_ns)
             self.duration_ns = max(0, duration_ns)
-            leave(lane.in_flight, lane.kind)
+            in_flight, kind = lane.in_flight, lane.kind
+            # As `load.leave`, without its frame; a forked child has no entry for what its parent began.
+            left = in_flight.get(kind, 0) - 1
+            in_flight[kind] = max(0, left)
             owner = self.owner
             if owner is not None:
                 self.owner = None
                 used = self.totals if self.usage is None else totals_of(self.usage)
                 if used is not None and not (type(owner) is FastCall and owner.add_inner_usage(used)):
                     owner.grow().span.add_inner_usage(used)
-            if lane.is_tool:
-                lane.rates.record(lane.called_name, is_error=False)
+            if lane.rates is not None:
+                lane.rates.record(False, self.start_unix_ns + duration_ns)
             lane.sink(self)
-            if self.is_due and self.decision is not None:
+            if self.log_state:
                 lane.append_later(self.outcome)
         except Exception as error:
             lane.services.health("runtime.end", error)
         return result
 
-    def _spend(self, usage: Usage) -> None:
+    def _spend(self, usage: Usage, duration_ns: int) -> None:
         """Price what the call used, and add it to the sums."""
         lane = self.form
         tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
@@ -128,7 +125,7 @@ class FastCall(ShortSpan):
             self.usage = usage
         if tokens or cost_usd:
             self.run.count_end(is_error=False, tokens=tokens, cost_usd=cost_usd, retries=0)
-            lane.spend.add(usd=cost_usd, tokens=tokens)
+            lane.spend.add_at(cost_usd, tokens, self.start_unix_ns + duration_ns)
 
     def _price_usd(self, usage: Usage) -> float | None:
         """Look for a price, of the model that answered, or of the one that was asked."""
@@ -166,6 +163,11 @@ class FastCall(ShortSpan):
     def hold(self) -> Hold:
         """As `GuardedCall.hold`."""
         return self.grow().hold()
+
+    @property
+    def run_id(self) -> str:
+        """Of its run."""
+        return self.run.run_id
 
     @property
     def context(self) -> FastCall:
@@ -213,20 +215,20 @@ class FastCall(ShortSpan):
 
     def __call__(self) -> bytes:
         """As `Admitted.admission`."""
-        # In this order: who ends the call looks at `is_due` after that, so one of the two sees the other.
-        self.is_due = True
-        lane, run, decision = self.form, self.run, self.decision
+        # In this order: who ends the call looks at `log_state` after that, so one of the two sees the other.
+        self.log_state = DUE
+        lane, run = self.form, self.run
         call_id, trace_id, start_unix_ns, duration_ns, outcome = self._course()
         ended_unix_ns = 0
         if duration_ns >= 0:
-            self.is_told = True
+            self.log_state = TOLD
             outcome, ended_unix_ns = outcome or names.OUTCOME_OK, start_unix_ns + duration_ns
         else:
             outcome = ""
-        known = lane.forms.get(run.principal)
-        if known is None or known[0] is not decision:
-            known = self._form()
-        return known[1].fill(
+        form = lane.forms.get(run.principal)
+        if form is None:
+            form = self._form()
+        return form.fill(
             lane.services.ids.span_id().to_bytes(8, "big").hex(),
             start_unix_ns + self.evaluation_ns,
             call_id,
@@ -239,7 +241,7 @@ class FastCall(ShortSpan):
 
     def outcome(self) -> bytes | None:
         """As `Ended.outcome`."""
-        if self.is_told:
+        if self.log_state == TOLD:
             return None
         services = self.form.services
         return write_outcome(services.ids, self.form.revision, self._course(), self.run.run_id)
@@ -254,20 +256,24 @@ class FastCall(ShortSpan):
             self.start_unix_ns, self.duration_ns, "",
         )  # fmt: skip
 
-    def _form(self) -> tuple[Decision, CallForm]:
-        """Make the form of calls like this one, and keep it."""
-        lane, decision = self.form, self.decision
-        assert decision is not None
+    @property
+    def is_due(self) -> bool:
+        """As that of `Ended`."""
+        return self.log_state != UNTOLD
+
+    def _form(self) -> CallForm:
+        """Make the form of the records of calls like this one, and keep it."""
+        lane = self.form
+        assert lane.decision is not None
         shared = DecisionRecord(
-            decision_id="", time_unix_ns=0, point=str(lane.spec.before), decision=decision, bundle=lane.revision,
+            decision_id="", time_unix_ns=0, point=str(lane.spec.before), decision=lane.decision, bundle=lane.revision,
             agent=lane.agent, tool=lane.spec.name if lane.is_tool else "", model=lane.spec.model,
             principal=self.run.principal,
         )  # fmt: skip
-        known = decision, CallForm(shared)
         if len(lane.forms) >= _FORMS_MAX:
             lane.forms.clear()
-        lane.forms[self.run.principal] = known
-        return known
+        form = lane.forms[self.run.principal] = CallForm(shared)
+        return form
 
     # Growing
 
@@ -311,7 +317,7 @@ class FastCall(ShortSpan):
         call.content = lane.content
         call.span = self.grown_span(None if owner is None else owner.span, is_open=is_open)
         call.context, call._outside = self, Context(self.around)
-        call.ending = None if self.decision is None else self
+        call.ending = None if lane.plan is None else self
         return call
 
     def work_out(self) -> Mapping[str, object]:

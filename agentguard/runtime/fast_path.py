@@ -23,7 +23,7 @@ from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.fast_call import FastCall
 from agentguard.runtime.lane import Lane, lane_of
 from agentguard.runtime.mirror import has_provider
-from agentguard.runtime.plain import FLAT, plain
+from agentguard.runtime.plain import COMPARABLE, plain
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
 from agentguard.runtime.services import Services
 from agentguard.values import Decision
@@ -79,42 +79,58 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
     call.span_id = lane.ids.span_id()
     call.start_unix_ns = lane.unix_ns()
     call.start_monotonic_ns = started_ns = lane.monotonic_ns()
-    decision: Decision | None = None
     try:
-        if lane.kill.in_force():
+        if lane.kill.in_force_at(started_ns):
             return None
-        arguments = lane.binder.bind(args, kwargs)
-        if arguments is None:
-            return None
-        if lane.plan is not None:
-            facts = CallFacts(lane.constants)
-            facts.call = call  # type: ignore[assignment] # it has all that facts are read from
-            facts["args"] = arguments if FLAT.issuperset(map(type, arguments.values())) else plain(arguments)
-            decision = lane.follow(lane.plan, facts)
-            if not decision.is_plain:
+        arguments: Mapping[str, Any] | None
+        if not kwargs and len(args) == lane.size:
+            arguments = dict(zip(lane.names, args))  # noqa: B905 - there are as many
+        elif not args and kwargs.keys() == lane.keys and lane.size >= 0:
+            arguments = kwargs
+        else:
+            arguments = lane.binder.bind(args, kwargs)
+            if arguments is None:
                 return None
+        if lane.plan is not None and lane.decision is not _decision(lane, call, arguments):
+            return None
     except Exception:
         # Whatever it was: `calls` meets it too, and says so.
         return None
-    call.run_id = run.run_id
     call.own = run.attributes() if run.conversation_id or run.labels else None
     call.full = call.usage = call.totals = None
     call.duration_ns = -1
-    call.decision = decision
-    call.is_told = False
-    call.is_due = lane.is_told_twice
+    call.log_state = lane.first_log_state
     call.is_open = _OPEN
-    in_flight = lane.in_flight
+    in_flight, kind = lane.in_flight, lane.kind
     try:
-        number = in_flight[lane.kind] + 1
+        in_flight[kind] = call.in_flight = in_flight[kind] + 1
     except KeyError:
-        number = 1
-    in_flight[lane.kind] = call.in_flight = number
-    run.count_call(lane.governed_as)
-    if decision is not None:
+        in_flight[kind] = call.in_flight = 1
+    run.count_call(is_tool=lane.is_tool, is_model=lane.is_model)
+    if lane.plan is not None:
         call.evaluation_ns = lane.monotonic_ns() - started_ns
         lane.append_later(call)
     return call
+
+
+def _decision(lane: Lane, call: FastCall, arguments: Mapping[str, Any]) -> Decision:
+    """Ask the rules, as `deciding.judge` does."""
+    facts = CallFacts(lane.constants)
+    facts.call = call  # type: ignore[assignment] # it has all that facts are read from
+    for value in arguments.values():
+        kind = type(value)
+        if kind not in COMPARABLE and (kind is not float or value - value != 0.0):
+            facts["args"] = plain(arguments)
+            return lane.follow(facts)
+    facts["args"] = arguments
+    silence = lane.silence
+    if silence is None:
+        silence = lane.learn_silence()
+    return (
+        silence.decision
+        if silence is not None and silence.question(facts) == silence.nothing
+        else lane.follow(facts)
+    )
 
 
 def _found_around(lane: Lane, call: FastCall, context: Context) -> Lane | None:

@@ -29,8 +29,10 @@ class Detour(NamedTuple):
 class Ending(Protocol):
     """What the decision log hears of a call's end."""
 
-    is_due: bool
-    """Whether it must be given the outcome, once the span of the call has ended."""
+    @property
+    def is_due(self) -> bool:
+        """Whether it must be given the outcome, once the span of the call has ended."""
+        ...
 
     def outcome(self) -> bytes | None:
         """Write the record that closes the call; a `values.DecisionSource`."""

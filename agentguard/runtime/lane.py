@@ -9,6 +9,7 @@ Worked out at a call that went the long way without anything coming up; those li
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from agentguard.audit import CallForm
@@ -20,8 +21,10 @@ from agentguard.values import attributes as names
 
 if TYPE_CHECKING:
     # Only the type: without policies neither YAML nor pydantic is loaded.
-    from agentguard.policy import Plan
+    from agentguard.policy import Plan, Silence
 
+UNTOLD, DUE, TOLD = range(3)
+"""What the decision log knows of a call's end: it need not be told yet, it must be, it has seen it."""
 _LOCAL_PRICE: Final[dict[str, AttributeValue]] = {names.COST_SOURCE: "local"}
 _LANES_MAX: Final = 64
 """Agents under which one callable has lanes; then they are made anew."""
@@ -31,12 +34,19 @@ class Lane(SpanForm):
     """What the calls of one callable under one agent have in common, in one runtime under one bundle."""
 
     __slots__ = (
-        "agent", "agent_version", "append_later", "binder", "called_name", "constants", "content", "engine", "follow", "forms",
-        "governed_as", "ids", "in_flight", "is_agent", "is_model", "is_told_twice", "is_tool", "joins", "kill",
-        "monotonic_ns", "own", "plan", "rates", "revision", "services", "siblings", "sink", "spec", "spend", "unix_ns",
+        "agent", "agent_version", "append_later", "binder", "constants", "content", "decision", "engine",
+        "first_log_state", "forms", "ids", "in_flight", "is_agent", "is_model", "is_tool", "joins",
+        "keys", "kill", "monotonic_ns", "names", "own", "plan", "rates", "revision", "services", "siblings", "silence", "sink",
+        "size", "spec", "spend", "unix_ns",
     )  # fmt: skip
 
-    def __init__(self, call: GuardedCall, plan: Plan | None, siblings: dict[tuple[str, str], Lane]) -> None:
+    def __init__(
+        self,
+        call: GuardedCall,
+        plan: Plan | None,
+        decision: Decision | None,
+        siblings: dict[tuple[str, str], Lane],
+    ) -> None:
         """
         Work it out.
 
@@ -45,44 +55,68 @@ class Lane(SpanForm):
                 One that could have been on the fast path.
             plan:
                 What its kind of question is asked; None where no policies are loaded.
+            decision:
+                The answer where no rule has anything to say; None as above.
             siblings:
                 Lanes of the same callable, by agent and version.
         """
         services, spec = call.services, call.spec
+        state, environment = services.state, call.span._environment
         self.services, self.engine, self.revision = services, services.engine, services.revision
         self.spec, self.binder, self.content = spec, spec.binder, call.content
         self.siblings = siblings
-        self.called_name = spec.name
-        self.plan = plan
-        self.governed_as = spec.governed_as
         self.is_agent, self.is_model = spec.governed_as == "agent", spec.governed_as == "model"
         self.is_tool = spec.governed_as == "tool"
         self.agent, self.agent_version = call.agent, call.agent_version
         # The span, as `calls` would begin it.
-        self.environment = environment = call.span._environment
+        self.environment = environment
         self.name, self.kind, self.otel_kind = spec.span_name, spec.kind, spec.otel_kind
         self.attributes = spec.attributes
         self.agent_name = "" if self.is_agent else call.agent
         self.own = _LOCAL_PRICE if self.is_model and environment.profile != "compat" else None
         """What stands on the span of a call that we have priced."""
-        # Looked up once, for all calls.
-        self.unix_ns, self.monotonic_ns = environment.unix_ns, environment.monotonic_ns
-        self.in_flight, self.sink = environment.in_flight, environment.sink
-        state = services.state
-        self.ids, self.kill, self.rates, self.spend = services.ids, state.kill, state.rates, state.spend
-        self.append_later = services.journal.append_later
-        self.joins = services.mirror.joins
-        self.is_told_twice = not takes_turns()
-        if services.engine is not None:
-            self.follow = services.engine.follow
+        # The question, as `calls` would ask it.
+        self.plan, self.decision = plan, decision
+        self.silence: Silence | None = None
+        """Set when the question has been asked often."""
         self.constants: dict[str, object] = (
             {"model.name": spec.model}
             if self.is_model
             else {"tool.name": spec.name, "tool.effect": spec.effect}
         )
         """Facts that are the same for each call."""
-        self.forms: dict[str, tuple[Decision, CallForm]] = {}
+        in_order = spec.binder.names_in_order
+        self.names = in_order or ()
+        """Of the parameters, where each can be given by place or by name; else see the binder."""
+        self.keys, self.size = frozenset(self.names), -1 if in_order is None else len(self.names)
+        # The record, as `calls` would have it written.
+        self.append_later = services.journal.append_later
+        self.first_log_state = UNTOLD if takes_turns() or plan is None else DUE
+        self.forms: dict[str, CallForm] = {}
         """By principal: what the decision log writes of each call."""
+        # Looked up once, for all calls.
+        self.joins = services.mirror.joins
+        self.ids, self.unix_ns, self.monotonic_ns = (
+            services.ids,
+            environment.unix_ns,
+            environment.monotonic_ns,
+        )
+        self.in_flight, self.sink = environment.in_flight, environment.sink
+        self.kill, self.spend = state.kill, state.spend
+        self.rates = state.rates.of(spec.name) if self.is_tool else None
+
+    def follow(self, facts: Mapping[str, object]) -> Decision:
+        """Ask each rule."""
+        assert self.engine is not None
+        assert self.plan is not None
+        return self.engine.follow(self.plan, facts)
+
+    def learn_silence(self) -> Silence | None:
+        """Look whether there is by now what can be asked instead of each rule."""
+        assert self.engine is not None
+        assert self.plan is not None
+        self.silence = found = self.engine.silence_of(self.plan)
+        return found
 
     def is_for(self, call: GuardedCall) -> bool:
         """Whether calls like this one have a lane, this one or a sibling of it."""
@@ -110,8 +144,7 @@ def lane_of(call: GuardedCall, known: object) -> Lane | None:
     services, spec, engine = call.services, call.spec, call.services.engine
     is_model = spec.governed_as == "model"
     if (
-        (engine is not None and type(call.ending) is not Admitted)
-        or spec.usage is not None
+        spec.usage is not None
         or spec.conversation_id is not None
         or (is_model and not spec.model)
         or call.content.is_on
@@ -120,21 +153,23 @@ def lane_of(call: GuardedCall, known: object) -> Lane | None:
         or inspect.isasyncgenfunction(spec.function)
     ):
         return None
-    plan = None
+    plan = decision = None
     if engine is not None:
         name = spec.model if is_model else spec.name
         plan = engine.plan_of(spec.before, call.agent, services.config.environment, name)
         if (
             plan is None
+            or type(call.ending) is not Admitted
             or engine.has_history
             or (engine.counts_repeats and spec.governed_as == "tool")
             or engine.acts_after(spec.after, name)
         ):
             return None
+        decision = call.ending.decision
     siblings: dict[tuple[str, str], Lane] = {}
     if isinstance(known, Lane) and known.services is services and known.engine is engine:
         siblings = known.siblings
     if len(siblings) >= _LANES_MAX:
         siblings.clear()
-    made = siblings[call.agent, call.agent_version] = Lane(call, plan, siblings)
+    made = siblings[call.agent, call.agent_version] = Lane(call, plan, decision, siblings)
     return made

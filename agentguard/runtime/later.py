@@ -117,6 +117,11 @@ class Admitted(Ended):
             ),
         )
 
+    @property
+    def decision(self) -> Decision:
+        """The answer of the policies."""
+        return self._decision
+
     def record(self) -> DecisionRecord:
         """Make the record of the decision, as of one that is not over."""
         span, run, detour = self._span, self._run, self._detour

@@ -15,6 +15,9 @@ NODES_MAX = 100_000
 FLAT = frozenset({str, int, float, bool, bytes, type(None)})
 """Types of single values: what holds nothing else is plain as it is."""
 
+COMPARABLE = FLAT - {float}
+"""Those of which every value compares with every other; of floats NaN and infinity do not."""
+
 
 def plain(value: object) -> object:
     """

@@ -101,13 +101,13 @@ class Run:
             found[names.LABEL_PREFIX + label] = value
         return found
 
-    def count_call(self, kind: str) -> None:
+    def count_call(self, *, is_tool: bool, is_model: bool) -> None:
         """Count a call that begins."""
         with self._lock:
             self.calls += 1
-            if kind == "tool":
+            if is_tool:
                 self.tool_calls += 1
-            elif kind == "model":
+            elif is_model:
                 self.model_calls += 1
 
     def count_end(self, *, is_error: bool, tokens: int, cost_usd: float, retries: int) -> None:
