@@ -54,6 +54,8 @@ class Encoding:
         self._bytes_max = config.frame_bytes_max
         self._lock = threading.Lock()
         self._spans = self._outcomes = 0
+        self._left = 0
+        """Spans and outcomes that left the queue, or are about to, and did not come back."""
         self._taken = 0
         """Batches taken out of the queue."""
         self._given = 0
@@ -64,6 +66,12 @@ class Encoding:
     def taken(self) -> int:
         """How many batches were taken out of the queue."""
         return self._taken
+
+    @property
+    def accepted(self) -> int:
+        """How many spans and outcomes ever came into the queue; for a moment more, never fewer."""
+        # The queue first: what is taken out meanwhile is counted before.
+        return len(self.queue) + self._left
 
     @property
     def items(self) -> int:
@@ -117,6 +125,7 @@ class Encoding:
         except BaseException:
             # A signal handler raised on the calling thread, in the midst of its help.
             self.queue.extendleft(reversed([*sources, *map(QueuedOutcome, outcomes)]))
+            self._left -= len(sources) + len(outcomes)
             size = 0
             raise
         finally:
@@ -127,12 +136,15 @@ class Encoding:
     def _take(self, spans_max: int, bytes_max: int) -> tuple[list[SpanSource], list[OutcomeRecord], int]:
         """Take from the queue until one of the two limits."""
         take = self.queue.popleft
-        items = [take() for _ in range(min(spans_max, len(self.queue)))]
+        count = min(spans_max, len(self.queue))
+        self._left += count
+        items = [take() for _ in range(count)]
         sizes = list(map(_size_of, items))
         size = sum(sizes)
         if size > bytes_max:
             count = bisect_left(list(accumulate(sizes)), bytes_max) + 1
             self.queue.extendleft(reversed(items[count:]))
+            self._left -= len(items) - count
             del items[count:], sizes[count:]
             size = sum(sizes)
         if QueuedOutcome not in map(type, items):

@@ -91,7 +91,6 @@ class SegmentWriter:
         self._mark = process_mark()
         self._bytes_in = 0
         self._bytes_out = 0
-        self._accepted = 0
         self._drops = Drops()
         self._thread: threading.Thread | None = None
         self._sealing_thread: threading.Thread | None = None
@@ -102,9 +101,10 @@ class SegmentWriter:
         self._is_stopping = False
         self._has_begun = False
         self._no_wait_until_ns = 0
-        # Both make the next append take the slow path, which starts the thread or wakes it.
+        # The next append takes the slow path, which starts the thread or wakes it.
         self._is_asleep = True
         self._is_pressed = False
+        self._limit_bytes = 0
         config = self.config
         self._soft_bytes = min(config.frame_bytes_max, config.queue_bytes_max // 4)
         self._help_bytes = config.queue_bytes_max // 2
@@ -142,15 +142,14 @@ class SegmentWriter:
             False where it was dropped, and counted.
 
         """
-        size = source.bytes_estimate
+        # Whatever is rare is found out by two looks: at the mark, since a raw clone in an extension is a fork that
+        # Python does not see, and at the limit. Behind them the interpreter does not switch threads.
         if not self._mark[0]:
-            # A fork that Python did not see, such as a raw clone in an extension.
-            self._after_fork()
-        # The interpreter does not switch threads within an addition to an attribute.
-        self._bytes_in += size
-        if self._is_asleep or self._is_closed or self._bytes_in - self._bytes_out > self._soft_bytes:
-            return self._append_slowly(source, size)
-        self._accepted += 1
+            return self._append_slowly(source)
+        bytes_in = source.bytes_estimate + self._bytes_in
+        if bytes_in >= self._limit_bytes:
+            return self._append_slowly(source)
+        self._bytes_in = bytes_in
         self._queue.append(source)
         return True
 
@@ -163,17 +162,33 @@ class SegmentWriter:
         self._drops.count(gap.reason, gap.last_unix_ns, gap.count, gap.first_unix_ns)
         self._wake_up()
 
-    def _append_slowly(self, source: SpanSource, size: int) -> bool:
-        """Queue where the thread must be woken, or where there may be no room."""
+    def _append_slowly(self, source: SpanSource) -> bool:
+        """Queue where the thread must be woken, where there may be no room, and in the child of a fork."""
+        if not self._mark[0]:
+            self._after_fork()
+        size = source.bytes_estimate
+        # The interpreter does not switch threads within an addition to an attribute.
+        self._bytes_in += size
         if self._is_closed:
             return self._drop("closed", size)
         if self._bytes_in - self._bytes_out > self._help_bytes and not self._make_room():
             outlet = self._outlet
             return self._drop((outlet and outlet.trouble) or "queue_full", size)
-        self._accepted += 1
         self._queue.append(source)
         self._wake_up()
         return True
+
+    def _free(self, size: int) -> None:
+        """Count bytes of memory that are no longer held."""
+        self._bytes_out += size
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        """Say up to where `append` has nothing else to look at; nowhere while the thread sleeps, or once this is closed."""
+        self._limit_bytes = self._bytes_out + self._soft_bytes
+        if self._is_asleep or self._is_closed:
+            # Looked at afterwards: whoever set one of them meanwhile must not be overruled.
+            self._limit_bytes = 0
 
     def _drop(self, reason: str, size: int) -> bool:
         """Count one dropped span."""
@@ -187,6 +202,7 @@ class SegmentWriter:
             self._start()
         if self._is_asleep:
             self._is_asleep = False
+            self._set_limit()
             self._wake.put(None)
         elif not self._is_pressed and self._bytes_in - self._bytes_out > self._soft_bytes:
             self._is_pressed = True
@@ -222,7 +238,7 @@ class SegmentWriter:
         freed = self._encoding.encode(spans_max=_HELP_SPANS)
         if freed == NOTHING:
             return False
-        self._bytes_out += freed
+        self._free(freed)
         return True
 
     def _wait_for_room(self) -> bool:
@@ -260,7 +276,7 @@ class SegmentWriter:
     @property
     def pending(self) -> int:
         """Spans and outcomes taken and not yet on disk."""
-        return max(self._accepted - self.stored - self._drops.counts.get("encode_error", 0)
+        return max(self._encoding.accepted - self.stored - self._drops.counts.get("encode_error", 0)
                    - self._drops.counts.get("too_long", 0), 0)  # fmt: skip
 
     @property
@@ -291,6 +307,7 @@ class SegmentWriter:
             self._after_fork()
         deadline = time.monotonic() + max(timeout_s, 0)
         self._is_closed = True
+        self._set_limit()
         self._is_stopping = True
         thread = self._thread
         if thread is not None and thread.is_alive():
@@ -324,7 +341,7 @@ class SegmentWriter:
 
     def _begin(self) -> None:
         """Tell once that spans come."""
-        if self._accepted and not self._has_begun:
+        if not self._has_begun and self._encoding.accepted:
             self._has_begun = True
             if self._on_begin is not None:
                 self._on_begin()
@@ -344,9 +361,11 @@ class SegmentWriter:
             if self._flush_wanted > self._flush_done and not outlet.is_blocked:
                 wait_s = 0.0
             self._is_asleep = True
+            self._set_limit()
             if self._queue or self._encoding.is_pending:
                 # A span came between the two looks.
                 self._is_asleep = False
+                self._set_limit()
                 wait_s = min(wait_s, self.config.frame_interval_s)
         if wait_s > 0:
             was_asleep = self._is_asleep
@@ -405,7 +424,7 @@ class SegmentWriter:
         before = self._encoding.items
         freed = self._encoding.encode(can_wait=True)
         if freed != NOTHING:
-            self._bytes_out += freed
+            self._free(freed)
         return max(self._encoding.items - before, 1)
 
     def _await_helpers(self, taken: int) -> bool:
@@ -424,7 +443,7 @@ class SegmentWriter:
         self._handed_bytes += sum([len(body.data) for body in bodies])
         is_taken = outlet.put(bodies)
         if not outlet.is_waiting:
-            self._bytes_out += self._handed_bytes
+            self._free(self._handed_bytes)
             self._handed_bytes = 0
         return is_taken
 
