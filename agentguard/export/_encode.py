@@ -11,13 +11,14 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from operator import add
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from agentguard.export._columns import cut, of_groups, whole
 from agentguard.export._content import Content, outgoing, outgoing_column, outgoing_items
 from agentguard.export._wire import attribute_column, delimited, key_value, key_values, length, utf8
 from agentguard.values import Column, SpanColumns, SpanEvent, SpanLink, SpanRecord
@@ -70,6 +71,15 @@ class Item(NamedTuple):
 _make_item: Final = partial(tuple.__new__, Item)
 
 
+def encode_spans(
+    spans: SpanColumns | SpanRecord, resource: Mapping[str, str], *, content: Content
+) -> list[Item]:
+    """Encode what the store gave: many spans, or one that is better looked at by itself."""
+    if isinstance(spans, SpanRecord):
+        return [encode_item(spans, resource, content=content)]
+    return encode_items(spans, resource, content=content)
+
+
 def encode_item(record: SpanRecord, resource: Mapping[str, str], *, content: Content) -> Item:
     """
     Encode one span.
@@ -117,13 +127,13 @@ def encode_items(columns: SpanColumns, resource: Mapping[str, str], *, content: 
         return _each(encode, some, count)
 
     spans = map(b"".join, zip(
-        repeat(_TRACE_ID, count), _cut(columns.trace_ids, 16), repeat(_SPAN_ID, count),
-        _cut(columns.span_ids, 8), each(_trace_state, columns.trace_states), _parents(columns.parent_span_ids),
+        repeat(_TRACE_ID, count), cut(columns.trace_ids, 16), repeat(_SPAN_ID, count),
+        cut(columns.span_ids, 8), each(_trace_state, columns.trace_states), _parents(columns.parent_span_ids),
         each(_name, columns.names), each(_kind, columns.otel_kinds),
-        _times_of(_whole(columns.starts_unix_ns, count), _whole(columns.durations_ns, count)),
-        _attributes(columns, count, content),
-        _whole([_events(outgoing_items(tuple(some), content)) for some in columns.events], count),
-        _whole([_links(outgoing_items(tuple(some), content)) for some in columns.links], count),
+        _times_of(whole(columns.starts_unix_ns, count), whole(columns.durations_ns, count)),
+        of_groups(columns, partial(_of_group, content=content)),
+        whole([_events(outgoing_items(tuple(some), content)) if some else b"" for some in columns.events], count),
+        whole([_links(outgoing_items(tuple(some), content)) if some else b"" for some in columns.links], count),
         each(_status, columns.statuses, columns.status_descriptions), repeat(_FLAGS, count), strict=True,
     ))  # fmt: skip
     fields = [b"".join((_SPAN, length(len(span)), span)) for span in spans]
@@ -222,27 +232,18 @@ def _id(text: str, length: int) -> bytes:
 # Of many spans ------------------------------------------------------------------
 
 
-def _whole(column: Sequence[Any], count: int) -> Sequence[Any]:
-    """The column with a value for each span."""
-    return column if len(column) == count else [column[0]] * count
-
-
 def _each(encode: Callable[..., Any], columns: Sequence[Column], count: int) -> Iterable[Any]:
     """Encode what is text in a column, or side by side in several: what is the same once."""
     if all(len(column) == 1 for column in columns):
         return repeat(encode(*[column[0] for column in columns]), count)
-    rows = list(zip(*[_whole(column, count) for column in columns], strict=True))
+    rows = list(zip(*[whole(column, count) for column in columns], strict=True))
     known = {row: encode(*row) for row in set(rows)}
     return map(known.__getitem__, rows)
 
 
-def _cut(ids: bytes, size: int) -> list[bytes]:
-    return [ids[place : place + size] for place in range(0, len(ids), size)]
-
-
 def _parents(ids: bytes) -> list[bytes]:
     nothing = bytes(8)
-    return [b"" if each == nothing else _PARENT_ID + each for each in _cut(ids, 8)]
+    return [b"" if each == nothing else _PARENT_ID + each for each in cut(ids, 8)]
 
 
 def _times_of(starts_unix_ns: Sequence[int], durations_ns: Sequence[int]) -> Iterable[bytes]:
@@ -252,20 +253,8 @@ def _times_of(starts_unix_ns: Sequence[int], durations_ns: Sequence[int]) -> Ite
     return map(_pack_start_and_end, repeat(_START), starts_unix_ns, repeat(_END), ends)
 
 
-def _attributes(columns: SpanColumns, count: int, content: Content) -> Iterable[bytes]:
-    """The attributes of each span: those of each group, dealt out in the order of the spans."""
-    if len(columns.groups) == 1:
-        return _of_group(*columns.groups[0], count, content)
-    shape = columns.shape
-    groups: list[Iterator[bytes]] = [
-        iter(_of_group(names, found, shape.count(number), content))
-        for number, (names, found) in enumerate(columns.groups)
-    ]
-    return map(next, map(groups.__getitem__, shape))
-
-
 def _of_group(
-    names: Sequence[str], columns: Sequence[Column], count: int, content: Content
+    names: Sequence[str], columns: Sequence[Column], count: int, *, content: Content
 ) -> Iterable[bytes]:
     """The attributes of the spans of one group: what stands between two that differ is written once."""
     parts: list[Iterable[bytes]] = []

@@ -16,22 +16,23 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 from agentguard.errors import AgentGuardError, ExportError
 from agentguard.export._config import OtlpConfig
 from agentguard.export._delivery import Delivery, ExportCounters
-from agentguard.export._encode import encode_item, encode_items
+from agentguard.export._encode import Item, encode_spans
 from agentguard.export._lease import Lease
 from agentguard.export._outbox import Outbox
 from agentguard.export._protocols import open_transport
 from agentguard.export._quiet import without_instrumentation
 from agentguard.export._source import Source, Window, decode_cursor, decode_window, encode_cursor
 from agentguard.export._transport import Transport
-from agentguard.values import Clock, InternalErrorHook, SpanRecord
+from agentguard.values import Clock, InternalErrorHook, SpanColumns, SpanRecord
 
 if TYPE_CHECKING:
-    from agentguard.export._tail import Chosen, Tail
+    from agentguard.export._tail import Chosen, Place, Tail
 
 LEASE_INTERVAL_S = 5.0
 """Between two tries to take over from a process that may have died."""
@@ -266,13 +267,17 @@ class OtlpExporter:
         cursor = self._without_the_gone(self._read_cursor())
         begin = self._read_window(cursor)
         outbox = Outbox(self.config.batch_spans_max)
-        is_done = (
-            self._gather(delivery, outbox, cursor)
-            if self._tail is None
-            else self._choose(delivery, outbox, cursor, begin, self._tail)
-        )
-        if not is_done:
-            return False
+        for place, spans, resource in self._store.query().columns(begin):
+            if self._is_stopping:
+                return False
+            items = encode_spans(spans, resource, content=self.config.content)
+            is_taken = (
+                self._put(delivery, outbox, cursor, place, items)
+                if self._tail is None
+                else self._put_chosen(delivery, outbox, cursor, place, spans, items, self._tail)
+            )
+            if not is_taken:
+                return False
         if outbox.items:
             return self._forward(delivery, outbox, cursor)
         if cursor != self._cursor:
@@ -280,48 +285,52 @@ class OtlpExporter:
             self._move(cursor)
         return True
 
-    def _gather(self, delivery: Delivery, outbox: Outbox, cursor: dict[str, tuple[int, int]]) -> bool:
-        """Send all spans, but for the last ones, which are in the outbox."""
-        content = self.config.content
-        for (writer, n, first), spans, resource in self._store.query().columns(cursor):
-            if self._is_stopping:
-                return False
-            items = (
-                [encode_item(spans, resource, content=content)]
-                if isinstance(spans, SpanRecord)
-                else encode_items(spans, resource, content=content)
-            )
-            done = 0
-            while done < len(items):
-                taken = outbox.take(items, done, bytes_max=delivery.batch_bytes_max)
-                if taken > done:
-                    cursor[writer] = (n, first + taken - 1)
-                if taken < len(items) and not self._forward(delivery, outbox, cursor):
-                    return False
-                done = taken
-        return True
-
-    def _choose(
+    def _put(
         self,
         delivery: Delivery,
         outbox: Outbox,
         cursor: dict[str, tuple[int, int]],
-        begin: dict[str, tuple[int, int]],
+        place: Place,
+        items: list[Item],
+    ) -> bool:
+        """Bring spans into the outbox, which is sent each time it is full."""
+        writer, n, first = place
+        done = 0
+        while done < len(items):
+            taken = outbox.take(items, done, bytes_max=delivery.batch_bytes_max)
+            if taken > done:
+                cursor[writer] = (n, first + taken - 1)
+            if taken < len(items) and not self._forward(delivery, outbox, cursor):
+                return False
+            done = taken
+        return True
+
+    def _put_chosen(
+        self,
+        delivery: Delivery,
+        outbox: Outbox,
+        cursor: dict[str, tuple[int, int]],
+        place: Place,
+        spans: SpanColumns | SpanRecord,
+        items: list[Item],
         tail: Tail,
     ) -> bool:
-        """Send the spans of traces that are chosen, but for the last ones, which are in the outbox."""
-        for place, record, resource in self._store.query().positions(begin):
-            if self._is_stopping:
-                return False
-            writer, n, sequence = place
+        """Bring those of the spans into the outbox that are chosen, and what waited for them."""
+        # Imported here: most exporters send all traces.
+        from agentguard.export._tail import reasons, trace_ids
+
+        writer, n, first = place
+        is_reason = reasons(spans, self.config.keep, self.config.slow_s)
+        for sequence, trace, item, is_one in zip(
+            count(first), trace_ids(spans), items, is_reason, strict=False
+        ):
             is_new = (n, sequence) > cursor.get(writer, (-1, -1))
-            item = encode_item(record, resource, content=self.config.content)
-            chosen = tail.choose(place, record, item, is_new=is_new)
-            items = [one.item for one in chosen]
+            chosen = tail.choose((writer, n, sequence), trace, item, is_reason=is_one, is_new=is_new)
+            waiting = [one.item for one in chosen]
             done = 0
-            while done < len(items):
-                done = outbox.take(items, done, bytes_max=delivery.batch_bytes_max)
-                if done < len(items) and not self._forward(delivery, outbox, cursor, chosen[done:]):
+            while done < len(waiting):
+                done = outbox.take(waiting, done, bytes_max=delivery.batch_bytes_max)
+                if done < len(waiting) and not self._forward(delivery, outbox, cursor, chosen[done:]):
                     return False
             if is_new:
                 cursor[writer] = (n, sequence)
@@ -366,7 +375,7 @@ class OtlpExporter:
         if cursor:
             with contextlib.suppress(AgentGuardError):  # Told of when the cursor was read.
                 window = decode_window(self._blob.read())
-        self._tail = Tail(self.config.keep, self.config.slow_s, kept=window.kept, left_out=self._left_out)
+        self._tail = Tail(kept=window.kept, left_out=self._left_out)
         return dict(window.begins) or cursor
 
     def _forward(

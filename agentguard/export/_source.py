@@ -12,11 +12,11 @@ from agentguard.values import SpanColumns, SpanRecord
 Cursor: TypeAlias = Mapping[str, tuple[int, int]]
 """For each writer the number of the segment, and of the last span that arrived."""
 
-Position: TypeAlias = tuple[tuple[str, int, int], SpanRecord, Mapping[str, str]]
-"""Writer, segment and number of a span; the span; the resource of its process."""
-
-PositionOfMany: TypeAlias = tuple[tuple[str, int, int], SpanColumns | SpanRecord, Mapping[str, str]]
-"""The same of spans that follow one another, with the number of the first one; or of a single span."""
+Position: TypeAlias = tuple[tuple[str, int, int], SpanColumns | SpanRecord, Mapping[str, str]]
+"""
+Spans that follow one another, or a single one; first writer, segment and number of the first of them,
+last the resource of its process.
+"""
 
 _CURSOR_VERSION = 1
 
@@ -24,12 +24,8 @@ _CURSOR_VERSION = 1
 class Query(Protocol):
     """Reads a store while others write."""
 
-    def positions(self, after: Cursor | None = None) -> Iterator[Position]:
+    def columns(self, after: Cursor | None = None) -> Iterator[Position]:
         """Spans after a cursor, those of each writer in order."""
-        ...
-
-    def columns(self, after: Cursor | None = None) -> Iterator[PositionOfMany]:
-        """The same spans, many at once."""
         ...
 
     def writers(self) -> set[str]:

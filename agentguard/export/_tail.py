@@ -9,13 +9,15 @@ unasked for stays in the store, and is counted.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from agentguard.export._columns import cut, of_groups, whole
 from agentguard.export._encode import Item
 from agentguard.export._source import Window
-from agentguard.values import SpanRecord
+from agentguard.values import Column, SpanColumns, SpanEvent, SpanRecord
 from agentguard.values import attributes as names
 
 WINDOW_SPANS_MAX: Final = 20_000
@@ -59,11 +61,45 @@ def has_reason(record: SpanRecord, keep: Collection[str], slow_s: float) -> bool
     if "slow" in keep and record.duration_ns >= slow_s * 1e9:
         return True
     return "violation" in keep and (
-        record.attributes.get(names.OUTCOME) == names.OUTCOME_DENIED
-        or any(
-            event.name == names.EVENT_POLICY and event.attributes.get(names.POLICY_VERDICT) != "allow"
-            for event in record.events
+        record.attributes.get(names.OUTCOME) == names.OUTCOME_DENIED or any(map(_is_violation, record.events))
+    )
+
+
+def reasons(spans: SpanColumns | SpanRecord, keep: Collection[str], slow_s: float) -> list[bool]:
+    """Say of each span what `has_reason` says of it."""
+    if isinstance(spans, SpanRecord):
+        return [has_reason(spans, keep, slow_s)]
+    count = len(spans.span_ids) // 8
+    slow_ns = slow_s * 1e9 if "slow" in keep else math.inf
+    is_error = "error" in keep
+    found = [
+        (is_error and status == "error") or duration >= slow_ns
+        for status, duration in zip(
+            whole(spans.statuses, count), whole(spans.durations_ns, count), strict=True
         )
+    ]
+    if "violation" in keep:
+        rows = zip(found, of_groups(spans, _outcomes), whole(spans.events, count), strict=True)
+        found = [
+            is_one or outcome == names.OUTCOME_DENIED or any(map(_is_violation, events))
+            for is_one, outcome, events in rows
+        ]
+    return found
+
+
+def _outcomes(keys: Sequence[str], columns: Sequence[Column], count: int) -> Sequence[object]:
+    """How the calls of a group ended, where that is said."""
+    return whole(columns[list(keys).index(names.OUTCOME)] if names.OUTCOME in keys else (None,), count)
+
+
+def _is_violation(event: SpanEvent) -> bool:
+    return event.name == names.EVENT_POLICY and event.attributes.get(names.POLICY_VERDICT) != "allow"
+
+
+def trace_ids(spans: SpanColumns | SpanRecord) -> list[str]:
+    """The trace of each span."""
+    return (
+        [spans.trace_id] if isinstance(spans, SpanRecord) else [one.hex() for one in cut(spans.trace_ids, 16)]
     )
 
 
@@ -72,21 +108,13 @@ class Tail:
     Chooses, span by span, in the order of the store.
 
     Args:
-        keep:
-            Of `KEEP`.
-        slow_s:
-            From which duration on a call is slow.
         kept:
             Traces that are being sent already.
         left_out:
             Spans left out so far.
     """
 
-    def __init__(
-        self, keep: Collection[str], slow_s: float, *, kept: Iterable[str] = (), left_out: int = 0
-    ) -> None:
-        self._keep = frozenset(keep)
-        self._slow_s = slow_s
+    def __init__(self, *, kept: Iterable[str] = (), left_out: int = 0) -> None:
         self._window: OrderedDict[Place, tuple[str, Item]] = OrderedDict()
         self._by_trace: dict[str, list[Place]] = {}
         self._by_writer: Counter[str] = Counter()
@@ -95,28 +123,29 @@ class Tail:
         self.left_out = left_out
         """Spans that nothing has given a reason to send so far."""
 
-    def choose(self, place: Place, record: SpanRecord, item: Item, *, is_new: bool) -> list[Chosen]:
+    def choose(self, place: Place, trace: str, item: Item, *, is_reason: bool, is_new: bool) -> list[Chosen]:
         """
         Take one span.
 
         Args:
             place:
                 In the store.
-            record:
-                The span.
+            trace:
+                Of the span.
             item:
                 As it would be sent.
+            is_reason:
+                Whether its trace is to be kept for it.
             is_new:
                 False for a span that was chosen about before, and is only looked at again.
 
         Returns:
             What is to be sent now: the span, and those of its trace that waited.
         """
-        trace = record.trace_id
         if trace in self._kept:
             self._kept.move_to_end(trace)
             return [Chosen(place, trace, item)] if is_new else []
-        if has_reason(record, self._keep, self._slow_s):
+        if is_reason:
             waited = [Chosen(one, *self._remove(one)) for one in self._by_trace.pop(trace, [])]
             self._kept[trace] = None
             if len(self._kept) > KEPT_TRACES_MAX:

@@ -66,12 +66,10 @@ class FakeStore:
     def query(self) -> FakeStore:
         return self
 
-    def positions(self, after: Any = None) -> Iterator[Position]:
+    def columns(self, after: Any = None) -> Iterator[Position]:
         start = after["w"][1] + 1 if after else 0
         for sequence in range(start, len(self.spans)):
             yield ("w", 0, sequence), self.spans[sequence], RESOURCE
-
-    columns = positions
 
     def writers(self) -> set[str]:
         return {"w"}

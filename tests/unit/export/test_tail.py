@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from agentguard.errors import ConfigurationError
 from agentguard.export import ExportCounters, OtlpExporter, _tail, otlp_config
-from agentguard.export._tail import has_reason
+from agentguard.export._tail import has_reason, reasons, trace_ids
+from agentguard.store._columns import columns_of_grid
+from agentguard.store._grid import grid_of
 from agentguard.values import SpanEvent, SpanRecord
 from tests.support.clock import FrozenClock
 from tests.support.otlp import OK, FakeStore, Receiver, make_span
@@ -43,6 +45,25 @@ def test_reasons(changes: dict[str, Any], reasons: set[str]) -> None:
     span = make_span(0, **changes)
     for reason in ("error", "violation", "slow"):
         assert has_reason(span, [reason], 2.0) == (reason in reasons)
+
+
+VIOLATIONS = st.sampled_from([(), (event("allow"),), (event("deny"),), (event("allow"), event("throttle"))])
+SOME_SPANS = st.lists(
+    st.fixed_dictionaries({
+        "status": st.sampled_from(["unset", "ok", "error"]), "duration_ns": st.integers(0, 4 * 10**9),
+        "attributes": st.sampled_from([{}, DENIED, {"agentguard.outcome": "ok"}, {"a": 1}]), "events": VIOLATIONS,
+    }), min_size=1, max_size=9,
+)  # fmt: skip
+
+
+@given(SOME_SPANS, st.sets(st.sampled_from(["error", "violation", "slow"])))
+def test_many_spans_have_the_reasons_of_each(changes: list[dict[str, Any]], keep: set[str]) -> None:
+    """Looked at as columns, each span gives the reason that it gives by itself."""
+    spans = [make_span(number, **some) for number, some in enumerate(changes)]
+    columns = columns_of_grid(grid_of(spans, 0), (), 0)
+    assert columns is not None
+    assert reasons(columns, keep, 2.0) == [has_reason(span, keep, 2.0) for span in spans]
+    assert trace_ids(columns) == [span.trace_id for span in spans]
 
 
 def run(
