@@ -37,7 +37,7 @@ from agentguard.store._reading import (
 )
 from agentguard.store._resources import Resources
 from agentguard.store._row_reader import RowReader
-from agentguard.store._rows import START, decode_gaps, decode_outcomes, span_record
+from agentguard.store._rows import decode_gaps, decode_outcomes, span_record
 from agentguard.store._segment import SegmentFile
 from agentguard.store._table import AsTables
 from agentguard.store._telling import OnContentRead, has_content, tell_before_content
@@ -343,12 +343,15 @@ class Query(AsTables):
                 )
                 continue
             spans, starts, following = 0, (0, 0), 0
-            for batch in self._reader.batches(segment, book):
-                times = [row[START] for row in batch.rows]
+            for _, grid, _, skipped in self._reader.grids(segment, book):
+                # Columns, since housekeeping asks this of a file that is being written: rows take three times as much.
+                times = grid.expanded(grid.start)[skipped:]
+                if not times:
+                    continue
                 known = starts if spans else (times[0], times[0])
                 starts = (min(known[0], *times), max(known[1], *times))
                 spans += len(times)
-                following = batch.first_sequence + len(times)
+                following = grid.first_sequence + grid.count
             member = Member(header.writer, header.n, spans, following)
             found.append(SegmentInfo(name, segment.is_sealed, spans, starts, segment.size_bytes, (member,)))
         return found
