@@ -27,9 +27,14 @@ from agentguard.state.tally import Tally
 from agentguard.values import Clock, InternalErrorHook
 
 STALE_NS_MAX = 1_000_000_000
-LOOK_NS = 250_000_000
-"""How long whoever reads sums need not ask whether they are stale; shorter than the thread takes to think that nobody reads."""
-MERGE_INTERVAL_S = 0.5
+LOOK_S = 0.25
+"""How often the thread reads what others shared, while somebody asks."""
+ASKED_NS = 200_000_000
+"""How long whoever asks need not say so again; less than that, so that each look sees whether somebody asks."""
+SHARE_LOOKS = 3
+"""At which look it shares what was counted here: seldom, for most of what that costs is the disk's work."""
+QUIET_LOOKS = 9
+"""After so many looks with nothing to do it sleeps until there is."""
 _SPEND_KEEP_S = 40 * 86_400
 _machines: weakref.WeakSet[MachineState] = weakref.WeakSet()
 
@@ -81,7 +86,7 @@ class _Shared:
 
     def _refresh_if_stale(self) -> int:
         """See to it that what others shared is at most a second old; give the ns until it is to be asked again."""
-        return LOOK_NS
+        return ASKED_NS
 
     def _added(self) -> None:
         """Hear that there is something to share."""
@@ -125,7 +130,7 @@ class MemoryState(_Shared):
         # Merging is what lets go of old buckets; a replay of a year must not keep them all.
         if self._clock.monotonic_ns() - self._merged_ns > 60 * STALE_NS_MAX:
             self.flush()
-        return LOOK_NS
+        return ASKED_NS
 
     def flush(self) -> None:
         """Share all sums now."""
@@ -138,7 +143,7 @@ class MemoryState(_Shared):
                 tally.write_merge(now)
             self._cells.remove_expired(now)
         for tally in self._tallies:
-            tally.end_merge(is_written=True)
+            tally.end_merge()
         self._tidy()
 
 
@@ -223,7 +228,10 @@ class MachineState(_Shared):
             StoreError: The state cannot be read or written; the sums are kept.
         """
         with self._io_lock:
-            self._merge(is_dirty=self._gather())
+            if self._gather():
+                self._merge()
+            else:
+                self._read()
         self._tidy()
 
     def close(self) -> None:
@@ -260,7 +268,7 @@ class MachineState(_Shared):
                 if self._refreshed_ns is None or now - self._refreshed_ns > STALE_NS_MAX:
                     self._read()
             refreshed = self._refreshed_ns or now
-        return min(LOOK_NS, refreshed + STALE_NS_MAX - now)
+        return min(ASKED_NS, refreshed + STALE_NS_MAX - now)
 
     def _added(self) -> None:
         if self._is_idle or not self._mark[0]:
@@ -271,7 +279,7 @@ class MachineState(_Shared):
     def _read(self) -> None:
         began = self._clock.monotonic_ns()
         for tally in self._tallies:
-            tally.end_merge(is_written=False)
+            tally.read()
         self._refreshed_ns = began
 
     def _gather(self) -> bool:
@@ -279,20 +287,18 @@ class MachineState(_Shared):
         dirty = [tally for tally in self._tallies if tally.gather()]
         return bool(dirty)
 
-    def _merge(self, *, is_dirty: bool) -> None:
-        """Write the sums, where there is something to share, and read them; the I/O lock is held."""
+    def _merge(self) -> None:
+        """Write what was gathered, and read the sums; the I/O lock is held."""
         began = self._clock.monotonic_ns()
         now = self._clock.unix_ns() // 1_000_000_000
-        tallies = self._tallies
-        if is_dirty:
-            for tally in tallies:
-                tally.begin_merge()
-            with self._cells.transaction():
-                for tally in tallies:
-                    tally.write_merge(now)
-                self._cells.remove_expired(now)
-        for tally in tallies:
-            tally.end_merge(is_written=is_dirty)
+        for tally in self._tallies:
+            tally.begin_merge()
+        with self._cells.transaction():
+            for tally in self._tallies:
+                tally.write_merge(now)
+            self._cells.remove_expired(now)
+        for tally in self._tallies:
+            tally.end_merge()
         self._refreshed_ns = began
 
     # -- thread and fork -----------------------------------------------------------------------
@@ -326,21 +332,28 @@ class MachineState(_Shared):
 
     def _run(self) -> None:
         """Share and read while there is need, then sleep until there is."""
+        asked, unasked = 0, QUIET_LOOKS
         while not self._is_closed:
             self._work.wait()
             self._work.clear()
-            quiet = 0
-            while not self._is_closed and quiet < 4:
-                self._work.wait(MERGE_INTERVAL_S)
+            looks = quiet = 0
+            while not self._is_closed and quiet < QUIET_LOOKS:
+                self._work.wait(LOOK_S)
                 self._work.clear()
-                asked, dirty = self._asked_ns, False
+                looks += 1
+                asked_before, asked = asked, self._asked_ns
+                unasked = 0 if asked != asked_before else unasked + 1
+                is_dirty = False
                 try:
                     with self._io_lock:
-                        dirty = self._gather()
-                        self._merge(is_dirty=dirty)
+                        is_dirty = looks % SHARE_LOOKS == 0 and self._gather()
+                        if is_dirty:
+                            self._merge()
+                        elif unasked < QUIET_LOOKS:
+                            self._read()
                 except Exception as error:  # The thread must live; the sums are kept and tried again.
                     self._on_internal_error("state.merge", error)
-                quiet = 0 if dirty or asked != self._asked_ns else quiet + 1
+                quiet = 0 if is_dirty or not unasked else quiet + 1
             self._is_idle = True
             if self._gather():
                 self._wake()

@@ -38,9 +38,7 @@ class Cells(Protocol):
         """Read one document."""
         ...
 
-    def put(
-        self, kind: str, key: str, document: Document, *, link: str = "", expires_unix_s: int = 0
-    ) -> None:
+    def put(self, kind: str, key: str, document: Document, *, link: str = "", expires_unix_s: int = 0) -> int:
         """
         Write one document, inside a transaction.
 
@@ -55,6 +53,9 @@ class Cells(Protocol):
                 A second key that several documents may share, for `linked`.
             expires_unix_s:
                 From when on it may be removed; 0: never.
+
+        Returns:
+            Its revision.
         """
         ...
 
@@ -104,12 +105,11 @@ class MemoryCells:
             cell = self._cells.get((kind, key))
             return None if cell is None else copy.deepcopy(cell[0])
 
-    def put(
-        self, kind: str, key: str, document: Document, *, link: str = "", expires_unix_s: int = 0
-    ) -> None:
+    def put(self, kind: str, key: str, document: Document, *, link: str = "", expires_unix_s: int = 0) -> int:
         """Write one document."""
         self._revision += 1
         self._cells[kind, key] = (copy.deepcopy(document), link, expires_unix_s, self._revision)
+        return self._revision
 
     def linked(self, kind: str, link: str) -> list[Cell]:
         """Read the documents that share a link."""

@@ -125,9 +125,7 @@ class SqliteCells:
             )
         return self._opened(kind, rows[0]).document if rows else None
 
-    def put(
-        self, kind: str, key: str, document: Document, *, link: str = "", expires_unix_s: int = 0
-    ) -> None:
+    def put(self, kind: str, key: str, document: Document, *, link: str = "", expires_unix_s: int = 0) -> int:
         """Write one document, inside a transaction."""
         with self._lock:
             connection = self._connected()
@@ -143,6 +141,7 @@ class SqliteCells:
                 "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?, ?)",
                 (kind, row_key, row_link, payload, expires_unix_s, revision),
             )
+        return int(revision)
 
     def linked(self, kind: str, link: str) -> list[Cell]:
         """Read the documents that share a link."""

@@ -91,7 +91,9 @@ class Tally:
         self._pending: Sums = {}
         self._merging: Sums = {}
         self._shared: dict[str, Mapping[str, list[int]]] = {}
+        self._written: tuple[Mapping[str, Mapping[str, list[int]]], int] = ({}, 0)
         self._revision = 0
+        """Of the last change that `_shared` has."""
 
     def add(self, key: str, field: Field, first: int, second: int) -> None:
         """Add to the two numbers of one field of one key."""
@@ -158,12 +160,14 @@ class Tally:
             self._pending = {}
 
     def write_merge(self, now_unix_s: int) -> None:
-        """Add what was taken to the cells, inside a transaction."""
+        """Add what was taken to what all have shared, inside a transaction: so nobody else writes meanwhile."""
+        self.read()
+        written: dict[str, Mapping[str, list[int]]] = {}
+        revision = self._revision
         for key, fields in self._merging.items():
-            document = self._cells.get(self._kind, key)
             sums = {
                 field: amounts
-                for field, amounts in _fields(document).items()
+                for field, amounts in self._shared.get(key, _NOTHING).items()
                 if self._is_kept(field, now_unix_s)
             }
             for own, amounts in fields.items():
@@ -172,28 +176,29 @@ class Tally:
                 sums[field] = (
                     amounts if known is None else [a + b for a, b in zip(known, amounts, strict=True)]
                 )
-            self._cells.put(self._kind, key, {"fields": sums}, expires_unix_s=now_unix_s + self._keep_s)
+            revision = self._cells.put(
+                self._kind, key, {"fields": sums}, expires_unix_s=now_unix_s + self._keep_s
+            )
+            written[key] = sums
+        self._written = (written, revision)
 
-    def end_merge(self, *, is_written: bool) -> None:
-        """Read back what all have merged; where the write failed, it is tried again with the next."""
-        try:
-            changed = [
-                (cell, _fields(cell.document)) for cell in self._cells.changed(self._kind, self._revision)
-            ]
-        except StoreError:
-            # What is written must not be written twice; until it can be read, every read raises.
-            if is_written:
-                with self.lock:
-                    self._merging = {}
-                    self.version += 1
-            raise
-        if changed or is_written:
+    def end_merge(self) -> None:
+        """Hear that the transaction is over; where it failed, what was taken is tried again with the next."""
+        written, revision = self._written
+        with self.lock:
+            self._shared.update(written)
+            self._revision = revision
+            self._merging = {}
+            self.version += 1
+
+    def read(self) -> None:
+        """Read what others have shared since the last time."""
+        changed = self._cells.changed(self._kind, self._revision)
+        if changed:
+            shared = {cell.key: _fields(cell.document) for cell in changed}
             with self.lock:
-                for cell, fields in changed:
-                    self._shared[cell.key] = fields
-                    self._revision = max(self._revision, cell.revision)
-                if is_written:
-                    self._merging = {}
+                self._shared.update(shared)
+                self._revision = changed[-1].revision
                 self.version += 1
 
     def forget(self) -> None:
@@ -205,9 +210,7 @@ class Tally:
         self.version += 1
 
 
-def _fields(document: Document | None) -> dict[str, list[int]]:
-    if document is None:
-        return {}
+def _fields(document: Document) -> dict[str, list[int]]:
     fields = document.get("fields")
     if not isinstance(fields, dict):
         raise StoreError("state: a sum does not decode")
