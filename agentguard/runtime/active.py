@@ -54,8 +54,8 @@ def begin_call(
     """
     runtime = ACTIVE.runtime
     lane = declaration.lane
-    if runtime is not None and lane is not None and lane.services is runtime:  # type: ignore[attr-defined]
-        call: FastCall | None = runtime.begin_fast(lane, args, kwargs)  # type: ignore[arg-type]
+    if lane is not None and lane.services is runtime:
+        call: FastCall | None = lane.begin(lane, args, kwargs)
         if call is not None:
             return call
     if runtime is None:

@@ -43,7 +43,7 @@ from agentguard.runtime.clock import SystemClock
 from agentguard.runtime.config import Config
 from agentguard.runtime.declared import DeclaredTools
 from agentguard.runtime.exits import ChildExits
-from agentguard.runtime.fast_path import begin_and_learn, begin_fast
+from agentguard.runtime.fast_path import begin_and_learn
 from agentguard.runtime.gates import charged_usd
 from agentguard.runtime.health import Health
 from agentguard.runtime.in_force import accept_serials, approvers_of, load_policies
@@ -230,7 +230,6 @@ class Runtime(Services):
     # One call
 
     begin = begin_and_learn
-    begin_fast = staticmethod(begin_fast)
 
     def record_outcome(self, outcome: OutcomeRecord, *, trace_id: str = "") -> bool:
         """

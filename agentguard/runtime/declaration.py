@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 from weakref import WeakSet
 
 ToolEffect: TypeAlias = Literal["none", "read", "write"]
+
+
+class Way(Protocol):
+    """How calls of one callable begin where nothing has to be found out; a `lane.Lane`."""
+
+    services: Any
+    """The runtime that it belongs to."""
+    begin: Callable[..., Any]
+    """Takes the lane, and positional and keyword arguments; gives None where the long way is to be taken."""
 
 
 class Declaration:
@@ -20,8 +29,8 @@ class Declaration:
         """Keyword arguments of `spec.make_spec`."""
         self.spec: object | None = None
         """The `spec.CallSpec`, once the first call was governed; `spec.spec_of` gives it."""
-        self.lane: object | None = None
-        """The `lane.Lane` by which calls take the fast path, once one has shown that they can."""
+        self.lane: Way | None = None
+        """By which its calls take the fast path, once one has shown that they can."""
         DECLARATIONS.add(self)
 
 

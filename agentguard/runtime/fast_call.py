@@ -87,11 +87,11 @@ class FastCall(ShortSpan):
         try:
             if usage is not None:
                 self._spend(usage, duration_ns)
-            self.duration_ns = max(0, duration_ns)
+            self.duration_ns = duration_ns
             in_flight, kind = lane.in_flight, lane.kind
             # As `load.leave`, without its frame; a forked child has no entry for what its parent began.
             left = in_flight.get(kind, 0) - 1
-            in_flight[kind] = max(0, left)
+            in_flight[kind] = left if left > 0 else 0  # noqa: FURB136 - a call more
             owner = self.owner
             if owner is not None:
                 self.owner = None

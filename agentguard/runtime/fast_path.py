@@ -136,9 +136,11 @@ def _decision(lane: Lane, call: FastCall, arguments: Mapping[str, Any]) -> Decis
 def _found_around(lane: Lane, call: FastCall, context: Context) -> Lane | None:
     """Find what is around a call that is not right inside another one of this path; None where it is not for it."""
     services = lane.services
-    owner: GuardedCall | None
-    run: Run | None
-    if type(context) is FastCall:
+    owner: GuardedCall | None = None
+    run: Run | None = None
+    if not context:
+        call.around = context
+    elif type(context) is FastCall:
         owner, run, call.around = context.full, context.run, context.around
         if owner is None:
             return None  # It grows at this moment.
@@ -148,10 +150,11 @@ def _found_around(lane: Lane, call: FastCall, context: Context) -> Lane | None:
         # Nobody else has these keys: what is under them is ours.
         owner, run = context.get(CALL_KEY), context.get(RUN_KEY)  # type: ignore[assignment]
         call.around = context
-    parent, above = find_parent(context, only_ours=not services.mirror.is_visible)
     span = None if owner is None else owner.span
-    if parent is not span or above is not span or (span is not None and not span.is_usual):
-        return None
+    if context:
+        parent, above = find_parent(context, only_ours=not services.mirror.is_visible)
+        if parent is not span or above is not span or (span is not None and not span.is_usual):
+            return None
     if span is None:
         call.trace_id, call.parent_id = services.ids.trace_id(), 0
     else:
@@ -179,7 +182,7 @@ def begin_and_learn(
         lane = declaration.lane
         if not isinstance(lane, Lane) or not lane.is_for(call):
             try:
-                declaration.lane = lane_of(call, lane) or declaration.lane
+                declaration.lane = lane_of(call, lane, begin_fast) or declaration.lane
             except Exception as error:
                 services.health("runtime.fast_path", error)
     return call

@@ -9,8 +9,8 @@ Worked out at a call that went the long way without anything coming up; those li
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from agentguard.audit import CallForm
 from agentguard.capture import SpanForm
@@ -34,7 +34,7 @@ class Lane(SpanForm):
     """What the calls of one callable under one agent have in common, in one runtime under one bundle."""
 
     __slots__ = (
-        "agent", "agent_version", "append_later", "binder", "constants", "content", "decision", "engine",
+        "agent", "agent_version", "append_later", "begin", "binder", "constants", "content", "decision", "engine",
         "first_log_state", "forms", "ids", "in_flight", "is_agent", "is_model", "is_tool", "joins",
         "keys", "kill", "monotonic_ns", "names", "own", "plan", "rates", "revision", "services", "siblings", "silence", "sink",
         "size", "spec", "spend", "unix_ns",
@@ -46,6 +46,7 @@ class Lane(SpanForm):
         plan: Plan | None,
         decision: Decision | None,
         siblings: dict[tuple[str, str], Lane],
+        begin: Callable[..., Any],
     ) -> None:
         """
         Work it out.
@@ -59,7 +60,10 @@ class Lane(SpanForm):
                 The answer where no rule has anything to say; None as above.
             siblings:
                 Lanes of the same callable, by agent and version.
+            begin:
+                Begins a call on this lane.
         """
+        self.begin = begin
         services, spec = call.services, call.spec
         state, environment = services.state, call.span._environment
         self.services, self.engine, self.revision = services, services.engine, services.revision
@@ -128,7 +132,7 @@ class Lane(SpanForm):
         )
 
 
-def lane_of(call: GuardedCall, known: object) -> Lane | None:
+def lane_of(call: GuardedCall, known: object, begin: Callable[..., Any]) -> Lane | None:
     """
     Make a lane for calls like one that has just begun, where there can be one.
 
@@ -137,6 +141,8 @@ def lane_of(call: GuardedCall, known: object) -> Lane | None:
             Begun by `calls.begin`.
         known:
             The last lane of the callable; None where it has none.
+        begin:
+            Begins a call on a lane: takes the lane, and positional and keyword arguments.
 
     Returns:
         The lane; None where something has to be looked at in each call.
@@ -171,5 +177,5 @@ def lane_of(call: GuardedCall, known: object) -> Lane | None:
         siblings = known.siblings
     if len(siblings) >= _LANES_MAX:
         siblings.clear()
-    made = siblings[call.agent, call.agent_version] = Lane(call, plan, decision, siblings)
+    made = siblings[call.agent, call.agent_version] = Lane(call, plan, decision, siblings, begin)
     return made

@@ -162,8 +162,9 @@ def _function(function: Callable[..., Any], begin: BeginCall) -> Callable[..., A
             raise
         finally:
             detach(token)
-        # As `_ended`, without its frame: this is the way of most calls.
-        return _lazy(result, call) if issubclass(type(result), _LAZY) else call.finish(result)
+        if type(result) in _DONE:
+            return call.finish(result)
+        return _ended(result, call)
 
     return wrapper
 
@@ -373,6 +374,8 @@ async def _close_async(inner: AsyncGenerator[Any, Any], call: ActiveCall | None)
         call.abandon()
 
 
+_DONE = frozenset({str, int, float, bool, bytes, dict, list, tuple, type(None)})
+"""What most functions return; of these nothing is to be waited for."""
 _LAZY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, asyncio.Future)
 """What a plain function may return while its work is still to be done."""
 
