@@ -86,7 +86,7 @@ class Spend(Tray):
             tally.added()
             with tally.lock:
                 self.turn(now_unix_ns)
-                tally.put(_name(now_unix_ns // _DAY_NS), "sum", _units(usd), tokens)
+                tally.put(_name(now_unix_ns // _DAY_NS), "sum", _units([usd]), tokens)
             tally.added()
 
     def usd_today(self) -> float:
@@ -178,7 +178,7 @@ class Spend(Tray):
             return False
         tally, day = self._tally, self.number // _DAY_SLICES
         is_known = self._known_version == tally.version and self._known_day == day
-        units, total = sum(map(_units, usd)), sum(tokens)
+        units, total = _units(usd), sum(tokens)
         tally.put(_name(day), "sum", units, total)
         # What others append meanwhile stays.
         del self._usd[: len(usd)], self._tokens[: len(tokens)]
@@ -198,9 +198,9 @@ class Spend(Tray):
         return True
 
 
-def _units(usd: float) -> int:
-    """Round up, but for what is less than a thousandth of a unit: there doubles are not exact."""
-    return int(usd * USD_UNITS + 0.9995)
+def _units(usd: list[float]) -> int:
+    """Add up, each rounded up, but for what is less than a thousandth of a unit: there doubles are not exact."""
+    return sum([int(amount * USD_UNITS + 0.9995) for amount in usd])
 
 
 @functools.lru_cache(maxsize=8)
