@@ -33,6 +33,20 @@ def test_import_loads_nothing_heavy(repository: Path) -> None:
     assert [name for name in HEAVY if name in loaded] == []
 
 
+def test_the_checker_loads_no_more_than_it_needs(repository: Path) -> None:
+    """What people ask of the drift room is loaded when they ask; a governed process keeps half a megabyte less."""
+    code = (
+        "import sys, json; from agentguard.drift import Checker; before = sorted(sys.modules); "
+        "from agentguard.drift import backtest; print(json.dumps([before, sorted(sys.modules)]))"
+    )
+    before, after = json.loads(_run(code, repository))
+    assert "agentguard.drift._checker" in before
+    assert "agentguard.drift._backtest" in after
+    assert not {
+        f"agentguard.drift._{name}" for name in ("backtest", "power", "rehearse", "report", "quiet")
+    } & {*before}
+
+
 @pytest.mark.timeout(180)
 def test_import_costs_little_more_than_the_api(repository: Path) -> None:
     """The CPU of `import agentguard` is at most 1.3 times that of the OpenTelemetry API, asyncio and dataclasses."""
