@@ -12,17 +12,36 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from math import isfinite
+from typing import Final, NamedTuple, TypeAlias
 
+from agentguard.capture.usage_shapes import NAME_CHARS_MAX
 from agentguard.errors import ConfigurationError
 from agentguard.values import Usage
 
 PRICES_AS_OF: Final = "2026-11-22"
 """When the pinned table was last compared with its source."""
 
-_CACHE_MAX: Final = 1_024
+RATES_MAX: Final = 1_024
+"""Names of models of which the rate is remembered."""
 _MODEL_SUFFIX: Final = re.compile(r"(?:-\d{4}-\d{2}-\d{2}|-\d{8}|-latest|@\d{8}|-v\d+:\d+)$")
 _FIELDS: Final = ("input", "output", "cache_read", "cache_write")
+
+
+Rate: TypeAlias = tuple[int, float | None, float, float, float]
+"""
+A price ready to be multiplied: up to how many input tokens it holds, and US dollars for a million tokens of input,
+of input from a cache, of input into a cache, of output. None where nobody knows; up to -1 tokens where it cannot
+be said so.
+"""
+
+TOKENS_MAX: Final = 2**30 - 1
+"""The most tokens for which a rate holds: such numbers are compared in one step."""
+
+NO_RATE: Final[Rate] = (TOKENS_MAX, None, 0.0, 0.0, 0.0)
+"""That of a model whose price nobody knows."""
+
+_NEVER: Final[Rate] = (-1, 0.0, 0.0, 0.0, 0.0)
 
 
 class Price(NamedTuple):
@@ -85,27 +104,18 @@ class PriceTable:
 
     """
 
-    __slots__ = ("_prices", "_seen")
+    __slots__ = ("_prices", "rates")
 
     def __init__(self, prices: Mapping[str, Price] | None = None) -> None:
         self._prices = {**_PINNED, **(prices or {})}
-        self._seen: dict[str, Price | None] = {}
+        self.rates: dict[str, Rate] = {}
+        """Of each model that was asked for, by its name; for who prices a response while reading it."""
 
     def find(self, model: str) -> Price | None:
         """Give the price of a model: by its name, else by its name without provider and date."""
-        seen = self._seen
-        try:
-            return seen[model]
-        except KeyError:
-            pass
         prices = self._prices
         short = model.rpartition("/")[2].lower()
-        found = prices.get(model) or prices.get(short) or prices.get(_MODEL_SUFFIX.sub("", short))
-        if len(seen) >= _CACHE_MAX:
-            # Names come from providers; whoever makes up a new one for each call must not fill the memory.
-            seen.clear()
-        seen[model] = found
-        return found
+        return prices.get(model) or prices.get(short) or prices.get(_MODEL_SUFFIX.sub("", short))
 
     def price_usd(self, usage: Usage) -> float | None:
         """
@@ -119,14 +129,38 @@ class PriceTable:
         inputs, outputs, read, written, _, model, _, _, _, _ = usage
         if model is None or inputs is None:
             return None
-        price = self._seen.get(model) or self.find(model)
+        most, for_input, for_read, for_written, for_output = self.rates.get(model) or self._rate(model)
+        # What is not told apart costs what plain input does.
+        read, written = read or 0, written or 0
+        if inputs > most or read + written > inputs:
+            return self._unusual_usd(usage)
+        if for_input is None or (outputs is None and for_output > 0):
+            return None
+        input_usd = (inputs - read - written) * for_input + read * for_read + written * for_written
+        return (input_usd + (outputs or 0) * for_output) / 1e6
+
+    def _rate(self, model: str) -> Rate:
+        """Find the rate of a model, and remember it."""
+        rate = _rate_of(self.find(model))
+        if type(model) is str and 0 < len(model) <= NAME_CHARS_MAX:
+            if len(self.rates) >= RATES_MAX:
+                # Names come from providers; whoever makes up a new one for each call must not fill the memory.
+                self.rates.clear()
+            self.rates[model] = rate
+        return rate
+
+    def _unusual_usd(self, usage: Usage) -> float | None:
+        """Price a usage for which the rate of its model does not hold."""
+        inputs, outputs, read, written, _, model, _, _, _, _ = usage
+        assert model is not None
+        assert inputs is not None
+        price = self.find(model)
         if price is None or (outputs is None and price.output > 0):
             return None
         for_input, for_output, for_read, for_written, long_above, long_input, long_output = price
-        # What is not told apart costs what plain input does.
-        read = read or 0
-        written = written or 0
+        read, written = read or 0, written or 0
         if read + written > inputs:
+            # No more than there are.
             read = min(read, inputs)
             written = inputs - read
         input_usd = (
@@ -139,6 +173,19 @@ class PriceTable:
             input_usd *= long_input
             output_usd *= long_output
         return (input_usd + output_usd) / 1e6
+
+
+def _rate_of(price: Price | None) -> Rate:
+    """Make a rate of a price."""
+    if price is None:
+        return NO_RATE
+    for_input, for_output, for_read, for_written, long_above, _, _ = price
+    for_read = for_input if for_read is None else for_read
+    for_written = for_input if for_written is None else for_written
+    rate = for_input, for_read, for_written, for_output
+    if not all(type(usd) is float and isfinite(usd) and usd >= 0 for usd in rate):
+        return _NEVER
+    return (TOKENS_MAX if long_above is None else min(long_above, TOKENS_MAX), *rate)
 
 
 def parse_prices(text: str, where: str) -> dict[str, Price]:

@@ -21,7 +21,7 @@ from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.failures import looks_like_a_class
 from agentguard.capture.recording import text_size
 from agentguard.capture.span import Span
-from agentguard.capture.usage import token_count
+from agentguard.capture.usage_shapes import token_count
 from agentguard.capture.usage_sums import UsageTotals
 from agentguard.values import AttributeValue, SpanEvent, SpanLink, SpanRecord, Usage
 from agentguard.values import attributes as names

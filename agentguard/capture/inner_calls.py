@@ -18,7 +18,7 @@ from typing import Any, Final
 from opentelemetry.context import Context
 
 from agentguard.capture.span import Span
-from agentguard.capture.usage import token_count
+from agentguard.capture.usage_shapes import token_count
 from agentguard.values import Usage
 from agentguard.values import attributes as names
 

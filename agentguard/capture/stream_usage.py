@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from agentguard.capture.stream_plain import PLAIN, IsPlain
-from agentguard.capture.usage import add_usage, extract_usage, read, reader, token_count
+from agentguard.capture.usage import add_usage, extract_usage
+from agentguard.capture.usage_shapes import read, reader, token_count
 from agentguard.values import Usage
 
 _FINISHED_RESPONSES: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})

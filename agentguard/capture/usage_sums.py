@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
-from functools import partial
 from typing import Final, NamedTuple
 
-from agentguard.capture.usage import token_count
+from agentguard.capture.usage_quick import UsageRow
+from agentguard.capture.usage_shapes import token_count
 from agentguard.values import AttributeValue, Usage
 from agentguard.values import attributes as names
 from agentguard.values.attributes import Profile
@@ -38,7 +38,7 @@ class UsageTotals(NamedTuple):
     cost_usd: float | None
 
 
-_make: Final = partial(tuple.__new__, UsageTotals)
+_new: Final = tuple.__new__
 """Makes totals of three values as a row of them, in one step: each model call adds some."""
 
 
@@ -61,10 +61,10 @@ os.register_at_fork(after_in_child=LOCKS.renew)
 
 def totals_of(usage: Usage) -> UsageTotals | None:
     """Take the sums of one usage; None where it has no numbers."""
-    inputs, outputs, cost_usd = usage[0], usage[1], usage[-1]
+    inputs, outputs, cost_usd = usage[0], usage[1], usage[9]
     if inputs is None and outputs is None and cost_usd is None:
         return None
-    return _make((inputs, outputs, cost_usd))
+    return _new(UsageTotals, (inputs, outputs, cost_usd))
 
 
 def add_totals(first: UsageTotals | None, second: UsageTotals) -> UsageTotals:
@@ -73,13 +73,26 @@ def add_totals(first: UsageTotals | None, second: UsageTotals) -> UsageTotals:
         return second
     inputs, outputs, cost_usd = first
     more_inputs, more_outputs, more_usd = second
-    return _make(
+    return _new(
+        UsageTotals,
         (
             more_inputs if inputs is None else inputs + (more_inputs or 0),
             more_outputs if outputs is None else outputs + (more_outputs or 0),
             more_usd if cost_usd is None else cost_usd + (more_usd or 0.0),
-        )
+        ),
     )
+
+
+def add_to_totals(first: UsageTotals | None, usage: Usage | UsageRow) -> UsageTotals | None:
+    """Add one usage to sums: `add_totals` of its `totals_of`, in one step where everything is known."""
+    inputs, outputs, cost_usd = usage[0], usage[1], usage[9]
+    if first is not None and cost_usd is not None and inputs is not None and outputs is not None:
+        try:
+            return _new(UsageTotals, (first[0] + inputs, first[1] + outputs, first[2] + cost_usd))  # type: ignore[operator]
+        except TypeError:
+            pass  # One of the sums is not known yet; from now on it is.
+    more = totals_of(usage)  # type: ignore[arg-type] # it is of the same form
+    return first if more is None else add_totals(first, more)
 
 
 def combine_usage(old: Usage, new: Usage, billed: UsageTotals | None) -> tuple[Usage, UsageTotals | None]:

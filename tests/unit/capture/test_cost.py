@@ -47,8 +47,8 @@ def test_names_made_up_for_each_call_do_not_fill_the_memory() -> None:
     """The cache of names is bounded."""
     table = PriceTable()
     for number in range(5_000):
-        table.find(f"model-{number}")
-    assert len(table._seen) <= 1_024
+        table.price_usd(Usage(1, 1, model=f"model-{number}"))
+    assert len(table.rates) <= 1_024
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,349 @@
+"""
+The usage of the most common responses in one go, with its price.
+
+OpenAI's chat completions, as dicts and as the SDK's objects, are read right here, line after line; its
+responses, Anthropic's messages and Google's answers by the few functions below. All of them take a response
+only where everything in it is of its plain type, within its bounds, and known from a response before: each
+test that fails says "not for me", and `usage.extract_usage` reads the response with care. So what is
+read here is what is read there, in a fifth of the time.
+
+What makes it quick:
+
+- An object of an SDK is read as the dict that it keeps its fields in. A name that it does not have costs a
+  look-up then, and no exception in the SDK; the class is looked at once, whether reading attributes means that.
+- Price, and whether the name is one, come with one look-up of the model; the finish reasons with another one.
+- Bounds are those of numbers that the interpreter compares at once, not those that are possible.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
+from typing import Any, Final, TypeAlias
+
+from agentguard.capture.cost import NO_RATE, RATES_MAX, TOKENS_MAX, Rate
+from agentguard.capture.usage_shapes import NAME_CHARS_MAX, PROVIDERS, package_of, read, text_of
+from agentguard.values import Usage
+
+UsageRow: TypeAlias = tuple[
+    int, int, int | None, int | None, int | None, str, str | None, tuple[str, ...], str | None, float | None
+]
+"""The fields of `Usage`, in their order."""
+
+_CLASSES_MAX: Final = 64
+_REASONS_MAX: Final = 256
+_DEPTH_MAX: Final = 3
+
+UNPRICED: Final[dict[str, Rate]] = {}
+"""Rates for who wants no price: the names of models that were read with care."""
+
+_REASONS: Final[dict[str | None, tuple[str, ...]]] = {None: (), "": ()}
+"""The tuple of each finish reason that was read with care."""
+
+_MODELS: Final[dict[type, str | None]] = {}
+"""By class that is a model of pydantic, and whose attributes are its fields: the provider."""
+
+_PLAIN: Final[dict[type, str | None]] = {}
+"""The same for classes of which nothing but their fields can be read."""
+
+_STRANGE: Final[set[type]] = set()
+"""Classes that are neither."""
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+_OPTIONAL: Final = frozenset({int, type(None)})
+_NAMES: Final = frozenset(
+    {
+        "usage", "choices", "usage_metadata", "model", "id", "type", "status", "stop_reason", "finish_reason",
+        "prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details",
+        "prompt_cache_hit_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "inputTokens",
+        "input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details", "thinking_tokens",
+        "cache_read_input_tokens", "cache_creation_input_tokens", "prompt_token_count",
+        "tool_use_prompt_token_count", "candidates_token_count", "thoughts_token_count",
+        "cached_content_token_count", "model_version", "response_id", "candidates", "input_token_details",
+        "output_token_details", "cache_read", "cache_creation", "reasoning", "response_metadata", "model_name",
+        "model_provider",
+    }
+)  # fmt: skip
+"""What is read of objects."""
+
+_READS: Final = vars(SimpleNamespace)["__getattribute__"]
+"""That of `object`, which this class has once more; of any other way of reading attributes nothing is known."""
+
+_OF_MODELS: Final = frozenset({"__getattr__", "__pydantic_extra__"})
+"""How a model of pydantic gives what is none of its fields."""
+
+_mro_of: Final = type.__dict__["__mro__"].__get__
+_names_of: Final = type.__dict__["__dict__"].__get__
+"""The bases and attributes of a class, whatever its own class says they are."""
+
+
+def usage_row(value: Any, rates: Mapping[str, Rate]) -> UsageRow | None:
+    """
+    Read what a model call used, and what that costs.
+
+    Args:
+        value:
+            What the call returned; anything.
+        rates:
+            `PriceTable.rates`, or `UNPRICED`.
+
+    Returns:
+        What `extract_usage` reads, as a plain tuple, and as its price what `price_usd` says of it: such a
+        response never says its price itself. None says nothing: it is to be read with care, after which
+        others of its kind are known here.
+    """
+    try:
+        fields, provider = value, None
+        if type(value) is not dict:
+            if type(value) in _MODELS and not value.__pydantic_extra__:
+                provider = _MODELS[type(value)]
+            elif type(value) in _PLAIN:
+                provider = _PLAIN[type(value)]
+            else:
+                return None
+            fields = value.__dict__
+        usage, choices = fields.get("usage"), fields.get("choices")
+        if type(choices) is not list:
+            return _other_row(fields, provider, rates)
+        if type(usage) is not dict:
+            usage = _fields(usage)
+        inputs, outputs = usage["prompt_tokens"], usage["completion_tokens"]
+        reads, writes = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+        if type(reads) is not dict:
+            reads = _fields(reads)
+        if type(writes) is not dict:
+            writes = _fields(writes)
+        reason = ""
+        if choices:
+            [choice] = choices
+            if type(choice) is not dict:
+                choice = _fields(choice)
+            reason = choice["finish_reason"]
+        cached, written = reads.get("cached_tokens"), reads.get("cache_write_tokens")
+        reasoning = writes.get("reasoning_tokens")
+        model, response_id = fields["model"], fields["id"]
+        if (
+            type(inputs) is int
+            and type(outputs) is int
+            and type(cached) is int
+            and type(reasoning) is int
+            and written is None
+            and type(model) is str
+            and type(response_id) is str
+            and type(reason) is str
+            and response_id
+            and len(response_id) <= NAME_CHARS_MAX
+        ):
+            most, for_input, for_cached, _, for_output = rates[model]
+            if 0 <= cached <= inputs <= most and 0 <= reasoning <= outputs <= TOKENS_MAX:
+                return (
+                    inputs, outputs, cached, None, reasoning, model, response_id, _REASONS[reason], provider,
+                    None if for_input is None
+                    else ((inputs - cached) * for_input + cached * for_cached + outputs * for_output) / 1e6,
+                )  # fmt: skip
+        if cached is None:
+            cached = usage.get("prompt_cache_hit_tokens")  # DeepSeek
+        return _row(inputs, outputs, cached, written, reasoning, model, response_id, reason, provider, rates)
+    except Exception:
+        # Law 1. Something is missing, new, or of another type: that is for who reads with care.
+        return None
+
+
+def _fields(value: Any) -> Mapping[str, Any]:
+    """
+    Give what can be read of a value.
+
+    Raises:
+        LookupError: That is not known.
+    """
+    kind = type(value)
+    if (kind in _MODELS and not value.__pydantic_extra__) or kind in _PLAIN:
+        return value.__dict__  # type: ignore[no-any-return]
+    if kind is dict or value is None:
+        return value or _NOTHING
+    raise LookupError
+
+
+def _row(
+    inputs: Any,
+    outputs: Any,
+    cached: Any,
+    written: Any,
+    reasoning: Any,
+    model: Any,
+    response_id: Any,
+    reason: Any,
+    provider: str | None,
+    rates: Mapping[str, Rate],
+) -> UsageRow | None:
+    """Make the row of values of which the details may be missing; None where one is not what it should be."""
+    if not (
+        type(inputs) is int
+        and type(outputs) is int
+        and type(cached) in _OPTIONAL
+        and type(written) in _OPTIONAL
+        and type(reasoning) in _OPTIONAL
+        and type(model) is str
+        and (response_id is None or (type(response_id) is str and 0 < len(response_id) <= NAME_CHARS_MAX))
+        and (reason is None or type(reason) is str)
+    ):
+        return None
+    most, for_input, for_cached, for_written, for_output = rates[model]
+    known, new = cached or 0, written or 0
+    if (
+        known < 0
+        or new < 0
+        or not known + new <= inputs <= most
+        or not 0 <= outputs <= TOKENS_MAX
+        or not 0 <= (reasoning or 0) <= TOKENS_MAX
+    ):
+        return None
+    cost_usd = None
+    if for_input is not None:
+        input_usd = (inputs - known - new) * for_input + known * for_cached + new * for_written
+        cost_usd = (input_usd + outputs * for_output) / 1e6
+    return (
+        inputs, outputs, cached, written, reasoning, model, response_id, _REASONS[reason], provider, cost_usd
+    )  # fmt: skip
+
+
+def _other_row(fields: Mapping[str, Any], provider: str | None, rates: Mapping[str, Rate]) -> UsageRow | None:
+    """Read what is no chat completion: a message of Anthropic, a response of OpenAI, an answer of Google."""
+    usage = fields.get("usage")
+    if usage is None:
+        metadata = fields.get("usage_metadata")
+        return None if metadata is None else _row_of_metadata(fields, _fields(metadata), provider, rates)
+    usage = _fields(usage)
+    if usage.get("prompt_tokens") is not None or usage.get("inputTokens") is not None:
+        return None
+    inputs, outputs = usage.get("input_tokens"), usage.get("output_tokens")
+    writes = _fields(usage.get("output_tokens_details"))
+    model, response_id = fields.get("model"), fields.get("id")
+    cached, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
+    if cached is not None or written is not None or fields.get("type") == "message":
+        if type(inputs) is not int or type(cached) not in _OPTIONAL or type(written) not in _OPTIONAL:
+            return None
+        # Anthropic leaves the cached tokens out.
+        inputs += (cached or 0) + (written or 0)
+        return _row(
+            inputs, outputs, cached, written, writes.get("thinking_tokens"), model, response_id,
+            fields.get("stop_reason"), provider, rates,
+        )  # fmt: skip
+    reads = usage.get("input_tokens_details")
+    if reads is None:
+        return None
+    reads = _fields(reads)
+    return _row(
+        inputs, outputs, reads.get("cached_tokens"), reads.get("cache_write_tokens"),
+        writes.get("reasoning_tokens"), model, response_id, fields.get("status"), provider, rates,
+    )  # fmt: skip
+
+
+def _row_of_metadata(
+    fields: Mapping[str, Any], counts: Mapping[str, Any], provider: str | None, rates: Mapping[str, Rate]
+) -> UsageRow | None:
+    """Read an answer of Google's models, or a message of LangChain."""
+    inputs = counts.get("prompt_token_count")
+    if inputs is None:
+        reads = _fields(counts.get("input_token_details"))
+        writes = _fields(counts.get("output_token_details"))
+        about = _fields(fields.get("response_metadata"))
+        return _row(
+            counts.get("input_tokens"), counts.get("output_tokens"), reads.get("cache_read"),
+            reads.get("cache_creation"), writes.get("reasoning"),
+            text_of(about.get("model_name")) or text_of(about.get("model")), fields.get("id"),
+            text_of(about.get("finish_reason") or about.get("stop_reason")),
+            text_of(about.get("model_provider")), rates,
+        )  # fmt: skip
+    tools = counts.get("tool_use_prompt_token_count")
+    outputs, thoughts = counts.get("candidates_token_count"), counts.get("thoughts_token_count")
+    candidates = fields.get("candidates")
+    if (
+        type(inputs) is not int
+        or type(outputs) is not int
+        or type(tools) not in _OPTIONAL
+        or type(thoughts) not in _OPTIONAL
+        or inputs < 0
+        or outputs < 0
+        or (tools or 0) < 0
+        or type(candidates) is not list
+        or len(candidates) != 1
+    ):
+        return None
+    return _row(
+        inputs + (tools or 0), outputs + (thoughts or 0), counts.get("cached_content_token_count"), None, thoughts,
+        fields.get("model_version"), fields.get("response_id"), text_of(read(candidates[0], "finish_reason")),
+        provider, rates,
+    )  # fmt: skip
+
+
+# What was read with care ------------------------------------------------------
+
+
+def learn(value: object, usage: Usage) -> None:
+    """
+    Remember of what kind a response was that was read with care, so that the next one is read here.
+
+    Args:
+        value:
+            The response.
+        usage:
+            What was read.
+    """
+    if usage.model is not None:
+        if len(UNPRICED) >= RATES_MAX:
+            # Names come from providers; they must not fill the memory.
+            UNPRICED.clear()
+        UNPRICED[usage.model] = NO_RATE
+    for reason in usage.finish_reasons:
+        if len(_REASONS) < _REASONS_MAX:
+            _REASONS[reason] = (reason,)
+    if type(value) is not dict:
+        with suppress(Exception):  # A class that cannot be looked at stays one that is read with care.
+            _learn_classes(value, _DEPTH_MAX)
+
+
+def _learn_classes(value: Any, depth: int) -> None:
+    """Look at the classes of a response and of what is read inside it."""
+    kind = type(value)
+    if kind is list and value:
+        value = value[0]
+        kind = type(value)
+    if kind not in _MODELS and kind not in _PLAIN and not _learn_class(value, kind):
+        return
+    if depth:
+        for name, inner in list(value.__dict__.items()):
+            if name in _NAMES and inner is not None:
+                _learn_classes(inner, depth - 1)
+
+
+def _learn_class(value: object, kind: type) -> bool:
+    """Find out whether attributes of objects of a class are their fields, and nothing else."""
+    if kind in _STRANGE:
+        return False
+    for known in (_MODELS, _PLAIN, _STRANGE):
+        if len(known) >= _CLASSES_MAX:
+            # Classes may be made anew for each call.
+            known.clear()
+    found: dict[str, Any] = {}
+    for base in reversed(_mro_of(kind)[:-1]):
+        found.update(_names_of(base))
+    # Of pydantic 2, where it is loaded; who uses it has loaded it.
+    base_model = getattr(sys.modules.get("pydantic.main"), "BaseModel", None)
+    package = package_of(value)
+    is_model = base_model is not None and issubclass(kind, base_model)
+    names = _NAMES if is_model else _NAMES | _OF_MODELS
+    if (
+        issubclass(kind, dict)
+        or not names.isdisjoint(found)
+        or found.get("__getattribute__", _READS) is not _READS
+        or type(found.get("__dict__")) not in (GetSetDescriptorType, MemberDescriptorType)
+        or (is_model and any(found.get(name) is not vars(base_model).get(name) for name in _OF_MODELS))
+        or package == "litellm"  # It puts a price beside the response.
+    ):
+        _STRANGE.add(kind)
+        return False
+    (_MODELS if is_model else _PLAIN)[kind] = PROVIDERS.get(package)
+    return True
