@@ -140,6 +140,7 @@ class MemoryState(_Shared):
             for tally in self._tallies:
                 tally.gather()
                 tally.begin_merge()
+                tally.read()
                 tally.write_merge(now)
             self._cells.remove_expired(now)
         for tally in self._tallies:
@@ -170,6 +171,7 @@ class MachineState(_Shared):
         self._sqlite = cells
         self._on_internal_error = on_internal_error
         self._refreshed_ns: int | None = None
+        self._read_version: object = None
         self._is_closed: bool
         self._begin()
         _machines.add(self)
@@ -277,9 +279,14 @@ class MachineState(_Shared):
             self._wake()
 
     def _read(self) -> None:
+        """Read what others have shared, if they have; the I/O lock is held."""
         began = self._clock.monotonic_ns()
-        for tally in self._tallies:
-            tally.read()
+        # The version first: what comes after it is read with the next.
+        version = self._cells.version()
+        if version != self._read_version:
+            for tally in self._tallies:
+                tally.read()
+            self._read_version = version
         self._refreshed_ns = began
 
     def _gather(self) -> bool:
@@ -288,18 +295,17 @@ class MachineState(_Shared):
         return bool(dirty)
 
     def _merge(self) -> None:
-        """Write what was gathered, and read the sums; the I/O lock is held."""
-        began = self._clock.monotonic_ns()
+        """Write what was gathered, and read what others have shared; the I/O lock is held."""
         now = self._clock.unix_ns() // 1_000_000_000
         for tally in self._tallies:
             tally.begin_merge()
         with self._cells.transaction():
+            self._read()
             for tally in self._tallies:
                 tally.write_merge(now)
             self._cells.remove_expired(now)
         for tally in self._tallies:
             tally.end_merge()
-        self._refreshed_ns = began
 
     # -- thread and fork -----------------------------------------------------------------------
 

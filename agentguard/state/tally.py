@@ -160,8 +160,7 @@ class Tally:
             self._pending = {}
 
     def write_merge(self, now_unix_s: int) -> None:
-        """Add what was taken to what all have shared, inside a transaction: so nobody else writes meanwhile."""
-        self.read()
+        """Add what was taken to what all have shared, inside a transaction in which that was read."""
         written: dict[str, Mapping[str, list[int]]] = {}
         revision = self._revision
         for key, fields in self._merging.items():
