@@ -1,8 +1,8 @@
 """
 Many finished calls at once, as columns.
 
-`capture` makes them of its spans, `store` writes them as they are: to make a record of each
-span, and columns of the records, takes three times as long.
+`capture` makes them of its spans, `store` writes them as they are and gives them back, `export`
+sends them: to make a record of each span, and columns of the records, takes three times as long.
 """
 
 from __future__ import annotations
