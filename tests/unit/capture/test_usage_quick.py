@@ -206,7 +206,7 @@ class Longer(list[Any]):
         return 1
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([{"finish_reason": "content_filter"}])
+        return iter([{"finish_reason": "gpt-5"}])
 
 
 LIKE: dict[type, Any] = {dict: Other, list: Longer}
@@ -230,7 +230,9 @@ def paths(value: Any, so_far: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 FOREIGN = sorted(
-    {path[-1] for shape in SHAPES.values() for path in paths(shape) if isinstance(path[-1], str)}
+    {"inputTokens", "messages"}.union(
+        str(path[-1]) for shape in SHAPES.values() for path in paths(shape) if path[-1] != 0
+    )
 )
 
 
@@ -256,7 +258,7 @@ def responses(draw: st.DrawFn) -> tuple[Any, Any]:
         elif change == "drop":
             del holder[last]
         elif type(holder) is dict:
-            holder[draw(st.sampled_from([*FOREIGN, "inputTokens", "messages"]))] = fresh(draw(ODD))
+            holder[draw(st.sampled_from(FOREIGN))] = fresh(draw(ODD))
     return shape, value
 
 
@@ -410,6 +412,21 @@ def test_whatever_is_in_one_place(name: str, shape: dict[str, Any]) -> None:
                 holder = holder[key]
             holder[last] = LIKE[odd](holder[last]) if odd is type(holder[last]) and odd in LIKE else odd
             is_read_alike(BUILDS[name], shape, value)
+
+
+@shapes
+@pytest.mark.parametrize("name", ["dicts", "models", "SimpleNamespace"])
+def test_whatever_is_there_besides(name: str, shape: dict[str, Any]) -> None:
+    """Each name of each shape, wherever it does not belong: it may be of another shape then."""
+    for way in [(), *paths(shape)]:
+        for foreign in FOREIGN:
+            value = copy.deepcopy(shape)
+            holder: Any = value
+            for key in way:
+                holder = holder[key]
+            if type(holder) is dict and foreign not in holder:
+                holder[foreign] = "message" if foreign == "type" else 7
+                is_read_alike(BUILDS[name], shape, value)
 
 
 @builds
