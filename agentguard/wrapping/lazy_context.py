@@ -25,6 +25,15 @@ class LazyContext(Context):
         """Give all values, those of the contexts around this one included; may be called more than once."""
         raise NotImplementedError
 
+    def __eq__(self, other: object) -> bool:
+        # Not as the methods below: a dict would look into the other one without asking it.
+        return dict(self) == (dict(other) if isinstance(other, LazyContext) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment] # as a dict
+
 
 def _looking(name: str) -> Callable[..., Any]:
     """Make a method of a dict that has the values worked out first."""
@@ -42,7 +51,7 @@ def _looking(name: str) -> Callable[..., Any]:
 
 # All that a dict can be asked. `__iter__` among them has C code, such as that of `{**context}`, ask through these too.
 for _name in (
-    "__contains__", "__eq__", "__getitem__", "__iter__", "__len__", "__ne__", "__or__", "__repr__",
-    "__reversed__", "__ror__", "copy", "get", "items", "keys", "values",
+    "__contains__", "__getitem__", "__iter__", "__len__", "__or__", "__repr__", "__reversed__", "__ror__",
+    "copy", "get", "items", "keys", "values",
 ):  # fmt: skip
     setattr(LazyContext, _name, _looking(_name))
