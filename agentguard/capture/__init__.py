@@ -28,7 +28,8 @@ from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.telemetry import Events, Meters, span_context
 from agentguard.capture.throughput import LoadCurve, LoadLevel, load_curve
 from agentguard.capture.usage import add_usage, extract_usage
-from agentguard.capture.usage_sums import LOCKS, UsageTotals, totals_of
+from agentguard.capture.usage_quick import usage_row
+from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, totals_of
 
 __all__ = [
     "CAPTURE_MODES",
@@ -59,6 +60,7 @@ __all__ = [
     "StreamObserver",
     "StreamUsage",
     "UsageTotals",
+    "add_to_totals",
     "add_usage",
     "announce_outer_call",
     "async_http_hooks",
@@ -84,5 +86,6 @@ __all__ = [
     "take_wait",
     "tenacity_hook",
     "totals_of",
+    "usage_row",
     "watch_stream",
 ]

@@ -7,18 +7,16 @@ no network, no state. What does not type-check does not load, and what cannot be
 evaluated denies.
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._controls import CONTROLS
 from agentguard.policy._engine import Engine, Silence
 from agentguard.policy._exceptions import ends, is_expired
 from agentguard.policy._fallbacks import FALLBACKS_MAX, carried, check_functions, fallback_of
-from agentguard.policy._flip import Change, smallest_change
 from agentguard.policy._grants import grant_condition
 from agentguard.policy._history import HISTORY_GIVEN
-from agentguard.policy._json_schema import json_schema
-from agentguard.policy._lint import Finding, lint, scope_in_words
 from agentguard.policy._load import load_bundle, load_texts, policy_files
 from agentguard.policy._lock import LOCK_FILE, Lock, check_lock, make_lock, read_lock
 from agentguard.policy._model import (
@@ -33,8 +31,6 @@ from agentguard.policy._model import (
     TestCase,
     ToolSchema,
 )
-from agentguard.policy._mutants import Mutant, mutants
-from agentguard.policy._plain import defaults_in_plain_words, rule_in_plain_words
 from agentguard.policy._plan import Plan
 from agentguard.policy._tool_types import (
     Arguments,
@@ -46,7 +42,12 @@ from agentguard.policy._tool_types import (
 from agentguard.policy.conditions import Condition
 
 if TYPE_CHECKING:
+    from agentguard.policy._flip import Change, smallest_change
     from agentguard.policy._format import format_document
+    from agentguard.policy._json_schema import json_schema
+    from agentguard.policy._lint import Finding, lint, scope_in_words
+    from agentguard.policy._mutants import Mutant, mutants
+    from agentguard.policy._plain import defaults_in_plain_words, rule_in_plain_words
 
 __all__ = [
     "CONTROLS",
@@ -99,11 +100,23 @@ __all__ = [
     "write_tool_schema",
 ]
 
+_LATER: Final = {
+    "Change": "_flip",
+    "Finding": "_lint",
+    "Mutant": "_mutants",
+    "defaults_in_plain_words": "_plain",
+    "format_document": "_format",
+    "json_schema": "_json_schema",
+    "lint": "_lint",
+    "mutants": "_mutants",
+    "rule_in_plain_words": "_plain",
+    "scope_in_words": "_lint",
+    "smallest_change": "_flip",
+}
+"""What people ask of documents, and a governed process does not: loaded on demand."""
+
 
 def __getattr__(name: str) -> object:
-    """Load `format_document` when first named: ruamel.yaml is a megabyte of code, and a process that runs formats nothing."""
-    if name == "format_document":
-        from agentguard.policy import _format
-
-        return _format.format_document
-    raise AttributeError(f"module 'agentguard.policy' has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'agentguard.policy' has no attribute {name!r}")
+    return getattr(import_module(f"agentguard.policy.{_LATER[name]}"), name)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
+from typing import Any, ClassVar
 
 from agentguard.redaction import Pieces, Seen
 from agentguard.runtime.known import KnownCall
@@ -21,67 +22,10 @@ NEVER_S = 1e12
 """Stands for "never" where a fact counts seconds: finite, so that it compares."""
 
 
-class CallFacts(dict[str, object]):
-    """Facts by name; a missing one raises KeyError, which the engine takes as "cannot be evaluated"."""
-
-    __slots__ = ("call",)
-
-    call: KnownCall
-
-    def __missing__(self, name: str) -> object:
-        try:
-            value = PROVIDERS[name](self.call)
-        except KeyError:
-            if name in PROVIDERS:
-                raise
-            value = self.call.services.registered_facts[name]()
-        self[name] = value
-        return value
-
-    def __contains__(self, name: object) -> bool:
-        """Whether the fact has a value."""
-        try:
-            self[name]  # type: ignore[index]
-        except KeyError:
-            return False
-        return True
-
-    def get(self, name: str, default: object = None) -> object:
-        """The value of a fact, or the default where it is missing."""
-        try:
-            return self[name]
-        except KeyError:
-            return default
-
-
 def _arguments(call: KnownCall) -> object:
     if call.arguments is None:
         raise KeyError("args")
     return plain(call.arguments)
-
-
-def facts_of(call: KnownCall) -> dict[str, object]:
-    """Give the facts of a call; those that were read before are not worked out again."""
-    facts = call.facts
-    if facts is None:
-        facts = call.facts = new_facts(call)
-    return facts
-
-
-def new_facts(call: KnownCall) -> CallFacts:
-    """Give facts of a call that nobody else sees; what nearly every rule asks for is there already."""
-    facts = CallFacts()
-    facts.call = call
-    spec, arguments = call.spec, call.arguments
-    # Putting these in costs less than one look-up that misses.
-    if spec.governed_as == "model":
-        facts["model.name"] = call.model
-    else:
-        facts["tool.name"], facts["tool.effect"] = spec.name, spec.effect
-    if arguments is not None and FLAT.issuperset(map(type, arguments.values())):
-        # The engine asks for them first, whatever the rules are.
-        facts["args"] = arguments
-    return facts
 
 
 _ADDRESS = re.compile(r"[^\s<>,;\"']{1,64}@([^\s<>,;\"'@]{1,253})")
@@ -218,3 +162,62 @@ PROVIDERS: Mapping[str, Callable[[KnownCall], object]] = {
     "usage.output_tokens": _usage("output_tokens"),
 }
 """Where each fact of the catalogue comes from."""
+
+
+class CallFacts(dict[str, object]):
+    """Facts by name; a missing one raises KeyError, which the engine takes as "cannot be evaluated"."""
+
+    __slots__ = ("call",)
+
+    call: Any
+    """A `KnownCall`, or what has all that facts are read from."""
+    providers: ClassVar[Mapping[str, Callable[[Any], object]]] = PROVIDERS
+
+    def __missing__(self, name: str) -> object:
+        try:
+            value = self.providers[name](self.call)
+        except KeyError:
+            if name in PROVIDERS:
+                raise
+            value = self.call.services.registered_facts[name]()
+        self[name] = value
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the fact has a value."""
+        try:
+            self[name]  # type: ignore[index]
+        except KeyError:
+            return False
+        return True
+
+    def get(self, name: str, default: object = None) -> object:
+        """The value of a fact, or the default where it is missing."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+def facts_of(call: KnownCall) -> dict[str, object]:
+    """Give the facts of a call; those that were read before are not worked out again."""
+    facts = call.facts
+    if facts is None:
+        facts = call.facts = new_facts(call)
+    return facts
+
+
+def new_facts(call: KnownCall) -> CallFacts:
+    """Give facts of a call that nobody else sees; what nearly every rule asks for is there already."""
+    facts = CallFacts()
+    facts.call = call
+    spec, arguments = call.spec, call.arguments
+    # Putting these in costs less than one look-up that misses.
+    if spec.governed_as == "model":
+        facts["model.name"] = call.model
+    else:
+        facts["tool.name"], facts["tool.effect"] = spec.name, spec.effect
+    if arguments is not None and FLAT.issuperset(map(type, arguments.values())):
+        # The engine asks for them first, whatever the rules are.
+        facts["args"] = arguments
+    return facts

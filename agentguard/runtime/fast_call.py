@@ -9,15 +9,16 @@ that it stands for, which began when it did; all that can be said of a call is s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from opentelemetry.context import Context
 
 from agentguard.audit import CallForm
 from agentguard.capture import LOCKS, ShortSpan, extract_usage, is_stream, span_values, totals_of
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
+from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.gates import add_unpriced_to, charged_usd
 from agentguard.runtime.lane import DUE, TOLD, UNTOLD, Lane
 from agentguard.runtime.later import write_outcome
@@ -329,3 +330,15 @@ class FastCall(ShortSpan):
             CALL_KEY: call,
             RUN_KEY: self.run,
         }
+
+
+class FastFacts(CallFacts):
+    """The facts of such a call: what a lane holds at hand is not looked up."""
+
+    __slots__ = ()
+
+    providers: ClassVar[Mapping[str, Callable[[Any], object]]] = {
+        **CallFacts.providers,
+        "tool.calls_5m": lambda call: call.form.last_5m.calls(call.start_unix_ns),
+        "tool.error_rate_5m": lambda call: call.form.last_5m.error_rate(call.start_unix_ns),
+    }

@@ -19,8 +19,7 @@ from opentelemetry.context import Context
 from agentguard.capture import GENAI_UTIL, QUEUED_KEY, find_parent
 from agentguard.runtime.calls import CALL_KEY, GuardedCall, begin
 from agentguard.runtime.declaration import Declaration
-from agentguard.runtime.facts import CallFacts
-from agentguard.runtime.fast_call import FastCall
+from agentguard.runtime.fast_call import FastCall, FastFacts
 from agentguard.runtime.lane import Lane, lane_of
 from agentguard.runtime.mirror import has_provider
 from agentguard.runtime.plain import COMPARABLE, plain
@@ -83,14 +82,19 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
         if lane.kill.in_force_at(started_ns):
             return None
         arguments: Mapping[str, Any] | None
-        if not kwargs and len(args) == lane.size:
+        if len(args) == lane.size and not kwargs:
             arguments = dict(zip(lane.names, args))  # noqa: B905 - there are as many
-        elif not args and kwargs.keys() == lane.keys and lane.size >= 0:
-            arguments = kwargs
         else:
-            arguments = lane.binder.bind(args, kwargs)
-            if arguments is None:
-                return None
+            if not args:
+                arguments = kwargs
+            elif len(args) == 1:
+                arguments = {lane.first_name: args[0], **kwargs}
+            else:
+                arguments = None
+            if arguments is None or arguments.keys() != lane.keys or len(args) + len(kwargs) != lane.size:
+                arguments = lane.binder.bind(args, kwargs)
+                if arguments is None:
+                    return None
         if lane.plan is not None and lane.decision is not _decision(lane, call, arguments):
             return None
     except Exception:
@@ -115,8 +119,8 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
 
 def _decision(lane: Lane, call: FastCall, arguments: Mapping[str, Any]) -> Decision:
     """Ask the rules, as `deciding.judge` does."""
-    facts = CallFacts(lane.constants)
-    facts.call = call  # type: ignore[assignment] # it has all that facts are read from
+    facts = FastFacts(lane.constants)
+    facts.call = call
     for value in arguments.values():
         kind = type(value)
         if kind not in COMPARABLE and (kind is not float or value - value != 0.0):

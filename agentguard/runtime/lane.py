@@ -34,10 +34,41 @@ class Lane(SpanForm):
     """What the calls of one callable under one agent have in common, in one runtime under one bundle."""
 
     __slots__ = (
-        "agent", "agent_version", "append_later", "begin", "binder", "constants", "content", "decision", "engine",
-        "first_log_state", "forms", "ids", "in_flight", "is_agent", "is_model", "is_tool", "joins",
-        "keys", "kill", "monotonic_ns", "names", "own", "plan", "rates", "revision", "services", "siblings", "silence", "sink",
-        "size", "spec", "spend", "unix_ns",
+        "agent",
+        "agent_version",
+        "append_later",
+        "begin",
+        "binder",
+        "constants",
+        "content",
+        "decision",
+        "engine",
+        "first_log_state",
+        "first_name",
+        "forms",
+        "ids",
+        "in_flight",
+        "is_agent",
+        "is_model",
+        "is_tool",
+        "joins",
+        "keys",
+        "kill",
+        "last_5m",
+        "monotonic_ns",
+        "names",
+        "own",
+        "plan",
+        "rates",
+        "revision",
+        "services",
+        "siblings",
+        "silence",
+        "sink",
+        "size",
+        "spec",
+        "spend",
+        "unix_ns",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +123,7 @@ class Lane(SpanForm):
         in_order = spec.binder.names_in_order
         self.names = in_order or ()
         """Of the parameters, where each can be given by place or by name; else see the binder."""
+        self.first_name = self.names[0] if self.names else ""
         self.keys, self.size = frozenset(self.names), -1 if in_order is None else len(self.names)
         # The record, as `calls` would have it written.
         self.append_later = services.journal.append_later
@@ -108,6 +140,7 @@ class Lane(SpanForm):
         self.in_flight, self.sink = environment.in_flight, environment.sink
         self.kill, self.spend = state.kill, state.spend
         self.rates = state.rates.of(spec.name) if self.is_tool else None
+        self.last_5m = self.rates.window(300.0) if self.rates is not None else None
 
     def follow(self, facts: Mapping[str, object]) -> Decision:
         """Ask each rule."""
