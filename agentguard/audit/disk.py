@@ -39,7 +39,7 @@ class Disk:
 
     __slots__ = ()
 
-    def write(self, fd: int, data: bytes) -> None:
+    def write(self, fd: int, data: bytes | memoryview) -> None:
         """Write all of the bytes; short writes are continued."""
         write_all(fd, data)
 
@@ -83,7 +83,7 @@ class ReservingDisk(Disk):
         self._bytes = bytes_max
         self._is_used = False
 
-    def write(self, fd: int, data: bytes) -> None:
+    def write(self, fd: int, data: bytes | memoryview) -> None:
         """Write; where the disk is full, make the reserve shorter and write again."""
         start = os.fstat(fd).st_size
         while True:

@@ -199,7 +199,7 @@ def link_of(attested: bytes) -> bytes:
     return hashlib.sha256(attested).digest()
 
 
-def pack_body(records: Sequence[bytes], drawn: bytes) -> tuple[bytes, list[bytes]]:
+def pack_body(records: Sequence[bytes], drawn: bytes) -> tuple[list[bytes], list[bytes]]:
     """
     Write the body of a frame before it is sealed: the lengths of the records, then what the leaf of each hashes.
 
@@ -210,7 +210,7 @@ def pack_body(records: Sequence[bytes], drawn: bytes) -> tuple[bytes, list[bytes
             `DRAWN_BYTES` random bytes for each: the blind, behind a byte that becomes the zero of its leaf.
 
     Returns:
-        The body, and the leaf hash of each record.
+        The body in pieces, and the leaf hash of each record.
     """
     count, sha256 = len(records), hashlib.sha256
     begins = bytearray(drawn)
@@ -218,8 +218,8 @@ def pack_body(records: Sequence[bytes], drawn: bytes) -> tuple[bytes, list[bytes
     # In C as far as it goes: this is done for every record that there is.
     entries = list(map(add, struct.unpack(f"{DRAWN_BYTES}s" * count, begins), records))
     leaves = [sha256(entry).digest() for entry in entries]
-    lengths = struct.pack(f">{count}I", *map(len, records))
-    return b"".join((lengths, *entries)), leaves
+    entries.insert(0, struct.pack(f">{count}I", *map(len, records)))
+    return entries, leaves
 
 
 def parse_body(body: bytes, leaves: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
@@ -255,9 +255,9 @@ def pack_prefix(
     return body + struct.pack(">I", zlib.crc32(body))
 
 
-def pack_trailer(leaves: bytes, sealed: bytes, mac: bytes) -> bytes:
+def pack_trailer(leaves: bytes, nonce: bytes, sealed: bytes, mac: bytes) -> bytes:
     """Write the part of a frame that stands after the sealed body."""
-    return TRAILER.pack(mac, zlib.crc32(mac, zlib.crc32(sealed, zlib.crc32(leaves))))
+    return TRAILER.pack(mac, zlib.crc32(mac, zlib.crc32(sealed, zlib.crc32(nonce, zlib.crc32(leaves)))))
 
 
 def scan(data: bytes, start: int = HEADER.size) -> Iterator[Frame | Damage]:

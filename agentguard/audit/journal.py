@@ -1,37 +1,37 @@
 """
 The decision log of one process: a queue, group commit, one thread, and files.
 
-`append` of an `async` record costs an enqueue; the thread encodes, seals and
-writes it within the window. A `required` record is on disk before `append`
-returns: whoever comes first commits for all that wait, so many threads share
-one sync. No lock that `append` takes is ever held over I/O, unless the queue is
-full and the caller is a thread that can wait: it then writes a batch itself.
+`append_later` costs an enqueue; the thread makes the record, seals and writes it within the
+window. A `required` record is on disk before `append` returns. No lock that `append` takes is ever
+held over I/O, unless the queue is full and the caller is a thread that can wait: it then writes a
+batch itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import threading
-import time
 import weakref
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
+from agentguard.audit.batches import Batches
 from agentguard.audit.committer import FOLDER, Committer
 from agentguard.audit.disk import Disk, Safeguards
+from agentguard.audit.group_commit import GroupCommit
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ticket import Event, JournalLimits, Ticket, not_durable, too_slow, weight_of
-from agentguard.audit.waiting import Batch, WaitingRecords
+from agentguard.audit.log_thread import LogThread
+from agentguard.audit.ticket import Event, JournalLimits, Ticket, too_slow, weight_of
+from agentguard.audit.waiting import Given, WaitingRecords
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
-from agentguard.forks import is_outdated, process_mark
+from agentguard.forks import process_mark
 from agentguard.seal import Keystore, ensure_private_folder
 from agentguard.values import Clock, DecisionRecord, DecisionSource, InternalErrorHook, RecordMode
 
 _ASYNC = RecordMode.ASYNC
+_NO_PLACE = iter(b"").__next__
 _journals: weakref.WeakSet[DecisionJournal] = weakref.WeakSet()
 
 
@@ -123,22 +123,20 @@ class DecisionJournal:
         self._mark = process_mark()
         self._records = WaitingRecords(self._limits.queue_bytes_max)
         self._queue = self._records.items
-        self._waiting: deque[Ticket] = deque()
-        self._mutex = threading.Lock()
-        self._has_leader = False
-        self._group_size = 1
-        self._thread: threading.Thread | None = None
-        self._make_waits()
-        self._is_awake = False
-        self._is_idle = True
+        self._batches = Batches(self._records, self._committer, self._limits, self._on_internal_error)
+        self._thread = LogThread(
+            self._batches, self._on_internal_error, on_awake=self._give_places, on_asleep=self._close_places
+        )
+        self._group = GroupCommit(self._batches, self._after_commit)
         self._is_closed = False
+        self._is_ended = False
+        self._put: Callable[[DecisionSource], object]
+        """Queues a source: while places are given as it is, else after a look at thread and room."""
+        self._take_place: Callable[[], object]
+        """Raises StopIteration where there is none."""
+        self._close_places()
         self.preferred_failures = 0
         """Records with mode `preferred` that were not durable when their call ran."""
-
-    def _make_waits(self) -> None:
-        """Make what the thread waits for."""
-        self._wake = threading.Event()
-        self._hurry = threading.Event()
 
     @property
     def stored(self) -> int:
@@ -175,7 +173,7 @@ class DecisionJournal:
             self._begin_in_child()
         mode = record.decision.record
         if mode is _ASYNC:
-            self._enqueue(record)
+            self._enqueue_given(record)
             return
         try:
             self._append_durable(Ticket(record))
@@ -195,13 +193,11 @@ class DecisionJournal:
         """
         if not self._mark[0]:
             self._begin_in_child()
-        records, queue = self._records, self._queue
-        if len(queue) < records.calm_max and not records.heavy_bytes and not self._is_closed:
-            queue.append(source)
-            if not self._is_awake:
-                self._call_thread()
-        else:
-            self._enqueue(source)
+        self._put(source)
+        try:
+            self._take_place()
+        except StopIteration:
+            self._without_place()
 
     async def append_async(self, record: DecisionRecord) -> None:
         """
@@ -218,7 +214,7 @@ class DecisionJournal:
             self._begin_in_child()
         mode = record.decision.record
         if mode is _ASYNC and self._records.has_room(weight_of(record)):
-            self._enqueue(record)
+            self._enqueue_given(record)
             return
         # Where there is no room the coroutine waits as for a required record: its own wait is the bound.
         ticket = Ticket(record)
@@ -227,7 +223,7 @@ class DecisionJournal:
             if self._is_closed:
                 raise AuditError("decision log: closed, a record came after it")
             self._queue.append(ticket)
-            self._call_thread(hurry=True)
+            self._thread.call(hurry=True)
             try:
                 await asyncio.wait_for(future, self._limits.commit_wait_s_max)
             except TimeoutError:
@@ -261,7 +257,7 @@ class DecisionJournal:
         if is_durable:
             self._append_durable(Ticket(event))
         else:
-            self._enqueue(event)
+            self._enqueue_given(event)
 
     def flush(self, timeout_s: float) -> bool:
         """
@@ -307,29 +303,60 @@ class DecisionJournal:
         if self._is_closed:
             return True
         self._is_closed = True
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            self._hurry.set()
-            self._wake.set()
-            thread.join(timeout_s)
-            if thread.is_alive():
-                return False
+        is_over = self._thread.end(timeout_s)
+        self._close_places()
+        if not is_over:
+            return False
         try:
             with self._committer.lock:
                 while self._queue or self._committer.has_lost:
-                    if not self._commit_queued(must_sync=True):
+                    if not self._batches.write(must_sync=True):
                         break
+                self._is_ended = True
                 self._committer.end("end")
         except (AgentGuardError, OSError) as error:
             self._on_internal_error("audit.close", error)
             return False
         return not self._committer.has_lost
 
-    # -- queue and group commit ----------------------------------------------------------------
+    # -- the queue ---------------------------------------------------------------------------------
 
-    def _enqueue(self, item: DecisionRecord | DecisionSource | Event) -> None:
+    def _give_places(self) -> None:
+        """
+        Let so many sources come as there is room for, without a look at anything; the thread calls it.
+
+        A place is a byte. Who found none has queued his source already, and comes once: then they are closed.
+        """
+        places = self._records.places()
+        if places:
+            self._take_place, self._put = iter(bytes(places)).__next__, self._queue.append
+        if not places or self._is_closed:
+            self._close_places()
+
+    def _close_places(self) -> None:
+        """Have everybody look first: the thread sleeps, there is little room, or the journal is closed."""
+        self._take_place, self._put = _NO_PLACE, self._enqueue
+
+    def _without_place(self) -> None:
+        """See to it that a source is written that was queued as the places ended."""
+        if not self._is_closed:
+            if not self._thread.is_awake:
+                self._thread.call()
+            self._close_places()
+        elif self._queue:
+            with self._committer.lock:
+                if self._is_ended:
+                    # It came between the last look at the queue and the end.
+                    self._committer.count_lost("after close", len(self._queue))
+                    self._queue.clear()
+
+    def _enqueue_given(self, payload: DecisionRecord | Event) -> None:
+        """Queue a record or event as it is."""
+        weight = weight_of(payload)
+        self._enqueue(Given(payload, weight), weight)
+
+    def _enqueue(self, item: DecisionSource | Given, weight: int = 0) -> None:
         """Queue what nobody waits for."""
-        weight = weight_of(item)
         if not self._records.is_calm(weight) and not self._make_room(weight):
             self._committer.count_lost("queue full", 1)
             return
@@ -337,151 +364,35 @@ class DecisionJournal:
             self._committer.count_lost("after close", 1)
             return
         self._records.put(item, weight)
-        if not self._is_awake:
-            self._call_thread()
+        if not self._thread.is_awake:
+            self._thread.call()
 
     def _make_room(self, weight: int) -> bool:
         """Leave the interpreter to the thread that writes; False where there is no room all the same."""
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - `get_running_loop` raises instead
-            self._call_thread(hurry=True)
+            self._thread.call(hurry=True)
             return self._records.has_room(weight)
         return self._records.wait_until_calm(weight, self._hurry_up, self._limits.backpressure_s_max)
 
     def _hurry_up(self) -> bool:
         """Have a batch written now: by the thread, or where none can be had any more, by this one."""
-        self._call_thread(hurry=True)
-        if self._thread is not None:
+        if self._thread.call(hurry=True):
             return True
         with self._committer.lock:
-            return self._commit_queued(must_sync=False)
+            return self._batches.write(must_sync=False)
+
+    # -- who waits ---------------------------------------------------------------------------------
 
     def _append_durable(self, ticket: Ticket, timeout_s: float | None = None) -> None:
-        """Queue, and lead the commit or wait for the one who does."""
+        """Queue, and return once it is on disk."""
         if self._is_closed:
             raise AuditError("decision log: closed, a record came after it")
-        deadline = time.monotonic() + (self._limits.commit_wait_s_max if timeout_s is None else timeout_s)
-        with self._mutex:
-            self._queue.append(ticket)
-            leads = not self._has_leader
-            if leads:
-                self._has_leader = True
-            else:
-                self._waiting.append(ticket)
-        if not leads:
-            while not ticket.wait(deadline - time.monotonic()):
-                with self._mutex:
-                    if not ticket.must_lead and not ticket.is_done:
-                        ticket.finish(too_slow(self._limits.commit_wait_s_max))
-                        break
-            leads = ticket.must_lead
-        if leads:
-            self._lead(ticket)
-        if ticket.error is not None:
-            raise ticket.error
+        self._group.append(ticket, self._limits.commit_wait_s_max if timeout_s is None else timeout_s)
 
-    def _lead(self, ticket: Ticket) -> None:
-        """Commit for all that wait, then hand over to the next who waits."""
-        try:
-            self._records.gather(self._group_size)
-            with self._committer.lock:
-                while not ticket.is_done:
-                    self._commit_queued(must_sync=False)  # Its batch is synced.
-        finally:
-            with self._mutex:
-                following = None
-                while self._waiting:
-                    candidate = self._waiting.popleft()
-                    if not candidate.is_done:
-                        following = candidate
-                        break
-                if following is None:
-                    self._has_leader = False
-                else:
-                    following.must_lead = True
-                    following.wake()
-            if self._is_idle:
-                # The checkpoint is the thread's to write.
-                self._call_thread()
-
-    def _commit_queued(self, *, must_sync: bool) -> bool:
-        """Write a batch of the queue; True where a batch was written. The commit lock is held."""
-        batch = records, tickets = Batch([], [])
-        failure: AuditError | None = AuditError("decision log: interrupted while a record was written")
-        taken = 0
-        try:
-            taken = self._records.take(self._limits.batch_records_max, batch, self._cannot_be_encoded)
-            if records or tickets or self._committer.has_lost:
-                self._committer.write(records, must_sync=bool(tickets) or must_sync)
-            failure = None
-        except (AgentGuardError, OSError) as error:
-            failure = error if isinstance(error, AuditError) else not_durable(error)
-            self._on_internal_error("audit.write", error)
-            alone = len(records) - sum(ticket.payload is not None for ticket in tickets)
-            if alone > 0:
-                self._committer.count_lost("not written", alone)
-        finally:
-            if tickets:
-                self._group_size = len(tickets)
-            for ticket in tickets:
-                ticket.finish(failure)
-        return failure is None and taken > 0
-
-    def _cannot_be_encoded(self, error: AuditError) -> None:
-        self._committer.count_lost("cannot be encoded", 1)
-        self._on_internal_error("audit.encode", error)
-
-    # -- the thread ----------------------------------------------------------------------------
-
-    def _call_thread(self, *, hurry: bool = False) -> None:
-        """Wake the thread, or start it; who comes before it runs need not wake it again."""
-        self._is_awake = True
-        if self._thread is None:
-            with self._mutex:
-                if self._thread is None and not self._is_closed:
-                    if is_outdated(self._mutex):
-                        self._make_waits()
-                    thread = threading.Thread(target=self._work, name="agentguard-decision-log", daemon=True)
-                    try:
-                        thread.start()
-                    except RuntimeError as error:
-                        # The system has none left, or the interpreter shuts down. What is queued stays
-                        # queued for the next try; whoever waits, flushes or closes writes it himself.
-                        self._is_awake = False
-                        self._on_internal_error("audit.thread", error)
-                        return
-                    self._thread = thread
-        if hurry:
-            self._hurry.set()
-        self._wake.set()
-
-    def _work(self) -> None:
-        """Write what was queued within the window, and a checkpoint within its interval."""
-        due, behind = time.monotonic() + self._limits.checkpoint_interval_s, 0
-        while not self._is_closed:
-            try:
-                self._is_awake = False
-                self._is_idle = not behind
-                if not self._queue:
-                    self._wake.wait(max(due - time.monotonic(), 0.0) if behind else None)
-                self._is_awake, self._is_idle = True, False
-                self._wake.clear()
-                if self._queue and not self._hurry.is_set() and time.monotonic() < due:
-                    self._hurry.wait(self._limits.window_s)
-                self._hurry.clear()
-                with self._committer.lock:
-                    # Where records come without a pause, the checkpoint comes all the same.
-                    while self._commit_queued(must_sync=False) and self._queue and time.monotonic() < due:
-                        pass
-                    behind = self._committer.behind
-                if behind and (behind >= self._limits.checkpoint_records_max or time.monotonic() >= due):
-                    self._committer.checkpoint()
-                    behind = 0
-                    due = time.monotonic() + self._limits.checkpoint_interval_s
-                elif not behind:
-                    due = time.monotonic() + self._limits.checkpoint_interval_s
-            except Exception as error:  # The thread must live; the records are counted where they failed.
-                self._on_internal_error("audit.thread", error)
-                self._hurry.wait(self._limits.checkpoint_interval_s)
+    def _after_commit(self) -> None:
+        """Have a checkpoint written: that is the thread's."""
+        if self._thread.is_idle:
+            self._thread.call()
 
     def _begin_in_child(self) -> None:
         """Drop what belongs to the parent: its file, its queue, its locks in whatever state."""

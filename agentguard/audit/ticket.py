@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from agentguard.errors import AuditError
-from agentguard.values import DecisionRecord, DecisionSource
+from agentguard.values import DecisionRecord
 
 
 class JournalLimits(NamedTuple):
@@ -64,6 +64,10 @@ class Ticket:
         self._done = threading.Lock()
         self._done.acquire()
 
+    def __call__(self) -> Ticket:
+        """Give itself: whoever empties the queue calls what stands in it."""
+        return self
+
     def finish(self, error: AuditError | None = None) -> None:
         """Say how it went, once, and wake who waits."""
         if self.is_done:
@@ -99,7 +103,7 @@ class Ticket:
         return self._done.acquire(timeout=max(timeout_s, 0.0))
 
 
-def weight_of(payload: DecisionRecord | DecisionSource | Event) -> int:
+def weight_of(payload: DecisionRecord | Event) -> int:
     """
     Estimate how much memory a record holds beyond `RECORD_BYTES`.
 
@@ -107,8 +111,6 @@ def weight_of(payload: DecisionRecord | DecisionSource | Event) -> int:
     """
     if isinstance(payload, Event):
         return _weight(payload.details, 0)
-    if not isinstance(payload, DecisionRecord):
-        return 0  # Its source holds what the call holds anyway.
     decision = payload.decision
     if decision.values is None:
         return 0

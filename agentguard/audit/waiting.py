@@ -1,8 +1,8 @@
 """
 The queue of a journal: bounded by the memory of what waits, emptied in batches.
 
-Appending is one deque append for a record that holds little; only records with
-values of their own are weighed.
+Whatever stands in it can be called, and gives its bytes or itself, so that taking is one short loop. Only records
+with values of their own are weighed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from agentguard.audit.records import encode_decision, encode_event
 from agentguard.audit.ticket import RECORD_BYTES, Event, Ticket
@@ -23,11 +23,15 @@ _PAUSE_S = 10.0
 """After a wait in vain threads are not held up again for so long, while there is room."""
 
 
-class Weighed(NamedTuple):
-    """Something queued that holds more memory than most, and how much."""
+class Given(NamedTuple):
+    """A record or event that is queued as it is, and how much memory it holds beyond most."""
 
     payload: DecisionRecord | Event
     bytes: int
+
+    def __call__(self) -> Given:
+        """Give itself: its bytes are made together with its weight being taken off."""
+        return self
 
 
 class Batch(NamedTuple):
@@ -39,7 +43,8 @@ class Batch(NamedTuple):
     """Who waits for some of them."""
 
 
-Item = DecisionRecord | DecisionSource | Event | Ticket | Weighed
+Item = DecisionSource | Given | Ticket
+_BYTES_ALONE = {bytes}
 
 
 class WaitingRecords:
@@ -51,6 +56,8 @@ class WaitingRecords:
         """How many may wait that hold little."""
         self.calm_max = max(self.records_max // 6, 1)
         """How many may wait before the threads that bring more help to write them."""
+        self._heavy_max = max(self.records_max - self.calm_max, 1)
+        """How many may wait where one more comes that holds much: light ones may have been given places already."""
         self.heavy_bytes = 0
         """Memory of those that wait beyond `RECORD_BYTES` each."""
         self._heavy_lock = threading.Lock()
@@ -58,7 +65,8 @@ class WaitingRecords:
 
     def has_room(self, weight: int) -> bool:
         """Whether a record of that weight may still wait."""
-        return len(self.items) + (self.heavy_bytes + weight) // RECORD_BYTES < self.records_max
+        count_max = self._heavy_max if weight else self.records_max
+        return len(self.items) + (self.heavy_bytes + weight) // RECORD_BYTES < count_max
 
     def is_calm(self, weight: int) -> bool:
         """Whether so little waits, that record included, that nobody needs to help."""
@@ -92,14 +100,16 @@ class WaitingRecords:
             time.sleep(_BREATH_S)
         return True
 
-    def put(self, item: DecisionRecord | DecisionSource | Event, weight: int) -> None:
+    def places(self) -> int:
+        """How many more may come before threads help: so many need not look at the queue first."""
+        return max(self.calm_max - len(self.items) - self.heavy_bytes // RECORD_BYTES, 0)
+
+    def put(self, item: DecisionSource | Given, weight: int) -> None:
         """Put a record in, whether there is room or not."""
-        if weight and not callable(item):
+        if weight:
             with self._heavy_lock:
                 self.heavy_bytes += weight
-            self.items.append(Weighed(item, weight))
-        else:
-            self.items.append(item)
+        self.items.append(item)
 
     def gather(self, expected: int) -> None:
         """
@@ -129,42 +139,57 @@ class WaitingRecords:
         Returns:
             How many were taken out.
         """
-        records, tickets = batch
-        # One after the other, so each is let go of while the processor still has it at hand. Only one takes:
-        # what is there stays there.
-        count = min(len(self.items), records_max)
-        popleft, add = self.items.popleft, records.append
-        for _ in range(count):
-            item = popleft()
-            try:
-                if callable(item):  # A source, as nearly every item is.
-                    made = item()
-                    if isinstance(made, bytes):
-                        add(made)
-                    elif made is not None:
-                        add(encode_decision(made))
-                    continue
-                payload: DecisionRecord | Event | None
-                if isinstance(item, Ticket):
-                    tickets.append(item)
-                    payload = item.payload
-                elif isinstance(item, Weighed):
-                    with self._heavy_lock:
-                        self.heavy_bytes -= item.bytes
-                    payload = item.payload
-                else:
-                    payload = item
-                if isinstance(payload, Event):
-                    add(encode_event(payload.kind, payload.time_unix_ns, payload.details))
-                elif payload is not None:
-                    add(encode_decision(payload))
-            except AuditError as error:
-                if isinstance(item, Ticket):
-                    item.finish(error)
-                else:
-                    on_failure(error)
-            except Exception as error:
-                failure = AuditError(f"decision log: a record could not be made ({type(error).__name__})")
-                failure.__cause__ = error
-                on_failure(failure)
+        # Only one takes: what is there stays there.
+        count, failed = min(len(self.items), records_max), 0
+        popleft = self.items.popleft
+        made: list[object] = []
+        add = made.append
+        try:
+            while left := count - failed - len(made):
+                try:
+                    # Each is called as it comes out, so it is let go of while the processor has it at hand.
+                    for _ in range(left):
+                        add(popleft()())
+                except Exception as error:
+                    failed += 1
+                    on_failure(_not_made(error))
+        finally:
+            if set(map(type, made)) <= _BYTES_ALONE:  # As they nearly always are.
+                batch.records.extend(made)  # type: ignore[arg-type] # bytes
+            else:
+                for one in made:
+                    self._sort(one, batch, on_failure)
         return count
+
+    def _sort(self, made: object, batch: Batch, on_failure: Callable[[AuditError], None]) -> None:
+        """Put what an item gave where it belongs."""
+        ticket: Ticket | None = None
+        if isinstance(made, Ticket):
+            batch.tickets.append(made)
+            ticket, made = made, made.payload
+        elif isinstance(made, Given):
+            if made.bytes:
+                with self._heavy_lock:
+                    self.heavy_bytes -= made.bytes
+            made = made.payload
+        try:
+            if isinstance(made, bytes):
+                batch.records.append(made)
+            elif isinstance(made, Event):
+                batch.records.append(encode_event(made.kind, made.time_unix_ns, made.details))
+            elif made is not None:
+                batch.records.append(encode_decision(cast("DecisionRecord", made)))
+        except Exception as error:
+            if ticket is not None and isinstance(error, AuditError):
+                ticket.finish(error)
+            else:
+                on_failure(_not_made(error))
+
+
+def _not_made(error: Exception) -> AuditError:
+    """Say that a record could not be made."""
+    if isinstance(error, AuditError):
+        return error
+    failure = AuditError(f"decision log: a record could not be made ({type(error).__name__})")
+    failure.__cause__ = error
+    return failure

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import errno
 import fcntl
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -69,6 +70,8 @@ class JournalFile:
         self.unsynced: list[bytes] = []
         """Records written since; should a sync fail, they are written anew elsewhere."""
         self._disk = disk
+        # Kept from batch to batch: memory that is asked for and given back each time costs as much as a hash.
+        self._body, self._out = io.BytesIO(), io.BytesIO()
         self._random_bytes = random_bytes
         self._place = layout.place_of(journal)
         self._previous = layout.ZERO_LINK
@@ -119,11 +122,15 @@ class JournalFile:
         tree, macs, previous = self.tree.copy(), self._macs.copy(), self._previous
         # Read once: a checkpoint may set it meanwhile, and a record must say one thing.
         ledger_sequence = self.ledger_sequence
-        parts: list[bytes] = []
+        out = self._out
+        size = out.seek(0)
         for group in _frames_of(records):
-            body, leaves = layout.pack_body(group, self._random_bytes(layout.DRAWN_BYTES * len(group)))
+            pieces, leaves = layout.pack_body(group, self._random_bytes(layout.DRAWN_BYTES * len(group)))
+            self._body.seek(0)
+            self._body.writelines(pieces)
+            body_bytes = self._body.tell()
             prefix = layout.pack_prefix(
-                sealed_bytes=len(body) + NONCE_BYTES + TAG_BYTES,
+                sealed_bytes=NONCE_BYTES + body_bytes + TAG_BYTES,
                 index=tree.size,
                 count=len(group),
                 position=macs.index,
@@ -132,16 +139,25 @@ class JournalFile:
             )
             joined = b"".join(leaves)
             attested = prefix + joined
-            sealed = self._key.seal(body, self._place + attested)
-            parts += (prefix, joined, sealed, layout.pack_trailer(joined, sealed, macs.mac(attested)))
+            nonce = self._random_bytes(NONCE_BYTES)
+            with self._body.getbuffer() as body, body[:body_bytes] as plaintext:
+                sealed = self._key.seal_at(nonce, plaintext, self._place + attested)
+            trailer = layout.pack_trailer(joined, nonce, sealed, macs.mac(attested))
+            out.writelines((prefix, joined, nonce, sealed, trailer))
             macs.advance()
             previous = layout.link_of(attested)
             tree.extend(leaves)
-        data = b"".join(parts)
-        self._write(data)
+        size = out.tell()
+        try:
+            with out.getbuffer() as data:
+                self._write(data[:size])
+        except BaseException:
+            # Whoever is told of the error may hold a view of what was to be written.
+            self._out = io.BytesIO()
+            raise
         self._macs.wipe()
         self.tree, self._macs, self._previous = tree, macs, previous
-        self.bytes += len(data)
+        self.bytes += size
         self.unsynced += records
         if sync:
             self.sync()
@@ -187,7 +203,7 @@ class JournalFile:
             self._disk.truncate(self.fd, self.synced_bytes)
         self.abandon()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: memoryview) -> None:
         try:
             self._disk.write(self.fd, data)
         except OSError:

@@ -55,7 +55,7 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """
     Write all of *data*; a short write is continued, never taken for success.
 

@@ -146,7 +146,7 @@ class SealKey:
         nonce = self._random_bytes(NONCE_BYTES)
         return nonce + self._aead.encrypt(nonce, plaintext, aad)
 
-    def seal_at(self, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    def seal_at(self, nonce: bytes, plaintext: bytes | memoryview, aad: bytes) -> bytes:
         """
         Do what `seal` does under a nonce that is stored elsewhere; returns ciphertext and tag.
 

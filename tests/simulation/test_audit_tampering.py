@@ -402,7 +402,8 @@ def test_a_thief_of_the_root_key_cannot_continue_an_old_journal_unseen(log: Log)
     frames = [part for part in layout.scan(journal.data) if isinstance(part, layout.Frame)]
     target = frames[3]
     record = journal.open(target)[0][1].replace(b"refund", b"lookup")
-    body, (leaf,) = layout.pack_body([record], bytes(17))
+    pieces, (leaf,) = layout.pack_body([record], bytes(17))
+    body, nonce = b"".join(pieces), bytes(12)
     prefix = layout.pack_prefix(
         sealed_bytes=len(body) + 28,
         index=3,
@@ -411,9 +412,9 @@ def test_a_thief_of_the_root_key_cannot_continue_an_old_journal_unseen(log: Log)
         ledger_sequence=target.ledger_sequence,
         previous=target.previous,
     )
-    sealed = journal._key.seal(body, journal.place + prefix + leaf)
+    sealed = journal._key.seal_at(nonce, body, journal.place + prefix + leaf)
     guessed = MacChain(bytes(32)).mac(prefix + leaf)
-    forged = prefix + leaf + sealed + layout.pack_trailer(leaf, sealed, guessed)
+    forged = prefix + leaf + nonce + sealed + layout.pack_trailer(leaf, nonce, sealed, guessed)
     rewrite(first, lambda raw: raw.__setitem__(3, forged))
     report = verify(*log)
     assert bad(report, Question.INTEGRITY).kind == "mac"
@@ -536,7 +537,8 @@ def forge(path: Path, keystore: Keystore, records: list[bytes], *, mac_key: byte
     """Append a frame as somebody would who has the root key, but not the present MAC key."""
     journal = load_journal(path, AuditKeys(keystore))
     last = [part for part in layout.scan(journal.data) if isinstance(part, layout.Frame)][-1]
-    body, leaves = layout.pack_body(records, bytes(17 * len(records)))
+    pieces, leaves = layout.pack_body(records, bytes(17 * len(records)))
+    body, nonce = b"".join(pieces), bytes(12)
     prefix = layout.pack_prefix(
         sealed_bytes=len(body) + 28,
         index=last.number + last.records,
@@ -546,9 +548,10 @@ def forge(path: Path, keystore: Keystore, records: list[bytes], *, mac_key: byte
         previous=layout.link_of(last.attested),
     )
     joined = b"".join(leaves)
-    sealed = journal._key.seal(body, journal.place + prefix + joined)
+    sealed = journal._key.seal_at(nonce, body, journal.place + prefix + joined)
     mac = MacChain(mac_key).mac(prefix + joined)
-    path.write_bytes(journal.data + prefix + joined + sealed + layout.pack_trailer(joined, sealed, mac))
+    frame = prefix + joined + nonce + sealed + layout.pack_trailer(joined, nonce, sealed, mac)
+    path.write_bytes(journal.data + frame)
 
 
 def test_a_record_after_the_closing_one(log: Log) -> None:

@@ -357,7 +357,7 @@ def test_what_is_not_synced_is_bounded(log: Log) -> None:
             journal.append(long)
         with journal._committer.lock:
             while journal._queue:
-                journal._commit_queued(must_sync=False)
+                journal._batches.write(must_sync=False)
         file = journal._committer._file
         assert file is not None
         most = max(most, sum(map(len, file.unsynced)))
