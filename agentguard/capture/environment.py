@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from agentguard.capture.cost import Rate
 from agentguard.capture.load import Load
 from agentguard.values import Clock, Ids, InternalErrorHook, SpanRecord, SpanSource, Usage
 from agentguard.values.attributes import Profile
@@ -55,6 +56,7 @@ class CaptureEnvironment:
         "on_internal_error",
         "price_usd",
         "profile",
+        "rates",
         "refine",
         "scope_version",
         "sink",
@@ -74,6 +76,7 @@ class CaptureEnvironment:
         scope_version: str = "",
         captures_messages: bool = False,
         price_usd: Callable[[Usage], float | None] | None = None,
+        rates: Mapping[str, Rate] | None = None,
         usage_on_agents: bool = False,
         load: Load | None = None,
         refine: Refine | None = None,
@@ -91,6 +94,8 @@ class CaptureEnvironment:
         """Whether texts of exceptions may stand on spans; only with content capture."""
         self.price_usd = price_usd
         """Gives the price of a usage, or None for an unknown model; must be cheap."""
+        self.rates = rates
+        """`PriceTable.rates` of the same table, for `usage_row`; None where there is no such table."""
         self.usage_on_agents = usage_on_agents
         """Whether `gen_ai.usage.*` is also written on agent spans, where backends count it twice."""
         self.load = Load() if load is None else load

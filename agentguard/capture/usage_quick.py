@@ -5,7 +5,7 @@ OpenAI's chat completions, as dicts and as the SDK's objects, are read right her
 responses, Anthropic's messages and Google's answers by the few functions below. All of them take a response
 only where everything in it is of its plain type, within its bounds, and known from a response before: each
 test that fails says "not for me", and `usage.extract_usage` reads the response with care. So what is
-read here is what is read there, in a fifth of the time.
+read here is what is read there, in a fraction of the time.
 
 What makes it quick:
 
