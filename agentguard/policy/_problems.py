@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 from agentguard.errors import PolicyDocumentError, PolicyProblem
@@ -60,6 +59,9 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     """
     words = list(known)
     lowered = {word.lower(): word for word in reversed(words)}
+    # Imported here: only a mistake needs it, and it stays in memory.
+    import difflib
+
     near = difflib.get_close_matches(got.lower(), list(lowered), n=1, cutoff=0.6)
     if near:
         return f"did you mean `{lowered[near[0]]}`?"

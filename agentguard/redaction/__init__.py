@@ -8,7 +8,6 @@ cannot be looked at within the bounds counts as found.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -43,6 +42,9 @@ def _checked(kinds: Sequence[str]) -> tuple[str, ...]:
             raise ValueError(f"redaction: {missing}")
         if kind not in _DETECTORS:
             error = ValueError(f"redaction: got unknown kind `{kind}`, expected one of {', '.join(KINDS)}")
+            # Imported here: only a mistake needs it, and it stays in memory.
+            import difflib
+
             near = difflib.get_close_matches(kind, [*KINDS, *EXTRA_KINDS], n=1)
             if near:
                 error.add_note(f"hint: did you mean `{near[0]}`?")

@@ -6,7 +6,6 @@ Reads the environment and at most one configuration file; writes nothing.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import tomllib
@@ -333,5 +332,8 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 
 def _did_you_mean(name: str, known: object) -> str:
+    # Imported here: only a mistake needs it, and it stays in memory.
+    import difflib
+
     close = difflib.get_close_matches(name, list(known), n=1)  # type: ignore[call-overload]
     return f", did you mean `{close[0]}`?" if close else ""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentguard.errors import KeyUnavailableError, StoreError
 from agentguard.seal import Keystore, create_keystore, ensure_private_folder, open_keystore
-from agentguard.store._backup import Backup, back_up
 from agentguard.store._blob import SealedBlob
 from agentguard.store._cache import FooterCache
 from agentguard.store._compaction import Compacted, Compactor, Pause
@@ -17,18 +16,22 @@ from agentguard.store._config import WriterConfig
 from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import DamageReport
 from agentguard.store._disk import Disk
-from agentguard.store._erasing import Erasure, erase, look, refs_in_use
 from agentguard.store._hold import Holds
 from agentguard.store._keyring import Keyring, Subject
 from agentguard.store._layout import HEADER_BYTES, unpack_header
 from agentguard.store._query import Query
-from agentguard.store._repair import Repaired, repair
 from agentguard.store._retention import Removed, remove_old
 from agentguard.store._sealing import Sealer
-from agentguard.store._sql import SqlResult, run_sql
 from agentguard.store._telling import OnContentRead
 from agentguard.store._writer import SegmentWriter
 from agentguard.values import Clock, InternalErrorHook, KeyProvider
+
+if TYPE_CHECKING:
+    # Only the types: what a governed process never does is loaded where somebody does it.
+    from agentguard.store._backup import Backup
+    from agentguard.store._erasing import Erasure
+    from agentguard.store._repair import Repaired
+    from agentguard.store._sql import SqlResult
 
 SEGMENTS = "seg"
 _PROGRESS_SPANS = 10_000
@@ -177,6 +180,8 @@ class Store:
             StoreError: The query is no plain SELECT, is wrong, or runs too long.
 
         """
+        from agentguard.store._sql import run_sql
+
         source = Query(self.segments, self.keystore, self._cache, self._content)
         return run_sql(
             source,
@@ -261,7 +266,7 @@ class Store:
             return
         starts = [info.start_range_unix_ns[0] for info in self.query().segments() if info.spans]
         with contextlib.suppress(KeyUnavailableError):  # Of a store without its wrap key nothing can be said.
-            self.keyring.prune(min([*starts, self.clock.unix_ns()]), lambda: refs_in_use(self.query()))
+            self.keyring.prune(min([*starts, self.clock.unix_ns()]), self._refs_in_use)
 
     def compact(self, pause: Pause | None = None) -> Compacted:
         """
@@ -287,6 +292,12 @@ class Store:
             except OSError as error:
                 raise StoreError(f"{self.segments}: cannot be packed: {error.strerror or error}") from error
 
+    def _refs_in_use(self) -> frozenset[bytes]:
+        """Which keys of persons and conversations something in the store is sealed with."""
+        from agentguard.store._erasing import refs_in_use
+
+        return refs_in_use(self.query())
+
     def erasure(self, *subjects: Subject) -> Erasure:
         """
         Say what erasing these subjects would reach, and whether a legal hold keeps it.
@@ -296,6 +307,8 @@ class Store:
             StoreError: The legal holds cannot be read.
             TamperedError: They are not what was written.
         """
+        from agentguard.store._erasing import look
+
         return look(self.query(), self.keyring, subjects, self.holds.list())
 
     def erase(self, *subjects: Subject, record: Callable[[Mapping[str, object]], None]) -> Erasure:
@@ -315,6 +328,8 @@ class Store:
             TamperedError: The legal holds are not what was written.
             KeyUnavailableError: There are keys, and the wrap key is not there; or an auditor asks.
         """
+        from agentguard.store._erasing import erase
+
         return erase(self.query(), self.keyring, subjects, self.holds, record)
 
     def back_up(self, target: Path) -> Backup:
@@ -328,6 +343,8 @@ class Store:
         Raises:
             StoreError: The target is in use, or a file cannot be read or written.
         """
+        from agentguard.store._backup import back_up
+
         return back_up(self.folder, target, keystore=self.keystore, now_unix_ns=self.clock.unix_ns())
 
     def repair(self) -> Repaired:
@@ -337,6 +354,8 @@ class Store:
         Raises:
             StoreError: The disk refused; what was not repaired is as it was.
         """
+        from agentguard.store._repair import repair
+
         sealer = Sealer(self.segments, self.keystore, self.clock, self._disk)
         compactor = Compactor(self.segments, self.keystore, self.clock, self._disk)
         return repair(self.segments, self.keystore, sealer, self._disk, compactor.rebuild)

@@ -7,7 +7,6 @@ columns are those of the document that the source stands in.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 from agentguard.errors import PolicyDocumentError, PolicyProblem
@@ -145,6 +144,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     if len(name) > 100:
         return ""
+    # Imported here: only a mistake needs it, and it stays in memory.
+    import difflib
+
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else ""
 
