@@ -14,7 +14,7 @@ from functools import partial
 from sys import modules as _modules
 from typing import Any
 
-from opentelemetry.context import create_key
+from opentelemetry.context import Context, create_key
 
 from agentguard.capture import (
     GENAI_UTIL,
@@ -62,6 +62,7 @@ from agentguard.values import attributes as names
 from agentguard.wrapping import current_context
 
 CALL_KEY = create_key("agentguard-call")
+_NO_ARGUMENTS: Mapping[str, Any] = {}
 MODEL_CHARS_MAX = 256
 """Of a model's name on a span; the names of calls come from callers, and may be anything."""
 
@@ -398,7 +399,14 @@ class GuardedCall(JudgedCall):
             services.health("runtime.end", error)
         # The call holds its context and its facts, and both hold the call: such a circle would
         # stay until the collector of the interpreter runs, and make it run often.
+        owner = self.owner
+        if owner is not None and owner.is_ended:
+            # Or a task that makes its own successor, forever, would hold each one before it by this.
+            self._outside = Context({key: value for key, value in self._outside.items() if key != CALL_KEY})
         self.context, self.facts = self._outside, None
+        # Its context may live on, in a task that nobody waits for; what it worked on need not.
+        self.owner = self.ending = self.result = self.arguments = None
+        self.args, self.kwargs = (), _NO_ARGUMENTS
 
 
 MakeCall = Callable[[Services, CallSpec, tuple[Any, ...], Mapping[str, Any]], GuardedCall]

@@ -10,13 +10,21 @@ that it stands for, which began when it did; all that can be said of a call is s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar, Final
 
 from opentelemetry.context import Context
 
 from agentguard.audit import CallForm
-from agentguard.capture import LOCKS, ShortSpan, extract_usage, is_stream, span_values, totals_of
+from agentguard.capture import (
+    LOCKS,
+    ShortSpan,
+    UsageRow,
+    extract_usage,
+    is_stream,
+    span_values,
+    totals_of,
+    usage_row,
+)
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.gates import add_unpriced_to, charged_usd
@@ -31,7 +39,6 @@ from agentguard.wrapping import Hold
 
 _FORMS_MAX: Final = 256
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
-_make_usage: Final = partial(tuple.__new__, Usage)
 
 
 class FastCall(ShortSpan):
@@ -74,7 +81,9 @@ class FastCall(ShortSpan):
         lane = self.form
         if not lane.is_tool and is_stream(result):
             return self.grow().finish(result)
-        usage = extract_usage(result) if lane.is_model else None
+        usage: Usage | UsageRow | None = None
+        if lane.is_model:
+            usage = usage_row(result, lane.model_rates) or extract_usage(result)
         if usage is not None and self.totals is not None:
             # What it says may be what a call inside it said.
             return self.grow().finish(result)
@@ -96,9 +105,11 @@ class FastCall(ShortSpan):
             owner = self.owner
             if owner is not None:
                 self.owner = None
-                used = self.totals if self.usage is None else totals_of(self.usage)
+                used = self.totals if usage is None else self.usage
                 if used is not None and not (type(owner) is FastCall and owner.add_inner_usage(used)):
-                    owner.grow().span.add_inner_usage(used)
+                    used = totals_of(self.usage) if self.usage is not None else self.totals
+                    if used is not None:
+                        owner.grow().span.add_inner_usage(used)
             if lane.rates is not None:
                 lane.rates.record(False, self.start_unix_ns + duration_ns)
             lane.sink(self)
@@ -108,22 +119,21 @@ class FastCall(ShortSpan):
             lane.services.health("runtime.end", error)
         return result
 
-    def _spend(self, usage: Usage, duration_ns: int) -> None:
+    def _spend(self, usage: Usage | UsageRow, duration_ns: int) -> None:
         """Price what the call used, and add it to the sums."""
-        lane = self.form
-        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        cost_usd = usage.cost_usd
+        lane, cost_usd = self.form, usage[9]
+        tokens = (usage[0] or 0) + (usage[1] or 0)
+        is_ours = type(usage) is tuple  # What is read in one go has our price.
         if cost_usd is None:
-            cost_usd = self._price_usd(usage)
+            cost_usd = self._price_usd(Usage._make(usage))
+            is_ours = cost_usd is not None
             if cost_usd is None:
-                self.usage = usage
                 cost_usd = self._charge(usage, tokens)
             else:
-                self.usage = _make_usage((*usage[:-1], cost_usd))
-                if lane.own is not None:
-                    self.own = lane.own if self.own is None else {**self.own, **lane.own}
-        else:
-            self.usage = usage
+                usage = (*usage[:-1], cost_usd)  # type: ignore[assignment] # of the same form
+        if is_ours and lane.own is not None:
+            self.own = lane.own if self.own is None else {**self.own, **lane.own}
+        self.usage = usage
         if tokens or cost_usd:
             self.run.count_end(is_error=False, tokens=tokens, cost_usd=cost_usd, retries=0)
             lane.spend.add_at(cost_usd, tokens, self.start_unix_ns + duration_ns)
@@ -138,9 +148,9 @@ class FastCall(ShortSpan):
             cost_usd = price_usd(usage._replace(model=self.form.spec.model))
         return cost_usd
 
-    def _charge(self, usage: Usage, tokens: int) -> float:
+    def _charge(self, usage: Usage | UsageRow, tokens: int) -> float:
         """Charge what nobody knows a price for, and tell the call around it."""
-        charged = charged_usd(self.form.services, None, tokens, usage.model or self.form.spec.model)
+        charged = charged_usd(self.form.services, None, tokens, usage[5] or self.form.spec.model)
         if charged and self.owner is not None:
             add_unpriced_to(self.owner.grow(), charged)
         return charged
@@ -250,7 +260,7 @@ class FastCall(ShortSpan):
     def _course(self) -> tuple[str, str, int, int, str]:
         """As `Span.course`."""
         full = self.full
-        if full is not None:
+        if full is not None and self.duration_ns < 0:
             return full.span.course()
         return (
             self.span_id.to_bytes(8, "big").hex(), self.trace_id.to_bytes(16, "big").hex(),
@@ -288,7 +298,9 @@ class FastCall(ShortSpan):
         full = self.full
         if full is not None:
             return full
-        owner = self.owner.grow() if type(self.owner) is FastCall else self.owner
+        owner = self.owner  # Once: a call that ends in another thread lets go of it.
+        if type(owner) is FastCall:
+            owner = owner.grow()
         with LOCKS.sums:
             full = self.full
             if full is None:
@@ -299,6 +311,8 @@ class FastCall(ShortSpan):
                 else:
                     is_open = True
                 full = self.full = self._grown(owner, is_open=is_open)
+                # These are the other one's now, which lets go of them when it ends.
+                self.owner, self.args, self.kwargs = None, (), _NO_ARGUMENTS
         return full
 
     def _grown(self, owner: Any, *, is_open: bool) -> GuardedCall:
@@ -317,8 +331,9 @@ class FastCall(ShortSpan):
         call.agent, call.agent_version, call.model = lane.agent, lane.agent_version, lane.spec.model
         call.content = lane.content
         call.span = self.grown_span(None if owner is None else owner.span, is_open=is_open)
-        call.context, call._outside = self, Context(self.around)
-        call.ending = None if lane.plan is None else self
+        call._outside = Context(self.around)
+        call.context = self if is_open else call._outside
+        call.ending = self if is_open and lane.plan is not None else None
         return call
 
     def work_out(self) -> Mapping[str, object]:
