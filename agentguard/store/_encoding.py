@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import deque
-from itertools import accumulate
+from itertools import accumulate, repeat, starmap
 from operator import attrgetter
 from typing import Final
 
@@ -138,15 +138,14 @@ class Encoding:
         take = self.queue.popleft
         count = min(spans_max, len(self.queue))
         self._left += count
-        items = [take() for _ in range(count)]
-        sizes = list(map(_size_of, items))
-        size = sum(sizes)
+        items = list(starmap(take, repeat((), count)))
+        size = sum(map(_size_of, items))
         if size > bytes_max:
-            count = bisect_left(list(accumulate(sizes)), bytes_max) + 1
+            count = bisect_left(list(accumulate(map(_size_of, items))), bytes_max) + 1
             self.queue.extendleft(reversed(items[count:]))
             self._left -= len(items) - count
-            del items[count:], sizes[count:]
-            size = sum(sizes)
+            del items[count:]
+            size = sum(map(_size_of, items))
         if QueuedOutcome not in map(type, items):
             return items, [], size  # type: ignore[return-value] # all of them are spans
         outcomes = [item.outcome for item in items if type(item) is QueuedOutcome]

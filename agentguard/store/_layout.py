@@ -161,13 +161,25 @@ class FrameHead(NamedTuple):
 
 
 def pack_frame(
-    key: SealKey, bound: bytes, *, kind: int, codec: int, number: int, plain: bytes, is_last: bool = False
+    key: SealKey,
+    bound: bytes,
+    *,
+    kind: int,
+    codec: int,
+    number: int,
+    plain: bytes,
+    is_last: bool = False,
+    nonce: bytes = b"",
 ) -> bytes:
-    """Seal *plain* and put the head before it."""
+    """
+    Seal *plain* and put the head before it.
+
+    *nonce* is 12 random bytes, of whoever seals several frames and draws theirs at once; without it the key draws.
+    """
     flags = FLAG_LAST if is_last else 0
     length = len(plain) + NONCE_BYTES + TAG_BYTES
     head = _FRAME.pack(FRAME_MAGIC, kind, flags, codec, 0, number, length, 0)[:_FRAME_CHECKED_BYTES]
-    payload = key.seal(plain, bound + head)
+    payload = nonce + key.seal_at(nonce, plain, bound + head) if nonce else key.seal(plain, bound + head)
     checksum = zlib.crc32(payload, zlib.crc32(head))
     return b"".join((head, checksum.to_bytes(4, "little"), payload))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from agentguard.seal import SALT_BYTES, Keystore
+from agentguard.seal import NONCE_BYTES, SALT_BYTES, Keystore
 from agentguard.store import _codec
 from agentguard.store._disk import Disk
 from agentguard.store._features import DESCRIPTION
@@ -62,8 +62,10 @@ class LiveSegment:
         resource: Mapping[str, str],
         created_unix_ns: int,
         disk: Disk,
+        random_bytes: RandomBytes = os.urandom,
     ) -> None:
-        header = new_header(keystore, writer, n, State.LIVE)
+        header = new_header(keystore, writer, n, State.LIVE, random_bytes)
+        self._random_bytes = random_bytes
         self._disk = disk
         self.path = folder / header.name
         self.created_unix_ns = created_unix_ns
@@ -84,7 +86,7 @@ class LiveSegment:
                 "resource": dict(resource), "created_unix_ns": created_unix_ns, "features": DESCRIPTION,
             }  # fmt: skip
             body = make_body(Kind.RESOURCE, encode(about))
-            self._write(header.pack() + self._seal(body), frames=1)
+            self._write(header.pack() + self._seal(body, 0, random_bytes(NONCE_BYTES)), frames=1)
             disk.rename(new, self.path)
             disk.sync_folder(folder)
         except BaseException:
@@ -103,8 +105,12 @@ class LiveSegment:
                 segment must be given up.
 
         """
-        index = self._index
-        data = b"".join([self._seal(body, index + i) for i, body in enumerate(bodies)])
+        index, size = self._index, NONCE_BYTES
+        # One look at the system for all of them: each lets another thread have the interpreter.
+        nonces = self._random_bytes(size * len(bodies))
+        data = b"".join([
+            self._seal(body, index + i, nonces[i * size : (i + 1) * size]) for i, body in enumerate(bodies)
+        ])  # fmt: skip
         self._write(data, frames=len(bodies))
         self.spans += sum(body.records for body in bodies if body.kind == Kind.SPANS)
 
@@ -132,12 +138,11 @@ class LiveSegment:
         """Close the file and give its lock back."""
         self._disk.close(self._fd)
 
-    def _seal(self, body: Body, index: int | None = None) -> bytes:
+    def _seal(self, body: Body, index: int, nonce: bytes) -> bytes:
         """Seal one frame of this file."""
         return pack_frame(
-            self._key, self._bound, kind=body.kind, codec=body.codec,
-            number=self._index if index is None else index, plain=body.data,
-            is_last=body.kind == Kind.END,
+            self._key, self._bound, kind=body.kind, codec=body.codec, number=index, plain=body.data,
+            is_last=body.kind == Kind.END, nonce=nonce,
         )  # fmt: skip
 
     def _write(self, data: bytes, *, frames: int) -> None:

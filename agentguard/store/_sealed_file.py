@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from agentguard.seal import SealKey
 from agentguard.store._disk import Disk
 from agentguard.store._footer import Footer, Place, Places
 from agentguard.store._layout import Header, Kind, pack_frame, pack_trailer
 from agentguard.store._live import Body, make_body
+
+_WRITE_BYTES: Final = 128 * 1024
+"""Frames are written together until they have so many bytes: to ask the system costs more than to seal one."""
 
 
 class SealedFile:
@@ -16,12 +21,15 @@ class SealedFile:
         self._bound, self._key, self._disk, self._fd = header.bound, key, disk, fd
         self._index = 0
         self._offset = 0
+        self._waiting: list[bytes] = []
+        """Not yet written."""
+        self._waiting_bytes = 0
         self._write(header.pack())
         self.places = Places.of(())
 
     @property
     def size_bytes(self) -> int:
-        """What has been written."""
+        """How long the file is, with what waits to be written."""
         return self._offset
 
     def add(
@@ -38,6 +46,7 @@ class SealedFile:
         frame = self._seal(body, is_last=True)
         trailer = pack_trailer(self._offset, len(frame))
         self._write(frame + trailer)
+        self._write_out()
         self._disk.sync(self._fd)
 
     def _seal(self, body: Body, *, is_last: bool = False) -> bytes:
@@ -49,5 +58,13 @@ class SealedFile:
         return frame
 
     def _write(self, data: bytes) -> None:
-        self._disk.write(self._fd, data)
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
         self._offset += len(data)
+        if self._waiting_bytes >= _WRITE_BYTES:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting, self._waiting_bytes = [], 0
+        self._disk.write(self._fd, data)

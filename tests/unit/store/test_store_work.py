@@ -65,6 +65,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     count(_codec, "_packed")
     count(SealKey, "seal")
+    count(SealKey, "seal_at")
     count(SealKey, "open")
     return counts
 
@@ -98,7 +99,7 @@ def test_a_frame_is_compressed_once_and_sealed_once(tmp_path: Path, counted: Cou
         for span in SPANS[first : first + 350]:
             writer.append(FinishedSpan(span))
         writer.flush(10)
-    assert counted == {"packed": 8, "seal": 16}  # 100, 100, 100, 50, twice.
+    assert counted == {"packed": 8, "seal_at": 16}  # 100, 100, 100, 50, twice.
     writer.close(10)
     counted.clear()
     store.seal_segments()
