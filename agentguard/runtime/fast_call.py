@@ -10,21 +10,13 @@ that it stands for, which began when it did; all that can be said of a call is s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from opentelemetry.context import Context
 
 from agentguard.audit import CallForm
-from agentguard.capture import (
-    LOCKS,
-    ShortSpan,
-    UsageRow,
-    extract_usage,
-    is_stream,
-    span_values,
-    totals_of,
-    usage_row,
-)
+from agentguard.capture import LOCKS, ShortSpan, extract_usage, is_stream, span_values, totals_of
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.gates import add_unpriced_to, charged_usd
@@ -39,6 +31,7 @@ from agentguard.wrapping import Hold
 
 _FORMS_MAX: Final = 256
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
+_make_usage: Final = partial(tuple.__new__, Usage)
 
 
 class FastCall(ShortSpan):
@@ -81,9 +74,7 @@ class FastCall(ShortSpan):
         lane = self.form
         if not lane.is_tool and is_stream(result):
             return self.grow().finish(result)
-        usage: Usage | UsageRow | None = None
-        if lane.is_model:
-            usage = usage_row(result, lane.model_rates) or extract_usage(result)
+        usage = extract_usage(result) if lane.is_model else None
         if usage is not None and self.totals is not None:
             # What it says may be what a call inside it said.
             return self.grow().finish(result)
@@ -105,11 +96,9 @@ class FastCall(ShortSpan):
             owner = self.owner
             if owner is not None:
                 self.owner = None
-                used = self.totals if usage is None else self.usage
+                used = self.totals if self.usage is None else totals_of(self.usage)
                 if used is not None and not (type(owner) is FastCall and owner.add_inner_usage(used)):
-                    used = totals_of(self.usage) if self.usage is not None else self.totals
-                    if used is not None:
-                        owner.grow().span.add_inner_usage(used)
+                    owner.grow().span.add_inner_usage(used)
             if lane.rates is not None:
                 lane.rates.record(False, self.start_unix_ns + duration_ns)
             lane.sink(self)
@@ -119,21 +108,22 @@ class FastCall(ShortSpan):
             lane.services.health("runtime.end", error)
         return result
 
-    def _spend(self, usage: Usage | UsageRow, duration_ns: int) -> None:
+    def _spend(self, usage: Usage, duration_ns: int) -> None:
         """Price what the call used, and add it to the sums."""
-        lane, cost_usd = self.form, usage[9]
-        tokens = (usage[0] or 0) + (usage[1] or 0)
-        is_ours = type(usage) is tuple  # What is read in one go has our price.
+        lane = self.form
+        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        cost_usd = usage.cost_usd
         if cost_usd is None:
-            cost_usd = self._price_usd(Usage._make(usage))
-            is_ours = cost_usd is not None
+            cost_usd = self._price_usd(usage)
             if cost_usd is None:
+                self.usage = usage
                 cost_usd = self._charge(usage, tokens)
             else:
-                usage = (*usage[:-1], cost_usd)  # type: ignore[assignment] # of the same form
-        if is_ours and lane.own is not None:
-            self.own = lane.own if self.own is None else {**self.own, **lane.own}
-        self.usage = usage
+                self.usage = _make_usage((*usage[:-1], cost_usd))
+                if lane.own is not None:
+                    self.own = lane.own if self.own is None else {**self.own, **lane.own}
+        else:
+            self.usage = usage
         if tokens or cost_usd:
             self.run.count_end(is_error=False, tokens=tokens, cost_usd=cost_usd, retries=0)
             lane.spend.add_at(cost_usd, tokens, self.start_unix_ns + duration_ns)
@@ -148,9 +138,9 @@ class FastCall(ShortSpan):
             cost_usd = price_usd(usage._replace(model=self.form.spec.model))
         return cost_usd
 
-    def _charge(self, usage: Usage | UsageRow, tokens: int) -> float:
+    def _charge(self, usage: Usage, tokens: int) -> float:
         """Charge what nobody knows a price for, and tell the call around it."""
-        charged = charged_usd(self.form.services, None, tokens, usage[5] or self.form.spec.model)
+        charged = charged_usd(self.form.services, None, tokens, usage.model or self.form.spec.model)
         if charged and self.owner is not None:
             add_unpriced_to(self.owner.grow(), charged)
         return charged
