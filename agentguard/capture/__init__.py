@@ -8,7 +8,7 @@ caller, never does I/O, never imports an SDK. This door is loaded by
 
 from agentguard.capture.attribute_values import clean_attributes
 from agentguard.capture.content import CAPTURE_MODES, CaptureMode, ContentCapture, narrower, otel_upper_bound
-from agentguard.capture.context import context_with, current_span, find_parent, span_values
+from agentguard.capture.context import SPAN_KEYS, context_with, current_span, find_parent, span_values
 from agentguard.capture.cost import PRICES_AS_OF, Price, PriceTable, parse_prices
 from agentguard.capture.environment import CaptureEnvironment, SpanLimits
 from agentguard.capture.failures import class_name, error_type, is_cancellation
@@ -37,6 +37,7 @@ __all__ = [
     "LOCKS",
     "PRICES_AS_OF",
     "QUEUED_KEY",
+    "SPAN_KEYS",
     "CaptureEnvironment",
     "CaptureMode",
     "ContentCapture",

@@ -23,6 +23,8 @@ from agentguard.wrapping import current_context
 _KEY: Final = otel_context.create_key("agentguard-span")
 _OTEL_KEY: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
 """The key under which OpenTelemetry keeps the current span, learnt through its public function."""
+SPAN_KEYS: Final = (_OTEL_KEY, _KEY)
+"""Where OpenTelemetry's current span is found, and ours."""
 
 
 Parent: TypeAlias = tuple[Span | SpanContext | None, Span | None]
@@ -69,13 +71,15 @@ def context_with(
     return Context({**base, _OTEL_KEY: span if current is None else current, _KEY: span, **more})
 
 
-def span_values(span: Span, *, is_visible: bool) -> dict[str, object]:
+def span_values(span: Span, *, current: trace.Span | None = None, is_visible: bool) -> dict[str, object]:
     """
-    Give what a context holds in which the span is current, and no provider's span stands for it.
+    Give what a context holds in which the span is current.
 
     Args:
         span:
             Our span.
+        current:
+            As for `context_with`.
         is_visible:
             As for `context_with`.
 
@@ -83,7 +87,7 @@ def span_values(span: Span, *, is_visible: bool) -> dict[str, object]:
         Values by context key, in a fresh dict.
 
     """
-    return {_OTEL_KEY: span, _KEY: span} if is_visible else {_KEY: span}
+    return {_OTEL_KEY: span if current is None else current, _KEY: span} if is_visible else {_KEY: span}
 
 
 def current_span(context: Context | None = None) -> Span | None:

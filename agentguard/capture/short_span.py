@@ -9,15 +9,20 @@ wants more of it (an attribute, an event, an error) gets the `Span` that it stan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext
 
 from agentguard.capture.columns import columns_of
 from agentguard.capture.environment import CaptureEnvironment
+from agentguard.capture.mirror import finish_mirror
 from agentguard.capture.rare import NOTHING
 from agentguard.capture.span import BASE_BYTES, NO_STATE, OPEN, SAMPLED, Span
 from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_totals
-from agentguard.values import AttributeValue, SpanRecord, Usage
+from agentguard.values import AttributeValue, SpanEvent, SpanRecord, Usage
+from agentguard.values import attributes as names
 from agentguard.wrapping import LazyContext
 
 SHORT_BYTES: Final = 1_000
@@ -49,8 +54,10 @@ class ShortSpan(LazyContext):
     __slots__ = (
         "duration_ns",
         "form",
+        "identity",
         "in_flight",
         "is_open",
+        "mirror",
         "own",
         "parent_id",
         "span_id",
@@ -70,6 +77,10 @@ class ShortSpan(LazyContext):
     start_monotonic_ns: int
     duration_ns: int
     """-1 while it is open."""
+    identity: SpanContext | None
+    """That of the span of the application's provider, which is also ours; None where no provider has one."""
+    mirror: trace.Span | None
+    """That span, until this one ends."""
     in_flight: int
     own: dict[str, AttributeValue] | None
     """Attributes of this span alone; not to be changed, since several spans may have the same."""
@@ -85,6 +96,9 @@ class ShortSpan(LazyContext):
 
     bytes_estimate: Final = SHORT_BYTES
     retries: Final = 0
+    events: Final[Sequence[SpanEvent]] = ()
+    status: Final = "unset"
+    status_description: Final = ""
     _outcome: Final = ""
     columns = staticmethod(columns_of)
 
@@ -98,12 +112,47 @@ class ShortSpan(LazyContext):
             self.totals = add_totals(self.totals, usage)
         return True
 
+    @property
+    def name(self) -> str:
+        """Of the calls of its form."""
+        return self.form.name
+
+    @property
+    def held(self) -> dict[str, AttributeValue]:
+        """As `Span.held`."""
+        form = self.form
+        found = {**form.attributes, names.RUN_ID: self.run_id}
+        if form.agent_name:
+            found[names.AGENT_NAME] = form.agent_name
+        if self.own is not None:
+            found.update(self.own)
+        return found
+
+    @property
+    def attributes(self) -> dict[str, AttributeValue]:
+        """As `Span.attributes`, of the ended span."""
+        return self.grown_span(None, is_open=False).attributes
+
+    def end_mirror(self) -> None:
+        """Bring the span of the application's provider to the same end, and let go of it: it reads this one later."""
+        mirror, self.mirror = self.mirror, None
+        assert mirror is not None
+        try:
+            finish_mirror(mirror, self, None)
+        except Exception as error:
+            self.report("capture.mirror", error)
+
+    def report(self, where: str, error: BaseException) -> None:
+        """As `Span.report`."""
+        self.form.environment.on_internal_error(where, error)
+
     def row(self) -> tuple[Any, ...]:
         """As `Span.row`."""
-        form = self.form
+        form, identity = self.form, self.identity
         return (
             self.trace_id, self.span_id, self.parent_id, form.name, form.kind, form.otel_kind,
-            self.start_unix_ns, self.duration_ns, "unset", NO_STATE, form.environment, NOTHING,
+            self.start_unix_ns, self.duration_ns, "unset",
+            NO_STATE if identity is None else identity.trace_state, form.environment, NOTHING,
             form.attributes, self.run_id, form.agent_name, self.own, self.in_flight, self.usage, self.totals,
         )  # fmt: skip
 
@@ -134,13 +183,17 @@ class ShortSpan(LazyContext):
         span._environment = form.environment
         span.name, span.kind, span.otel_kind = form.name, form.kind, form.otel_kind
         span._trace_id, span._span_id, span._parent_id = self.trace_id, self.span_id, self.parent_id
-        span._flags, span._trace_state = SAMPLED, NO_STATE
+        identity = span._context = self.identity
+        if identity is None:
+            span._flags, span._trace_state = SAMPLED, NO_STATE
+        else:
+            span._flags, span._trace_state = identity.trace_flags, identity.trace_state
+        span._mirror = self.mirror if is_open else None
         span._rare = NOTHING
         span._owner = owner if is_open else None
         span._base = form.attributes
         span._own = None if self.own is None else dict(self.own)
         span._run_id, span._agent_name = self.run_id, form.agent_name
-        span._context = span._mirror = None
         span._usage, span._totals = self.usage, self.totals
         span._status, span._outcome = "unset", ""
         span.retries = 0

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from opentelemetry.context import Context
 
 from agentguard.audit import CallForm
-from agentguard.capture import LOCKS, ShortSpan, extract_usage, is_stream, span_values, totals_of
+from agentguard.capture import LOCKS, SPAN_KEYS, ShortSpan, extract_usage, is_stream, span_values, totals_of
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.gates import add_unpriced_to, charged_usd
@@ -29,6 +29,7 @@ from agentguard.values import DecisionRecord, Usage
 from agentguard.values import attributes as names
 from agentguard.wrapping import Hold
 
+_OUR_KEYS: Final = frozenset({*SPAN_KEYS, CALL_KEY, RUN_KEY})
 _FORMS_MAX: Final = 256
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
 _make_usage: Final = partial(tuple.__new__, Usage)
@@ -101,6 +102,8 @@ class FastCall(ShortSpan):
                     owner.grow().span.add_inner_usage(used)
             if lane.rates is not None:
                 lane.rates.record(False, self.start_unix_ns + duration_ns)
+            if self.mirror is not None:
+                self.end_mirror()
             lane.sink(self)
             if self.log_state:
                 lane.append_later(self.outcome)
@@ -326,12 +329,23 @@ class FastCall(ShortSpan):
         call.ending = self if is_open and lane.plan is not None else None
         return call
 
+    def get(self, key: str, default: object = None) -> object:
+        """As of a dict; for what is not of this call, and for the span of the provider, it need not grow."""
+        if key not in _OUR_KEYS:
+            return self.around.get(key, default)
+        mirror = self.mirror
+        if mirror is not None and key == SPAN_KEYS[0]:
+            return mirror
+        return super().get(key, default)
+
     def work_out(self) -> Mapping[str, object]:
         """Give what is current in this call, to those who look for it in OpenTelemetry's context."""
+        mirror = self.mirror
         call = self.grow()
+        is_visible = self.form.services.mirror.is_visible
         return {
             **self.around,
-            **span_values(call.span, is_visible=self.form.services.mirror.is_visible),
+            **span_values(call.span, current=mirror, is_visible=is_visible),
             CALL_KEY: call,
             RUN_KEY: self.run,
         }

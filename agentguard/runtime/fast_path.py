@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from sys import modules as _modules
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext
 
 from agentguard.capture import GENAI_UTIL, QUEUED_KEY, find_parent
 from agentguard.runtime.calls import CALL_KEY, GuardedCall, begin
@@ -27,6 +29,10 @@ from agentguard.runtime.runs import RUN_KEY, Run, new_run
 from agentguard.runtime.services import Services
 from agentguard.values import Decision
 from agentguard.wrapping import current_context
+
+if TYPE_CHECKING:
+    # Only the type: it loads the SDK.
+    from agentguard.runtime.late_span import LateTracer
 
 _OPEN: Final = object()
 _new: Final = dict.__new__
@@ -50,8 +56,13 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
         The call; None where it is not for this path: then nothing has happened.
     """
     services = lane.services
-    if services.engine is not lane.engine or (lane.joins and has_provider()) or GENAI_UTIL in _modules:
+    if services.engine is not lane.engine or GENAI_UTIL in _modules:
         return None
+    tracer = None
+    if lane.joins and has_provider():
+        tracer = services.mirror.late_tracer()
+        if tracer is None:
+            return None
     call = _new(FastCall)
     context = current_context()
     if type(context) is FastCall and context.full is None:
@@ -62,13 +73,15 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
                 if sibling is None:
                     return None
                 lane = sibling
+        if tracer is None and context.identity is not None:
+            return None
         call.owner = context
         call.around = context.around
         call.run = run = context.run
         call.trace_id = context.trace_id
         call.parent_id = context.span_id
     else:
-        found = _found_around(lane, call, context)
+        found = _found_around(lane, call, context, is_beside=tracer is not None)
         if found is None:
             return None
         lane, run = found, call.run
@@ -95,13 +108,17 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
                 arguments = lane.binder.bind(args, kwargs)
                 if arguments is None:
                     return None
-        if lane.plan is not None and lane.decision is not _decision(lane, call, arguments):
-            return None
+        if lane.plan is not None:
+            if lane.decision is not _decision(lane, call, arguments):
+                return None
+            call.evaluation_ns = lane.monotonic_ns() - started_ns
     except Exception:
         # Whatever it was: `calls` meets it too, and says so.
         return None
     call.own = run.attributes() if run.conversation_id or run.labels else None
-    call.full = call.usage = call.totals = None
+    call.full = call.usage = call.totals = call.identity = call.mirror = None
+    if tracer is not None and not _begin_beside(lane, call, tracer, context):
+        return None
     call.duration_ns = -1
     call.log_state = lane.first_log_state
     call.is_open = _OPEN
@@ -112,7 +129,6 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
         in_flight[kind] = call.in_flight = 1
     run.count_call(is_tool=lane.is_tool, is_model=lane.is_model)
     if lane.plan is not None:
-        call.evaluation_ns = lane.monotonic_ns() - started_ns
         lane.append_later(call)
     return call
 
@@ -137,7 +153,37 @@ def _decision(lane: Lane, call: FastCall, arguments: Mapping[str, Any]) -> Decis
     )
 
 
-def _found_around(lane: Lane, call: FastCall, context: Context) -> Lane | None:
+def _begin_beside(lane: Lane, call: FastCall, tracer: LateTracer, context: Context) -> bool:
+    """Begin the span of the application's provider, as `Mirror.begin` does; False where that has to."""
+    parent = context.identity if type(context) is FastCall else None
+    try:
+        if not tracer.is_enabled:
+            return False
+        if parent is None:
+            parent = trace.get_current_span(context).get_span_context()
+        mirror = tracer.decide(lane.name, context, parent, lane.span_kind, call.held)
+        identity = mirror.get_span_context()
+        if not identity.is_valid:
+            return False
+    except Exception:
+        # The sampler may be of any make. It is asked again, and what it raises is told of.
+        return False
+    try:
+        tracer.announce(mirror, context)
+    except Exception as error:
+        # A processor, which may be of any make too. Others have heard of the span, so none is begun again.
+        lane.environment.on_internal_error("capture.mirror", error)
+        if parent.is_valid:
+            call.identity = SpanContext(
+                call.trace_id, call.span_id, False, parent.trace_flags, parent.trace_state
+            )
+        return True
+    call.identity, call.mirror = identity, mirror
+    call.trace_id, call.span_id = identity.trace_id, identity.span_id
+    return True
+
+
+def _found_around(lane: Lane, call: FastCall, context: Context, *, is_beside: bool) -> Lane | None:
     """Find what is around a call that is not right inside another one of this path; None where it is not for it."""
     services = lane.services
     owner: GuardedCall | None = None
@@ -157,7 +203,9 @@ def _found_around(lane: Lane, call: FastCall, context: Context) -> Lane | None:
     span = None if owner is None else owner.span
     if context:
         parent, above = find_parent(context, only_ours=not services.mirror.is_visible)
-        if parent is not span or above is not span or (span is not None and not span.is_usual):
+        # The span of a provider knows what has been decided about its trace.
+        is_usual = is_beside or span is None or span.is_usual
+        if parent is not span or above is not span or not is_usual:
             return None
     if span is None:
         call.trace_id, call.parent_id = services.ids.trace_id(), 0

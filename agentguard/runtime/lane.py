@@ -16,6 +16,7 @@ from agentguard.audit import CallForm
 from agentguard.capture import SpanForm
 from agentguard.runtime.calls import GuardedCall
 from agentguard.runtime.later import Admitted, takes_turns
+from agentguard.runtime.mirror import KINDS
 from agentguard.values import AttributeValue, Decision
 from agentguard.values import attributes as names
 
@@ -66,6 +67,7 @@ class Lane(SpanForm):
         "silence",
         "sink",
         "size",
+        "span_kind",
         "spec",
         "spend",
         "unix_ns",
@@ -131,7 +133,7 @@ class Lane(SpanForm):
         self.forms: dict[str, CallForm] = {}
         """By principal: what the decision log writes of each call."""
         # Looked up once, for all calls.
-        self.joins = services.mirror.joins
+        self.joins, self.span_kind = services.mirror.joins, KINDS[spec.otel_kind]
         self.ids, self.unix_ns, self.monotonic_ns = (
             services.ids,
             environment.unix_ns,
@@ -187,7 +189,6 @@ def lane_of(call: GuardedCall, known: object, begin: Callable[..., Any]) -> Lane
         or spec.conversation_id is not None
         or (is_model and not spec.model)
         or call.content.is_on
-        or call.span.is_mirrored
         or inspect.isgeneratorfunction(spec.function)
         or inspect.isasyncgenfunction(spec.function)
     ):

@@ -92,8 +92,49 @@ class LateTracer:
         tracer = self._tracer
         if not tracer._is_enabled():
             return tracer.start_span(name, context, kind, attributes)
+        parent = trace.get_current_span(context).get_span_context()
+        span = self.decide(name, context, parent, kind, attributes)
+        self.announce(span, context)
+        return span
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether the SDK has it begin spans at all."""
+        return self._tracer._is_enabled()
+
+    def announce(self, span: trace.Span, context: Context | None) -> None:
+        """Have the processors hear of a span that `decide` gave, if it is one for them."""
+        if type(span) is LateSpan:
+            self._tracer.span_processor.on_start(span, parent_context=context)
+
+    def decide(
+        self,
+        name: str,
+        context: Context | None,
+        parent: SpanContext | None,
+        kind: SpanKind,
+        attributes: Mapping[str, AttributeValue] | None,
+    ) -> trace.Span:
+        """
+        Ask the sampler, and give the span that it wants; nobody has heard of it yet.
+
+        Args:
+            name:
+                As for `start_span`.
+            context:
+                What the span begins under.
+            parent:
+                The span that is current there; None or an invalid one where there is none.
+            kind:
+                As for `start_span`.
+            attributes:
+                As for `start_span`.
+
+        Returns:
+            As `start_span`.
+        """
+        tracer = self._tracer
         ids = tracer.id_generator
-        parent: SpanContext | None = trace.get_current_span(context).get_span_context()
         if parent is None or not parent.is_valid:
             parent = None
             trace_id = ids.generate_trace_id()
@@ -108,9 +149,7 @@ class LateTracer:
         identity = SpanContext(trace_id, ids.generate_span_id(), False, _FLAGS[flags], sampled.trace_state)
         if decision is Decision.DROP:
             return trace.NonRecordingSpan(identity)
-        span = _late_span(tracer, name, kind, identity, parent, sampled.attributes)
-        tracer.span_processor.on_start(span, parent_context=context)
-        return span
+        return _late_span(tracer, name, kind, identity, parent, sampled.attributes)
 
 
 def late_tracer(tracer: trace.Tracer) -> LateTracer | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from sys import modules
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
@@ -18,6 +18,10 @@ from agentguard.runtime.provider import own_provider
 from agentguard.values import AttributeValue, Usage
 from agentguard.values.attributes import SCHEMA_URL
 from agentguard.version import __version__
+
+if TYPE_CHECKING:
+    # Only the type: it loads the SDK.
+    from agentguard.runtime.late_span import LateTracer
 
 StartSpan: TypeAlias = Callable[
     [str, Context | None, SpanKind, Mapping[str, AttributeValue] | None], trace.Span
@@ -117,8 +121,8 @@ class Mirror:
         """Whether OpenTelemetry sees our spans as current, and we its."""
         self.joins = self._is_on
         """Whether what we know may go to providers of the application."""
-        self._known: tuple[Any, StartSpan | None] | None = None
-        """The provider of the last call, and how to begin a span of it."""
+        self._known: tuple[Any, StartSpan | None, LateTracer | None] | None = None
+        """The provider of the last call, how to begin a span of it, and what begins them late."""
         self._relays: list[Relay] = []
         self.processor = ForeignSpanProcessor(environment, on_usage=on_usage)
         self._own = own_provider(resource) if mode == "global" else None
@@ -158,7 +162,7 @@ class Mirror:
             provider = trace.get_tracer_provider()
             known = self._known
             if known is None or known[0] is not provider:
-                known = self._known = provider, self._join(provider)
+                known = self._known = provider, *self._join(provider)
             start_span = known[1]
             if start_span is None:
                 return None
@@ -170,21 +174,39 @@ class Mirror:
             return None
         return mirror
 
-    def _join(self, provider: Any) -> StartSpan | None:
+    def late_tracer(self) -> LateTracer | None:
+        """
+        Give what begins spans of the application's provider late.
+
+        Returns:
+            None where another provider has come since `begin` was last called, and where only `begin` can begin
+            a span of it.
+
+        """
+        known = self._known
+        if (
+            known is None
+            or known[0] is not getattr(trace, "_TRACER_PROVIDER", None)
+            or trace.get_tracer_provider is not _GET_PROVIDER
+        ):
+            return None
+        return known[2]
+
+    def _join(self, provider: Any) -> tuple[StartSpan | None, LateTracer | None]:
         """Have a provider bring us native spans, and say how to begin a span of it, if it is one to be joined."""
         if provider is self._own or not hasattr(provider, "add_span_processor"):
-            return None
+            return None, None
         self._watch(provider)
         tracer: trace.Tracer = provider.get_tracer(
             "agentguard", __version__, schema_url=SCHEMA_URL[self._environment.profile]
         )
         if "opentelemetry.sdk.trace" not in modules:
-            return tracer.start_span
+            return tracer.start_span, None
         # Imported here: the SDK is heavy, and this is where the application has loaded it.
         from agentguard.runtime.late_span import late_tracer
 
         late = late_tracer(tracer)
-        return (tracer if late is None else late).start_span
+        return (tracer if late is None else late).start_span, late
 
     def close(self) -> None:
         """Take no more native spans."""
