@@ -28,7 +28,7 @@ from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.telemetry import Events, Meters, span_context
 from agentguard.capture.throughput import LoadCurve, LoadLevel, load_curve
 from agentguard.capture.usage import add_usage, extract_usage
-from agentguard.capture.usage_quick import usage_row
+from agentguard.capture.usage_quick import UNPRICED, UsageRow, usage_row
 from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, totals_of
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "PRICES_AS_OF",
     "QUEUED_KEY",
     "SPAN_KEYS",
+    "UNPRICED",
     "CaptureEnvironment",
     "CaptureMode",
     "ContentCapture",
@@ -60,6 +61,7 @@ __all__ = [
     "SpanLimits",
     "StreamObserver",
     "StreamUsage",
+    "UsageRow",
     "UsageTotals",
     "add_to_totals",
     "add_usage",

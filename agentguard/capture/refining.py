@@ -94,7 +94,7 @@ class Refiner:
             if self._find_meters() is not None:
                 return False
             if self._late_prices is not None and (
-                self._inside or any(usage is not None and usage.cost_usd is None for usage in usages)
+                self._inside or any(usage is not None and usage[9] is None for usage in usages)
             ):
                 return False
             return not has_events or self._events is None or not self._events.find()

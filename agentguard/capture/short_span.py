@@ -20,7 +20,8 @@ from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.mirror import finish_mirror
 from agentguard.capture.rare import NOTHING
 from agentguard.capture.span import BASE_BYTES, NO_STATE, OPEN, SAMPLED, Span
-from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_totals
+from agentguard.capture.usage_quick import UsageRow
+from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, add_totals
 from agentguard.values import AttributeValue, SpanEvent, SpanRecord, Usage
 from agentguard.values import attributes as names
 from agentguard.wrapping import LazyContext
@@ -84,7 +85,7 @@ class ShortSpan(LazyContext):
     in_flight: int
     own: dict[str, AttributeValue] | None
     """Attributes of this span alone; not to be changed, since several spans may have the same."""
-    usage: Usage | None
+    usage: Usage | UsageRow | None
     totals: UsageTotals | None
     is_open: object
     """There until it ends or grows: of two threads, the one that deletes it says which."""
@@ -102,14 +103,17 @@ class ShortSpan(LazyContext):
     _outcome: Final = ""
     columns = staticmethod(columns_of)
 
-    def add_inner_usage(self, usage: UsageTotals) -> bool:
+    def add_inner_usage(self, usage: Usage | UsageRow | UsageTotals) -> bool:
         """Add what a call inside this one used; False where the span that it has become is to be told."""
         with LOCKS.sums:
             try:
                 self.is_open  # noqa: B018 - whether it is there
             except AttributeError:
                 return self.duration_ns >= 0
-            self.totals = add_totals(self.totals, usage)
+            if type(usage) is UsageTotals:
+                self.totals = add_totals(self.totals, usage)
+            else:
+                self.totals = add_to_totals(self.totals, usage)  # type: ignore[arg-type] # by the line above
         return True
 
     @property
@@ -194,7 +198,7 @@ class ShortSpan(LazyContext):
         span._base = form.attributes
         span._own = None if self.own is None else dict(self.own)
         span._run_id, span._agent_name = self.run_id, form.agent_name
-        span._usage, span._totals = self.usage, self.totals
+        span._usage, span._totals = None if self.usage is None else Usage._make(self.usage), self.totals
         span._status, span._outcome = "unset", ""
         span.retries = 0
         span.bytes_estimate = BASE_BYTES

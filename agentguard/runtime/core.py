@@ -213,6 +213,7 @@ class Runtime(Services):
             scope_version=__version__,
             captures_messages=self.capture == "full",
             price_usd=prices.price_usd,
+            rates=prices.rates,
             load=self._load,
             refine=self._refiner,
         )

@@ -10,13 +10,22 @@ that it stands for, which began when it did; all that can be said of a call is s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar, Final
 
 from opentelemetry.context import Context
 
 from agentguard.audit import CallForm
-from agentguard.capture import LOCKS, SPAN_KEYS, ShortSpan, extract_usage, is_stream, span_values, totals_of
+from agentguard.capture import (
+    LOCKS,
+    SPAN_KEYS,
+    ShortSpan,
+    UsageRow,
+    extract_usage,
+    is_stream,
+    span_values,
+    totals_of,
+    usage_row,
+)
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.gates import add_unpriced_to, charged_usd
@@ -32,7 +41,6 @@ from agentguard.wrapping import Hold
 _OUR_KEYS: Final = frozenset({*SPAN_KEYS, CALL_KEY, RUN_KEY})
 _FORMS_MAX: Final = 256
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
-_make_usage: Final = partial(tuple.__new__, Usage)
 
 
 class FastCall(ShortSpan):
@@ -75,7 +83,9 @@ class FastCall(ShortSpan):
         lane = self.form
         if not lane.is_tool and is_stream(result):
             return self.grow().finish(result)
-        usage = extract_usage(result) if lane.is_model else None
+        usage: Usage | UsageRow | None = None
+        if lane.is_model:
+            usage = usage_row(result, lane.model_rates) or extract_usage(result)
         if usage is not None and self.totals is not None:
             # What it says may be what a call inside it said.
             return self.grow().finish(result)
@@ -97,9 +107,11 @@ class FastCall(ShortSpan):
             owner = self.owner
             if owner is not None:
                 self.owner = None
-                used = self.totals if self.usage is None else totals_of(self.usage)
+                used = self.totals if usage is None else self.usage
                 if used is not None and not (type(owner) is FastCall and owner.add_inner_usage(used)):
-                    owner.grow().span.add_inner_usage(used)
+                    totals = self.totals if self.usage is None else totals_of(Usage._make(self.usage))
+                    if totals is not None:
+                        owner.grow().span.add_inner_usage(totals)
             if lane.rates is not None:
                 lane.rates.record(False, self.start_unix_ns + duration_ns)
             if self.mirror is not None:
@@ -111,22 +123,21 @@ class FastCall(ShortSpan):
             lane.services.health("runtime.end", error)
         return result
 
-    def _spend(self, usage: Usage, duration_ns: int) -> None:
+    def _spend(self, usage: Usage | UsageRow, duration_ns: int) -> None:
         """Price what the call used, and add it to the sums."""
-        lane = self.form
-        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        cost_usd = usage.cost_usd
+        lane, cost_usd = self.form, usage[9]
+        tokens = (usage[0] or 0) + (usage[1] or 0)
+        is_ours = type(usage) is tuple  # What is read in one go has our price.
         if cost_usd is None:
-            cost_usd = self._price_usd(usage)
+            cost_usd = self._price_usd(Usage._make(usage))
+            is_ours = cost_usd is not None
             if cost_usd is None:
-                self.usage = usage
                 cost_usd = self._charge(usage, tokens)
             else:
-                self.usage = _make_usage((*usage[:-1], cost_usd))
-                if lane.own is not None:
-                    self.own = lane.own if self.own is None else {**self.own, **lane.own}
-        else:
-            self.usage = usage
+                usage = (*usage[:-1], cost_usd)  # type: ignore[assignment] # of the same form
+        if is_ours and lane.own is not None:
+            self.own = lane.own if self.own is None else {**self.own, **lane.own}
+        self.usage = usage
         if tokens or cost_usd:
             self.run.count_end(is_error=False, tokens=tokens, cost_usd=cost_usd, retries=0)
             lane.spend.add_at(cost_usd, tokens, self.start_unix_ns + duration_ns)
@@ -141,9 +152,9 @@ class FastCall(ShortSpan):
             cost_usd = price_usd(usage._replace(model=self.form.spec.model))
         return cost_usd
 
-    def _charge(self, usage: Usage, tokens: int) -> float:
+    def _charge(self, usage: Usage | UsageRow, tokens: int) -> float:
         """Charge what nobody knows a price for, and tell the call around it."""
-        charged = charged_usd(self.form.services, None, tokens, usage.model or self.form.spec.model)
+        charged = charged_usd(self.form.services, None, tokens, usage[5] or self.form.spec.model)
         if charged and self.owner is not None:
             add_unpriced_to(self.owner.grow(), charged)
         return charged

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from agentguard.audit import CallForm
-from agentguard.capture import SpanForm
+from agentguard.capture import UNPRICED, SpanForm
 from agentguard.runtime.calls import GuardedCall
 from agentguard.runtime.later import Admitted, takes_turns
 from agentguard.runtime.mirror import KINDS
@@ -56,7 +56,7 @@ class Lane(SpanForm):
         "keys",
         "kill",
         "last_5m",
-        "monotonic_ns",
+        "model_rates", "monotonic_ns",
         "names",
         "own",
         "plan",
@@ -139,6 +139,7 @@ class Lane(SpanForm):
             environment.unix_ns,
             environment.monotonic_ns,
         )
+        self.model_rates = UNPRICED if environment.rates is None else environment.rates
         self.in_flight, self.sink = environment.in_flight, environment.sink
         self.kill, self.spend = state.kill, state.spend
         self.rates = state.rates.of(spec.name) if self.is_tool else None
