@@ -81,7 +81,8 @@ class FastCall(ShortSpan):
     def finish(self, result: Any) -> Any:
         """As `GuardedCall.finish`."""
         lane = self.form
-        if not lane.is_tool and is_stream(result):
+        if (not lane.is_tool and is_stream(result)) or lane.services.engine is not lane.engine:
+            # Rules that came into force meanwhile may judge the result.
             return self.grow().finish(result)
         usage: Usage | UsageRow | None = None
         if lane.is_model:
@@ -101,9 +102,13 @@ class FastCall(ShortSpan):
                 self._spend(usage, duration_ns)
             self.duration_ns = duration_ns
             in_flight, kind = lane.in_flight, lane.kind
-            # As `load.leave`, without its frame; a forked child has no entry for what its parent began.
-            left = in_flight.get(kind, 0) - 1
-            in_flight[kind] = left if left > 0 else 0  # noqa: FURB136 - a call more
+            # As `load.leave`, without its frame; a forked child has no entry for what its parent began. Nothing
+            # is called between reading the entry and storing it: threads would be switched there.
+            try:
+                left = in_flight[kind] - 1
+                in_flight[kind] = left if left > 0 else 0  # noqa: FURB136 - a call
+            except KeyError:
+                pass
             owner = self.owner
             if owner is not None:
                 self.owner = None

@@ -76,6 +76,21 @@ def test_the_store_and_the_log_keep_the_same(pairs: dict[str, Pair]) -> None:
     _check(pairs["real"], range(15))
 
 
+@pytest.mark.parametrize("name", ["secretive", "aio", "a", "priced"])
+def test_rules_that_come_into_force_while_a_call_runs_judge_its_result(
+    pairs: dict[str, Pair], name: str
+) -> None:
+    """A call that began before there were rules about results is judged by those there are when it ends."""
+    fast, slow = pairs["agents"]
+    usual = ("call", name, [], "secret", "one", True)
+    changing = ("call", name, [("rules", "after")], "secret", "one", True)
+    before = fast.fast_calls
+    told = fast.play([usual, usual, changing, usual])
+    assert told == slow.play([usual, usual, changing, usual])
+    assert fast.fast_calls > before
+    assert (name != "secretive") or "CallDenied" in repr(told[0])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["usual", "agents", "none", "off", "compat", "metadata", "after", "counting", "real"]
