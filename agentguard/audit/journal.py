@@ -31,7 +31,7 @@ from agentguard.seal import Keystore, ensure_private_folder
 from agentguard.values import Clock, DecisionRecord, DecisionSource, InternalErrorHook, RecordMode
 
 _ASYNC = RecordMode.ASYNC
-_NO_PLACE = iter(b"").__next__
+_NO_PLACE = iter(range(0)).__next__
 _journals: weakref.WeakSet[DecisionJournal] = weakref.WeakSet()
 
 
@@ -325,11 +325,12 @@ class DecisionJournal:
         """
         Let so many sources come as there is room for, without a look at anything; the thread calls it.
 
-        A place is a byte. Who found none has queued his source already, and comes once: then they are closed.
+        Each takes the next number of a range, which holds nothing that threads at the same time could let go of twice.
+        Who finds none has queued his source already, once: then they are closed.
         """
         places = self._records.places()
         if places:
-            self._take_place, self._put = iter(bytes(places)).__next__, self._queue.append
+            self._take_place, self._put = iter(range(places)).__next__, self._queue.append
         if not places or self._is_closed:
             self._close_places()
 
