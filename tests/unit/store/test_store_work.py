@@ -14,9 +14,10 @@ import pytest
 from agentguard.seal import SealKey
 from agentguard.store import _codec
 from agentguard.store._derive import encode_features
-from agentguard.store._features import decode_features
+from agentguard.store._features import decode_features, numbers_of, texts_of
 from agentguard.store._grid import grid_of, pack_grid, unpack_grid
 from agentguard.values import SpanRecord
+from agentguard.values import attributes as names
 from tests.support.spans import FinishedSpan
 from tests.support.stores import new_store, new_writer
 
@@ -137,3 +138,18 @@ def test_one_feature_of_a_block_makes_few_objects() -> None:
         tracemalloc.stop()
     assert block.rows == 1000
     assert peak <= 1000 * 8 * 2 + 4096
+
+
+def test_features_where_each_span_has_attributes_of_its_own() -> None:
+    """With more groups than a byte can number, features are still what they are span by span."""
+    spans = [
+        span._replace(
+            attributes={f"own.{i}": i, names.AGENT_NAME: f"agent {i}", names.INPUT_TOKENS: i * 1000},
+            kind="model" if i % 3 else "tool",
+        )
+        for i, span in enumerate(SPANS[:300])
+    ]
+    columns = decode_features(encode_features(grid_of(spans, 0))).columns.values()
+    whole = [column.texts() if column.dtype == "dict" else column.values.tolist() for column in columns]
+    found = [list(map(repr, row)) for row in zip(*whole, strict=True)]
+    assert found == [list(map(repr, (*numbers_of(span), *texts_of(span)))) for span in spans]
