@@ -56,8 +56,7 @@ class Memory:
         units = math.ceil(round(min(max(amount, 0.0), AMOUNT_MAX) * UNITS, 3))
         now_s = self._clock.unix_ns() // 1_000_000_000
         name = _name(tool, argument, key)
-        for mark, bucket_s in (("m", FINE_S), ("q", COARSE_S)):
-            self._tally.add(name, f"{mark}{now_s // bucket_s}", 1, units)
+        self._tally.add(name, {f"m{now_s // FINE_S}": (1, units), f"q{now_s // COARSE_S}": (1, units)})
 
     def total(self, tool: str, argument: str, key: str, window_s: float) -> float:
         """

@@ -95,11 +95,12 @@ class Tally:
         self._revision = 0
         """Of the last change that `_shared` has."""
 
-    def add(self, key: str, field: Field, first: int, second: int) -> None:
-        """Add to the two numbers of one field of one key."""
+    def add(self, key: str, amounts: Mapping[Field, tuple[int, int]]) -> None:
+        """Add to the two numbers of some fields of one key."""
         self.added()
         with self.lock:
-            self.put(key, field, first, second)
+            for field, (first, second) in amounts.items():
+                self.put(key, field, first, second)
         self.added()
 
     def put(self, key: str, field: Field, first: int, second: int) -> None:

@@ -145,6 +145,18 @@ def test_threads_lose_nothing(open_machine: Open) -> None:
     assert (state.spend.usd_today(), state.spend.tokens_today()) == (4.0, 4000)
 
 
+def test_calls_count_while_somebody_holds_the_lock(state: AnyState, clock: FrozenClock) -> None:
+    """Whoever merges or reads, and is not given the processor meanwhile, holds no call up."""
+    tool, now_ns = state.rates.of("search"), clock.unix_ns()
+    tool.record(False, now_ns)
+    state.spend.add_at(0.5, 7, now_ns)
+    with state.rates._tally.lock, state.spend._tally.lock:
+        tool.record(True, now_ns)
+        state.spend.add_at(0.25, 3, now_ns)
+    assert (tool.window(300.0).calls(now_ns), tool.window(300.0).error_rate(now_ns)) == (2, 0.5)
+    assert (state.spend.usd_at(now_ns), state.spend.tokens_at(now_ns)) == (0.75, 10)
+
+
 def test_a_fork_counts_nothing_twice(open_machine: Open, clock: FrozenClock) -> None:
     """What was not yet shared is the parent's; the child adds its own."""
     state = open_machine()
