@@ -14,8 +14,8 @@ losses   a million calls with nothing between them: half in one thread, half in 
          again by reading the store from the disk. A counted drop is a loss.
 
 Both say how much memory the process had at its peak, shutdown included, above that of a process that calls
-the bare functions the same way, and whether scipy was in it; `drift` is the paced run, ten seconds of it, with
-the drift checker at work. The bare process is not an empty interpreter: it has loaded what this benchmark needs,
+the bare functions the same way, and whether scipy was in it; `drift` is the paced run with the drift
+checker at work. The bare process is not an empty interpreter: it has loaded what this benchmark needs,
 some ten megabytes, among it the standard library's HTTP and TLS, as an application that asks a model has too.
 Its own peak is in the table. `--quick` takes a minute; its figures of memory are lower by a few megabytes, since holes
 in the heap grow with time.
@@ -294,9 +294,7 @@ def report_latency(report: Report, options: argparse.Namespace, sink: str) -> No
         for name in ("plain", "busy", "otel"):
             more = {"busy_us": busy_us} if name == "busy" else {"sink": sink} if name == "otel" else {}
             found[name] = run_arm(__file__, "pace", program=name, **more, **paced)
-        found["drift"] = run_arm(
-            __file__, "pace", program="drift", **(paced | {"seconds": min(options.seconds, 10)})
-        )
+        found["drift"] = run_arm(__file__, "pace", program="drift", **paced)
         rounds.append(found)
         say(f"latency: round {number + 1} of {options.rounds}")
 
