@@ -343,7 +343,8 @@ class DecisionJournal:
         if not self._is_closed:
             if not self._thread.is_awake:
                 self._thread.call()
-            self._close_places()
+            elif self._put != self._enqueue:
+                self._close_places()
         elif self._queue:
             with self._committer.lock:
                 if self._is_ended:

@@ -29,7 +29,7 @@ class LogThread:
             on_internal_error:
                 Told of failures that no caller sees.
             on_awake:
-                Called again and again while it looks at the queue by itself.
+                Called whenever it is called, and again and again while it looks at the queue by itself.
             on_asleep:
                 Called before it looks for the last time: from then on it is to be called.
         """  # noqa: D205 - the arguments say it all
@@ -79,9 +79,13 @@ class LogThread:
                         self._on_internal_error("audit.thread", error)
                         return False
                     self._thread = thread
-        if hurry:
-            self._hurry.set()
-        self._wake.set()
+        try:
+            # At once, as it may be a while until the thread runs; and before it is woken, as it sleeps only after that.
+            self._on_awake()
+        finally:
+            if hurry:
+                self._hurry.set()
+            self._wake.set()
         return self._thread is not None
 
     def end(self, timeout_s: float) -> bool:
