@@ -99,7 +99,8 @@ def test_the_two_ways_agree_in_many_programs(pairs: dict[str, Pair], name: str) 
     """The same of many more programs, under other rules too; most calls could have been on the fast path."""
     fast, slow = pairs[name]
     calls, fast_calls = fast.calls, fast.fast_calls
-    _check(pairs[name], range(100, 500))
+    # What is on the disk is read whole after each program, so there are fewer of those.
+    _check(pairs[name], range(100, 140 if fast.is_real else 500))
     # A test of two long ways would say nothing.
     assert slow.fast_calls == 0
     assert fast.is_real or fast.fast_calls - fast_calls > (fast.calls - calls) // 20
