@@ -19,6 +19,7 @@ from agentguard.capture.late_prices import LatePrices
 from agentguard.capture.load import Load
 from agentguard.capture.mirror import EndedSpan
 from agentguard.capture.queueing import QUEUED_KEY, queued, take_wait
+from agentguard.capture.rare import Rare
 from agentguard.capture.refining import Refiner
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
 from agentguard.capture.short_span import ShortSpan, SpanForm
@@ -54,6 +55,7 @@ __all__ = [
     "Price",
     "PriceTable",
     "RandomIds",
+    "Rare",
     "Refiner",
     "ShortSpan",
     "Span",

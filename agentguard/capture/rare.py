@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agentguard.capture.usage_sums import UsageTotals
 from agentguard.values import SpanEvent, SpanLink
+
+if TYPE_CHECKING:
+    from agentguard.capture.environment import CaptureEnvironment
+
+_CHUNKS_MAX: Final = 4_096
+"""Output chunks whose times are noted in one stream; the later ones are not."""
 
 
 class Rare:
@@ -33,6 +39,26 @@ class Rare:
     """From the start to the first output chunk of a stream; -1 where none has come."""
     chunks_ns: list[int] | None = None
     """The same of all chunks, where they are measured."""
+
+    def note_chunk(self, environment: CaptureEnvironment, started_ns: int) -> None:
+        """
+        Note that a chunk with content has arrived: the first one, or a later one, where those are measured.
+
+        Args:
+            environment:
+                That of the span.
+            started_ns:
+                Its start, by the monotonic clock.
+
+        """
+        if self.first_chunk_ns < 0:
+            self.first_chunk_ns = environment.monotonic_ns() - started_ns
+        elif environment.measures_chunks:
+            chunks_ns = self.chunks_ns
+            if chunks_ns is None:
+                chunks_ns = self.chunks_ns = [self.first_chunk_ns]
+            if len(chunks_ns) < _CHUNKS_MAX:
+                chunks_ns.append(environment.monotonic_ns() - started_ns)
 
 
 NOTHING: Final = Rare()

@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext
 from agentguard.capture.columns import columns_of
 from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.mirror import finish_mirror
-from agentguard.capture.rare import NOTHING
+from agentguard.capture.rare import NOTHING, Rare
 from agentguard.capture.span import BASE_BYTES, NO_STATE, OPEN, SAMPLED, Span
 from agentguard.capture.usage_quick import UsageRow
 from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, add_totals
@@ -61,6 +61,7 @@ class ShortSpan(LazyContext):
         "mirror",
         "own",
         "parent_id",
+        "rare",
         "span_id",
         "start_monotonic_ns",
         "start_unix_ns",
@@ -83,6 +84,8 @@ class ShortSpan(LazyContext):
     mirror: trace.Span | None
     """That span, until this one ends."""
     in_flight: int
+    rare: Rare | None
+    """The chunks of its stream; None before the first one."""
     own: dict[str, AttributeValue] | None
     """Attributes of this span alone; not to be changed, since several spans may have the same."""
     usage: Usage | UsageRow | None
@@ -115,6 +118,13 @@ class ShortSpan(LazyContext):
             else:
                 self.totals = add_to_totals(self.totals, usage)  # type: ignore[arg-type] # by the line above
         return True
+
+    def note_chunk(self) -> None:
+        """As `Span.chunk`, where there is room for it."""
+        if self.duration_ns < 0 and self.rare is not None:
+            environment = self.form.environment
+            if self.rare.first_chunk_ns < 0 or environment.measures_chunks:
+                self.rare.note_chunk(environment, self.start_monotonic_ns)
 
     @property
     def name(self) -> str:
@@ -156,7 +166,7 @@ class ShortSpan(LazyContext):
         return (
             self.trace_id, self.span_id, self.parent_id, form.name, form.kind, form.otel_kind,
             self.start_unix_ns, self.duration_ns, "unset",
-            NO_STATE if identity is None else identity.trace_state, form.environment, NOTHING,
+            NO_STATE if identity is None else identity.trace_state, form.environment, self.rare or NOTHING,
             form.attributes, self.run_id, form.agent_name, self.own, self.in_flight, self.usage, self.totals,
         )  # fmt: skip
 
@@ -193,7 +203,7 @@ class ShortSpan(LazyContext):
         else:
             span._flags, span._trace_state = identity.trace_flags, identity.trace_state
         span._mirror = self.mirror if is_open else None
-        span._rare = NOTHING
+        span._rare = self.rare or NOTHING
         span._owner = owner if is_open else None
         span._base = form.attributes
         span._own = None if self.own is None else dict(self.own)

@@ -39,8 +39,6 @@ _NO_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = MappingProxyType({})
 OPEN: Final = object()
 BASE_BYTES: Final = 2_000
 """Of a span with the attributes that a decorator gives it."""
-_CHUNKS_MAX: Final = 4_096
-"""Output chunks whose times are noted in one stream; the later ones are not."""
 
 _DROPPED: Final = (names.DROPPED_ATTRIBUTES, names.DROPPED_EVENTS, names.DROPPED_LINKS)
 _make_record: Final = partial(tuple.__new__, SpanRecord)
@@ -241,15 +239,8 @@ class Span(SpendingSpan):
 
     def chunk(self) -> None:
         """Say that a chunk with content has arrived: the first one, or a later one."""
-        rare = self._rare
-        if rare.first_chunk_ns < 0:
-            self.first_chunk()
-        elif self._environment.measures_chunks and self._duration_ns < 0:
-            chunks_ns = rare.chunks_ns
-            if chunks_ns is None:
-                chunks_ns = rare.chunks_ns = [rare.first_chunk_ns]
-            if len(chunks_ns) < _CHUNKS_MAX:
-                chunks_ns.append(self._environment.monotonic_ns() - self._start_monotonic_ns)
+        if self._duration_ns < 0:
+            self._own_rare().note_chunk(self._environment, self._start_monotonic_ns)
 
     @property
     def chunk_gaps_s(self) -> list[float]:

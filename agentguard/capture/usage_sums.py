@@ -50,7 +50,9 @@ class _Locks:
 
     def renew(self) -> None:
         """Make a lock that nobody holds."""
-        self.sums = threading.Lock()
+        # One that a thread may take again: what the interpreter collects while it is held may be a stream that
+        # nobody has read to its end, which is a call that ends there.
+        self.sums = threading.RLock()
 
 
 LOCKS: Final = _Locks()

@@ -113,8 +113,8 @@ class Binder:
 
     @property
     def names_in_order(self) -> tuple[str, ...] | None:
-        """Names of all parameters, where calls that give each by its place fit; None where the receiver comes first."""
-        if self.skip or self._var_keyword or self._var_positional or self._names != set(self._positional):
+        """Names of all parameters but the receiver, where calls that give each by its place fit; None elsewhere."""
+        if self._var_keyword or self._var_positional or self._names != set(self._positional):
             return None
         return self._positional
 

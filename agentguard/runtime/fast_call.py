@@ -1,7 +1,7 @@
 """
 A call on the fast path: one object, which the store and the decision log read later.
 
-Where something comes up (an error, a stream, somebody who asks for the span) it grows into the `GuardedCall`
+Where something comes up (an error, a stream that is left, somebody who asks for the span) it grows into the `GuardedCall`
 that it stands for, which began when it did; all that can be said of a call is said there.
 """
 
@@ -18,19 +18,23 @@ from agentguard.audit import CallForm
 from agentguard.capture import (
     LOCKS,
     SPAN_KEYS,
+    Rare,
     ShortSpan,
+    StreamUsage,
     UsageRow,
     extract_usage,
     is_stream,
     span_values,
     totals_of,
     usage_row,
+    watch_stream,
 )
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.gates import add_unpriced_to, charged_usd
 from agentguard.runtime.lane import DUE, TOLD, UNTOLD, Lane
 from agentguard.runtime.later import write_outcome
+from agentguard.runtime.results import StreamEnd
 from agentguard.runtime.runs import RUN_KEY, Run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
@@ -55,6 +59,7 @@ class FastCall(ShortSpan):
         "log_state",
         "owner",
         "run",
+        "stream",
     )
 
     form: Lane
@@ -67,6 +72,8 @@ class FastCall(ShortSpan):
     """The call inside which it was made, until it ends."""
     full: GuardedCall | None
     """What it has grown into."""
+    stream: StreamUsage | None
+    """What the items of a model's generator said."""
     evaluation_ns: int
     log_state: int
     """UNTOLD, DUE or TOLD."""
@@ -81,12 +88,19 @@ class FastCall(ShortSpan):
     def finish(self, result: Any) -> Any:
         """As `GuardedCall.finish`."""
         lane = self.form
-        if (not lane.is_tool and is_stream(result)) or lane.services.engine is not lane.engine:
+        if lane.services.engine is not lane.engine:
             # Rules that came into force meanwhile may judge the result.
             return self.grow().finish(result)
+        if not lane.is_tool and is_stream(result):
+            return watch_stream(result, self) if self.full is None else self.full.finish(result)
         usage: Usage | UsageRow | None = None
         if lane.is_model:
             usage = usage_row(result, lane.model_rates) or extract_usage(result)
+            if self.stream is not None:
+                if usage is not None:
+                    # What it says may be what its items said.
+                    return self.grow().finish(result)
+                usage = self.stream.usage()
         if usage is not None and self.totals is not None:
             # What it says may be what a call inside it said.
             return self.grow().finish(result)
@@ -174,7 +188,52 @@ class FastCall(ShortSpan):
 
     def chunk(self, item: Any) -> None:
         """As `GuardedCall.chunk`."""
-        self.grow().chunk(item)
+        if self.full is not None or (
+            self.rare is None and not self._begin_stream(is_read=self.form.is_model)
+        ):
+            self.grow().chunk(item)
+            return
+        if self.stream is None or self.stream.chunk(item):
+            self.note_chunk()
+
+    def _begin_stream(self, *, is_read: bool) -> bool:
+        """Make room for what is said of a stream, whose items may be read here; False where it has grown meanwhile."""
+        with LOCKS.sums:
+            if self.full is not None:
+                return False
+            if is_read:
+                self.stream = StreamUsage()
+            self.rare = Rare()
+        return True
+
+    # What a stream tells that it has returned; as `results.StreamEnd`
+
+    def first_chunk(self) -> Callable[[], object] | None:
+        """Note the time to the first content; that of further content, where somebody measures it."""
+        if self.full is not None or (self.rare is None and not self._begin_stream(is_read=False)):
+            return StreamEnd(self.grow(), is_held=False).first_chunk()
+        self.note_chunk()
+        return self._later_chunk if self.form.environment.measures_chunks else None
+
+    def _later_chunk(self) -> None:
+        """Note a further chunk with content."""
+        if self.full is None:
+            self.note_chunk()
+        else:
+            self.full.span.chunk()
+
+    def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:
+        """End the call; one that was left, or that nobody expected to say what it used, grows."""
+        lane = self.form
+        if (
+            self.full is None
+            and outcome == names.OUTCOME_OK
+            and (usage is None or lane.is_model)
+            and lane.services.engine is lane.engine
+        ):
+            self.finish(usage)
+        else:
+            StreamEnd(self.grow(), is_held=False).end(usage, outcome, error)
 
     def abandon(self) -> None:
         """As `GuardedCall.abandon`."""
@@ -330,7 +389,7 @@ class FastCall(ShortSpan):
         call.services, call.spec = lane.services, lane.spec
         call.args, call.kwargs = self.args, self.kwargs
         call.arguments = self.arguments if is_open else {}
-        call.admission = call.stream = None
+        call.admission, call.stream = None, self.stream
         call.result = call.facts = call.detour = call.replacement = None
         call.error_type = ""
         call.is_ended, call.is_cancelled = not is_open, False

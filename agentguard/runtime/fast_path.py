@@ -95,16 +95,17 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
         if lane.kill.in_force_at(started_ns):
             return None
         arguments: Mapping[str, Any] | None
-        if len(args) == lane.size and not kwargs:
-            arguments = dict(zip(lane.names, args))  # noqa: B905 - there are as many
+        given = args[1:] if lane.has_receiver else args
+        if len(given) == lane.size and not kwargs:
+            arguments = dict(zip(lane.names, given))  # noqa: B905 - there are as many
         else:
-            if not args:
+            if not given:
                 arguments = kwargs
-            elif len(args) == 1:
-                arguments = {lane.first_name: args[0], **kwargs}
+            elif len(given) == 1:
+                arguments = {lane.first_name: given[0], **kwargs}
             else:
                 arguments = None
-            if arguments is None or arguments.keys() != lane.keys or len(args) + len(kwargs) != lane.size:
+            if arguments is None or arguments.keys() != lane.keys or len(given) + len(kwargs) != lane.size:
                 arguments = lane.binder.bind(args, kwargs)
                 if arguments is None:
                     return None
@@ -116,7 +117,7 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
         # Whatever it was: `calls` meets it too, and says so.
         return None
     call.own = run.attributes() if run.conversation_id or run.labels else None
-    call.full = call.usage = call.totals = call.identity = call.mirror = None
+    call.full = call.usage = call.totals = call.identity = call.mirror = call.rare = call.stream = None
     if tracer is not None and not _begin_beside(lane, call, tracer, context):
         return None
     call.duration_ns = -1

@@ -8,7 +8,6 @@ Worked out at a call that went the long way without anything coming up; those li
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +46,7 @@ class Lane(SpanForm):
         "first_log_state",
         "first_name",
         "forms",
+        "has_receiver",
         "ids",
         "in_flight",
         "is_agent",
@@ -122,7 +122,7 @@ class Lane(SpanForm):
             else {"tool.name": spec.name, "tool.effect": spec.effect}
         )
         """Facts that are the same for each call."""
-        in_order = spec.binder.names_in_order
+        in_order, self.has_receiver = spec.binder.names_in_order, spec.binder.skip > 0
         self.names = in_order or ()
         """Of the parameters, where each can be given by place or by name; else see the binder."""
         self.first_name = self.names[0] if self.names else ""
@@ -190,8 +190,6 @@ def lane_of(call: GuardedCall, known: object, begin: Callable[..., Any]) -> Lane
         or spec.conversation_id is not None
         or (is_model and not spec.model)
         or call.content.is_on
-        or inspect.isgeneratorfunction(spec.function)
-        or inspect.isasyncgenfunction(spec.function)
     ):
         return None
     plan = decision = None

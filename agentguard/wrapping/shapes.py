@@ -252,10 +252,10 @@ def _drive_generator(inner: Generator[Any, Any, Any], call: ActiveCall) -> Gener
     """Run a generator step by step, each step inside the call's context."""
     if call.holds_back:
         return (yield from held_generator(inner, call))
-    step: Callable[[Any], Any] = inner.send
+    context, step = call.context, inner.send
     value: Any = None
     while True:
-        token = attach(call.context)
+        token = attach(context)
         try:
             item = step(value)
         except StopIteration as stop:
