@@ -96,7 +96,7 @@ def _history_count(call: KnownCall) -> object:
 
 def _history_called(call: KnownCall) -> object:
     def called(tool: str, window: object) -> bool:
-        last_ns = call.run.tools.get(tool)
+        last_ns = call.run.last_ns(tool)
         return last_ns is not None and call.services.clock.monotonic_ns() - last_ns <= _window_s(window) * NS
 
     return called

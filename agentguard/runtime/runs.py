@@ -39,6 +39,8 @@ class Run:
 
     __slots__ = (
         "_lock",
+        "_repeats",
+        "_tools",
         "calls",
         "conversation_id",
         "cost_usd",
@@ -46,14 +48,12 @@ class Run:
         "labels",
         "model_calls",
         "principal",
-        "repeats",
         "retries",
         "roles",
         "run_id",
         "start_ns",
         "tokens",
         "tool_calls",
-        "tools",
     )
 
     def __init__(
@@ -84,9 +84,9 @@ class Run:
         self.calls = self.tool_calls = self.model_calls = 0
         self.errors = self.retries = self.tokens = 0
         self.cost_usd = 0.0
-        self.tools: dict[str, int] = {}
-        """When each tool was last let run, in monotonic nanoseconds."""
-        self.repeats: dict[tuple[str, int], int] = {}
+        # Made when something is put in: most runs need neither, and there is one run for each call outside any.
+        self._tools: dict[str, int] | None = None
+        self._repeats: dict[tuple[str, int], int] | None = None
         self._lock = threading.Lock()
 
     def attributes(self) -> dict[str, AttributeValue]:
@@ -126,9 +126,17 @@ class Run:
             OverflowError: The run has called more tools than are remembered.
         """
         with self._lock:
-            if tool not in self.tools and len(self.tools) >= TOOLS_MAX:
+            tools = self._tools
+            if tools is None:
+                tools = self._tools = {}
+            if tool not in tools and len(tools) >= TOOLS_MAX:
                 raise OverflowError(f"a run of more than {TOOLS_MAX} tools")
-            self.tools[tool] = now_ns
+            tools[tool] = now_ns
+
+    def last_ns(self, tool: str) -> int | None:
+        """Give when a tool was last let run, in monotonic nanoseconds; None where it was not."""
+        tools = self._tools
+        return None if tools is None else tools.get(tool)
 
     def repeat(self, tool: str, fingerprint: int) -> int:
         """
@@ -145,11 +153,14 @@ class Run:
         """
         key = (tool, fingerprint)
         with self._lock:
-            before = self.repeats.pop(key, 0)
-            if len(self.repeats) >= REPEATS_MAX:
+            repeats = self._repeats
+            if repeats is None:
+                repeats = self._repeats = {}
+            before = repeats.pop(key, 0)
+            if len(repeats) >= REPEATS_MAX:
                 # The oldest goes: a loop repeats what is recent.
-                del self.repeats[next(iter(self.repeats))]
-            self.repeats[key] = before + 1
+                del repeats[next(iter(repeats))]
+            repeats[key] = before + 1
         return before
 
 
