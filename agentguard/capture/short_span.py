@@ -214,7 +214,13 @@ class ShortSpan(LazyContext):
         span.bytes_estimate = BASE_BYTES
         span._in_flight = self.in_flight
         span._start_unix_ns, span._start_monotonic_ns = self.start_unix_ns, self.start_monotonic_ns
-        span._duration_ns = -1 if is_open else max(self.duration_ns, 0)
+        if is_open:
+            span._duration_ns = -1
+        elif self.duration_ns >= 0:
+            span._duration_ns = self.duration_ns
+        else:
+            # It ends at this moment, on another thread.
+            span._duration_ns = form.environment.monotonic_ns() - self.start_monotonic_ns
         if is_open:
             span._open = OPEN
         return span

@@ -168,7 +168,9 @@ class FastCall(ShortSpan):
             return None
         cost_usd = price_usd(usage)
         if cost_usd is None and usage.model is None:
-            cost_usd = price_usd(usage._replace(model=self.form.spec.model))
+            asked = self.form.attributes.get(names.REQUEST_MODEL)
+            if isinstance(asked, str):
+                cost_usd = price_usd(usage._replace(model=asked))
         return cost_usd
 
     def _charge(self, usage: Usage | UsageRow, tokens: int) -> float:
@@ -296,9 +298,10 @@ class FastCall(ShortSpan):
         """As `Admitted.admission`."""
         # In this order: who ends the call looks at `log_state` after that, so one of the two sees the other.
         self.log_state = DUE
-        lane, run = self.form, self.run
-        call_id, trace_id, start_unix_ns, duration_ns, outcome = self._course()
-        ended_unix_ns = 0
+        lane, run, start_unix_ns, evaluation_ns = self.form, self.run, self.start_unix_ns, self.evaluation_ns
+        duration_ns, outcome, ended_unix_ns = self.duration_ns, "", 0
+        if duration_ns < 0 and self.full is not None:
+            *_, duration_ns, outcome = self.full.span.course()
         if duration_ns >= 0:
             self.log_state = TOLD
             outcome, ended_unix_ns = outcome or names.OUTCOME_OK, start_unix_ns + duration_ns
@@ -308,15 +311,10 @@ class FastCall(ShortSpan):
         if form is None:
             form = self._form()
         return form.fill(
-            lane.services.ids.span_id().to_bytes(8, "big").hex(),
-            start_unix_ns + self.evaluation_ns,
-            call_id,
-            trace_id,
-            run.run_id,
-            self.evaluation_ns,
-            outcome,
-            ended_unix_ns,
-        )
+            lane.ids.span_id().to_bytes(8, "big").hex(), start_unix_ns + evaluation_ns,
+            self.span_id.to_bytes(8, "big").hex(), self.trace_id.to_bytes(16, "big").hex(), run.run_id,
+            evaluation_ns, outcome, ended_unix_ns,
+        )  # fmt: skip
 
     def outcome(self) -> bytes | None:
         """As `Ended.outcome`."""

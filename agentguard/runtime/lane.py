@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agentguard.audit import CallForm
 from agentguard.capture import UNPRICED, SpanForm
 from agentguard.runtime.calls import GuardedCall
+from agentguard.runtime.facts import PROVIDERS
 from agentguard.runtime.later import Admitted, takes_turns
 from agentguard.runtime.mirror import KINDS
 from agentguard.values import AttributeValue, Decision
@@ -200,6 +201,8 @@ def lane_of(call: GuardedCall, known: object, begin: Callable[..., Any]) -> Lane
             plan is None
             or type(call.ending) is not Admitted
             or engine.has_history
+            # A fact of the application's own is asked once a call, and here it may be asked in vain.
+            or not engine.reads <= PROVIDERS.keys()
             or (engine.counts_repeats and spec.governed_as == "tool")
             or engine.acts_after(spec.after, name)
         ):
