@@ -60,7 +60,10 @@ def columns_of_grid(grid: Grid, contents: Sequence[ContentFrame], start: int) ->
         descriptions = grid.description
         if table is not None and table.items:
             events, links, descriptions = _with_items(
-                *(list(grid.expanded(column)) for column in (events, links, descriptions)), table
+                list(grid.expanded(events)),
+                list(grid.expanded(links)),
+                list(grid.expanded(descriptions)),
+                table,
             )
         return SpanColumns(
             trace, span, parent, grid.name, grid.kind, grid.otel_kind, grid.expanded(grid.start),
