@@ -9,7 +9,6 @@ batch itself.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from agentguard.audit.ticket import Event, JournalLimits, Ticket, too_slow, weig
 from agentguard.audit.waiting import Given, WaitingRecords
 from agentguard.audit.writer import RandomBytes
 from agentguard.errors import AgentGuardError, AuditError
+from agentguard.event_loop import runs_here
 from agentguard.forks import process_mark
 from agentguard.seal import Keystore, ensure_private_folder
 from agentguard.values import Clock, DecisionRecord, DecisionSource, InternalErrorHook, RecordMode
@@ -217,6 +217,8 @@ class DecisionJournal:
             self._enqueue_given(record)
             return
         # Where there is no room the coroutine waits as for a required record: its own wait is the bound.
+        import asyncio  # Loaded by now, see `event_loop`.
+
         ticket = Ticket(record)
         future = ticket.future(asyncio.get_running_loop())
         try:
@@ -371,7 +373,7 @@ class DecisionJournal:
 
     def _make_room(self, weight: int) -> bool:
         """Leave the interpreter to the thread that writes; False where there is no room all the same."""
-        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - `get_running_loop` raises instead
+        if runs_here():
             self._thread.call(hurry=True)
             return self._records.has_room(weight)
         return self._records.wait_until_calm(weight, self._hurry_up, self._limits.backpressure_s_max)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentguard.errors import AuditError
 from agentguard.values import DecisionRecord
+
+if TYPE_CHECKING:
+    # Only the types: plain programs never load it, see `event_loop`.
+    import asyncio
 
 
 class JournalLimits(NamedTuple):

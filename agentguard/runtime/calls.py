@@ -8,7 +8,6 @@ recorded. Errors of watching end in `health`, errors of deciding end in a denial
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from sys import modules as _modules
@@ -30,6 +29,7 @@ from agentguard.capture import (
     take_wait,
 )
 from agentguard.errors import ApprovalPending, CallDenied
+from agentguard.event_loop import in_thread
 from agentguard.redaction import Seen
 from agentguard.runtime.deciding import (
     decide,
@@ -285,7 +285,7 @@ class GuardedCall(JudgedCall):
     async def finish_async(self, result: Any) -> Any:
         """Do as `finish`, with what may wait for the disk in a thread."""
         if self.holds_back and not returns_stream(result, self):
-            return await asyncio.to_thread(self.finish, result)
+            return await in_thread(self.finish, result)
         return self.finish(result)
 
     def take_usage(self, result: object) -> None:

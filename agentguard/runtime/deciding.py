@@ -7,7 +7,6 @@ where a rule requires the record.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -165,9 +164,10 @@ async def put_on_record_async(call: KnownCall, record: DecisionRecord) -> Decisi
         await call.services.journal.append_async(record)
     except (AuditError, StoreError, SealError, OSError) as error:
         return _not_recorded(call, record, error)
-    except asyncio.CancelledError:
-        # It is written all the same: the log shall hold an outcome too.
-        _note_admission(call, record)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            # Cancelled, or closed. It is written all the same: the log shall hold an outcome too.
+            _note_admission(call, record)
         raise
     _note_admission(call, record)
     return record

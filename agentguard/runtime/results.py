@@ -8,7 +8,6 @@ caller has seen cannot be taken back.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ from typing import Any, Final, Self
 from opentelemetry.context import Context
 
 from agentguard.capture import is_stream, watch_stream
+from agentguard.event_loop import in_thread
 from agentguard.runtime.holding import StreamingCall
 from agentguard.values import Usage
 from agentguard.values import attributes as names
@@ -162,13 +162,13 @@ class HeldAsyncStream(_Held):
             if hold.must_judge:
                 self._is_over = True
                 try:
-                    await asyncio.to_thread(hold.judge)
+                    await in_thread(hold.judge)
                 finally:
                     await self._stop()
             try:
                 item = await anext(self._stream)
             except StopAsyncIteration:
-                await asyncio.to_thread(self._end)
+                await in_thread(self._end)
                 continue
             self._ready.extend(hold.feed(item))
         return self._ready.popleft()

@@ -8,12 +8,12 @@ loop and its pool stay free.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from agentguard.event_loop import in_thread
 from agentguard.state import RequestState
 from agentguard.values import DecisionRecord, Effect
 
@@ -52,8 +52,10 @@ async def admit_in_thread(call: _Admitted, record: DecisionRecord) -> None:
         ApprovalPending: A person must decide first.
     """
     if record.decision.effect is not Effect.REQUIRE_APPROVAL:
-        await asyncio.to_thread(call.admit, record)
+        await in_thread(call.admit, record)
         return
+    import asyncio  # Loaded by now, see `event_loop`.
+
     # Not in the loop's pool: it is small, and people are slow.
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import sys
 import threading
 import time
 import weakref
@@ -20,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from agentguard.event_loop import runs_here
 from agentguard.forks import is_outdated, process_mark
 from agentguard.seal import Keystore
 from agentguard.store._batch import Batcher, Drops
@@ -244,7 +244,7 @@ class SegmentWriter:
     def _wait_for_room(self) -> bool:
         """Hold up the caller for a moment; never on an event loop, and not again at once in vain."""
         now = time.monotonic_ns()
-        if now < self._no_wait_until_ns or _is_on_event_loop() or threading.current_thread() is self._thread:
+        if now < self._no_wait_until_ns or runs_here() or threading.current_thread() is self._thread:
             return False
         self._is_pressed = False
         self._wake_up()
@@ -486,9 +486,3 @@ class SegmentWriter:
         except RuntimeError:
             return  # The interpreter shuts down; the next process seals.
         self._sealing_thread = thread
-
-
-def _is_on_event_loop() -> bool:
-    """Whether this thread runs a coroutine just now; asyncio is only asked where it is loaded."""
-    events = sys.modules.get("asyncio.events")
-    return events is not None and events._get_running_loop() is not None  # noqa: SLF001 - the documented fast check

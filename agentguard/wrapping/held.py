@@ -7,12 +7,12 @@ may be shown.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, Final, Protocol
 
 from opentelemetry.context import Context
 
+from agentguard.event_loop import in_thread
 from agentguard.wrapping.steps import attach, detach
 
 _STOPPED: Final = object()
@@ -142,7 +142,7 @@ async def held_async_generator(inner: AsyncGenerator[Any, Any], call: HeldCall) 
         raise
     if hold.must_judge:
         await inner.aclose()
-        await asyncio.to_thread(hold.judge)
-    items, _ = await asyncio.to_thread(hold.end, None)
+        await in_thread(hold.judge)
+    items, _ = await in_thread(hold.end, None)
     for ready in items:
         yield ready

@@ -14,16 +14,17 @@ from another task cannot detach.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import functools
 import inspect
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
+from sys import modules as _modules
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from opentelemetry.context import Context
 
+from agentguard.event_loop import is_future
 from agentguard.wrapping.held import Hold, held_async_generator, held_generator
 from agentguard.wrapping.lazy_context import LazyContext
 from agentguard.wrapping.steps import attach, detach
@@ -185,7 +186,10 @@ def _drive_function(function: Callable[..., Any], call: ActiveCall) -> Any:
 def _ended(result: Any, call: ActiveCall) -> Any:
     """End a call with its result, or when the work is done that the result stands for."""
     # By the type: `isinstance` would ask a result for its `__class__`, which may be anything and may raise.
-    return _lazy(result, call) if issubclass(type(result), _LAZY) else call.finish(result)
+    kind = type(result)
+    if issubclass(kind, _LAZY) or ("asyncio" in _modules and is_future(kind)):
+        return _lazy(result, call)
+    return call.finish(result)
 
 
 def _coroutine(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
@@ -376,8 +380,8 @@ async def _close_async(inner: AsyncGenerator[Any, Any], call: ActiveCall | None)
 
 _DONE = frozenset({str, int, float, bool, bytes, dict, list, tuple, type(None)})
 """What most functions return; of these nothing is to be waited for."""
-_LAZY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, asyncio.Future)
-"""What a plain function may return while its work is still to be done."""
+_LAZY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)
+"""What a plain function may return while its work is still to be done; futures besides."""
 
 
 def _lazy(result: Any, call: ActiveCall) -> Any:
@@ -388,6 +392,8 @@ def _lazy(result: Any, call: ActiveCall) -> Any:
         return _async_generator(lambda *_args, **_kwargs: result, lambda _args, _kwargs: call)()
     if isinstance(result, types.CoroutineType):
         return _drive_coroutine(lambda: cast("Coroutine[Any, Any, Any]", result), call)
+    import asyncio  # Loaded by now: the result is a future of it, see `event_loop`.
+
     if call.holds_back:
         return asyncio.ensure_future(_drive_coroutine(lambda: result, call), loop=result.get_loop())
 

@@ -12,6 +12,7 @@ import pytest
 HEAVY = (
     "numpy", "scipy", "pandas", "narwhals", "pydantic", "cryptography", "ruamel", "sqlite_utils", "sqlite3", "click",
     "rich", "grpc", "requests", "urllib3", "google.protobuf", "opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto",
+    "asyncio",
 )  # fmt: skip
 RATIO_MAX = 1.3
 PAIRS_MAX = 15

@@ -16,10 +16,11 @@ import pytest
 from tests.architecture._tree import imports, modules, room_of
 
 ALL = "everything above"
-EVERYWHERE = {"values", "errors", "escape", "forks", "version"}
+EVERYWHERE = {"values", "errors", "escape", "event_loop", "forks", "version"}
 MAY_IMPORT: dict[str, set[str] | str] = {
     "values": set(),
     "escape": set(),
+    "event_loop": set(),
     "forks": set(),
     "errors": set(),
     "version": set(),
