@@ -403,12 +403,15 @@ class FastCall(ShortSpan):
         return call
 
     def get(self, key: str, default: object = None) -> object:
-        """As of a dict; for what is not of this call, and for the span of the provider, it need not grow."""
+        """As of a dict; for what is around this call, its run, and the span of the provider, it need not grow."""
         if key not in _OUR_KEYS:
             return self.around.get(key, default)
-        mirror = self.mirror
-        if mirror is not None and key == SPAN_KEYS[0]:
-            return mirror
+        if key == SPAN_KEYS[0]:
+            mirror = self.mirror
+            if mirror is not None:
+                return mirror
+        elif key == RUN_KEY:
+            return self.run
         return super().get(key, default)
 
     def work_out(self) -> Mapping[str, object]:

@@ -158,11 +158,11 @@ def _begin_beside(lane: Lane, call: FastCall, tracer: LateTracer, context: Conte
     """Begin the span of the application's provider, as `Mirror.begin` does; False where that has to."""
     parent = context.identity if type(context) is FastCall else None
     try:
-        if not tracer.is_enabled:
-            return False
         if parent is None:
             parent = trace.get_current_span(context).get_span_context()
         mirror = tracer.decide(lane.name, context, parent, lane.span_kind, call.held)
+        if mirror is None:
+            return False
         identity = mirror.get_span_context()
         if not identity.is_valid:
             return False

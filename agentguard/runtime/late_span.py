@@ -89,18 +89,12 @@ class LateTracer:
             A late span, or one that records nothing where the sampler says so.
 
         """
-        tracer = self._tracer
-        if not tracer._is_enabled():
-            return tracer.start_span(name, context, kind, attributes)
         parent = trace.get_current_span(context).get_span_context()
         span = self.decide(name, context, parent, kind, attributes)
+        if span is None:
+            return self._tracer.start_span(name, context, kind, attributes)
         self.announce(span, context)
         return span
-
-    @property
-    def is_enabled(self) -> bool:
-        """Whether the SDK has it begin spans at all."""
-        return self._tracer._is_enabled()
 
     def announce(self, span: trace.Span, context: Context | None) -> None:
         """Have the processors hear of a span that `decide` gave, if it is one for them."""
@@ -114,7 +108,7 @@ class LateTracer:
         parent: SpanContext | None,
         kind: SpanKind,
         attributes: Mapping[str, AttributeValue] | None,
-    ) -> trace.Span:
+    ) -> trace.Span | None:
         """
         Ask the sampler, and give the span that it wants; nobody has heard of it yet.
 
@@ -131,9 +125,11 @@ class LateTracer:
                 As for `start_span`.
 
         Returns:
-            As `start_span`.
+            As `start_span`; None where the SDK has switched the tracer off.
         """
         tracer = self._tracer
+        if not tracer._is_enabled():
+            return None
         ids = tracer.id_generator
         if parent is None or not parent.is_valid:
             parent = None

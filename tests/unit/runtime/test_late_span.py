@@ -538,7 +538,7 @@ def test_the_provider_may_change(start: Start, provide: Provide) -> None:
 
 
 # What the code makes today, and a little room; a span of the SDK takes three times as many.
-CALLS_MORE_MAX = 75
+CALLS_MORE_MAX = 54
 
 
 def test_beside_an_sdk_a_call_stays_as_short_as_it_is(start: Start, provide: Provide) -> None:
