@@ -1,4 +1,4 @@
-"""`import agentguard` is light: nothing heavy is loaded, and it costs little more than the API it stands on."""
+"""`import agentguard` is light: nothing heavy is loaded, not even asyncio, and it costs little more than the API it stands on."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ HEAVY = (
     "rich", "grpc", "requests", "urllib3", "google.protobuf", "opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto",
     "asyncio",
 )  # fmt: skip
-RATIO_MAX = 1.3
+RATIO_MAX = 1.0
 PAIRS_MAX = 15
 
 _CPU = "import resource as r; b=r.getrusage(r.RUSAGE_SELF); {0}; a=r.getrusage(r.RUSAGE_SELF); print(a.ru_utime+a.ru_stime-b.ru_utime-b.ru_stime)"
 
 
-def _run(code: str, repository: Path) -> str:
+def _run(code: str, repository: Path, *args: Path) -> str:
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *args], cwd=repository, capture_output=True, text=True, check=True
     ).stdout
 
 
@@ -32,6 +32,58 @@ def test_import_loads_nothing_heavy(repository: Path) -> None:
         json.loads(_run("import agentguard, sys, json; print(json.dumps(list(sys.modules)))", repository))
     )
     assert [name for name in HEAVY if name in loaded] == []
+
+
+_PLAIN_PROGRAM = """
+import sys, time
+from pathlib import Path
+import agentguard
+from agentguard.seal import create_key_file
+
+folder = Path(sys.argv[1])
+create_key_file(folder / "key")
+(folder / "policy.yaml").write_text('''
+apiVersion: agentguard/v1
+kind: Policy
+metadata: { name: plain, version: 1.0.0, title: Rules of a plain program }
+defaults: { unmatched: allow, mode: enforce, timezone: UTC }
+rules:
+  - { id: PLN-001, title: Few refunds, at: tool.before, when: tool.calls_5m >= 2, then: deny }
+  - { id: PLN-002, title: No secrets, at: model.after, when: "'secret' in result", then: deny }
+''')
+agentguard.init(
+    service="plain", store=folder / "store", policies=folder / "policy.yaml", key=f"file:{folder}/key",
+    export="http://127.0.0.1:9", drift_interval_s=0.2,
+)
+
+@agentguard.tool(effect="write")
+def refund():
+    return sys.flags  # Any object: most answers are none of the plain types.
+
+@agentguard.model(provider="openai", model="gpt-5")
+def ask():
+    yield from ("what", "is", "said")
+
+@agentguard.agent(name="desk")
+def desk():
+    print(*ask())
+    refund()
+
+for _ in range(2):
+    desk()
+try:
+    desk()
+except agentguard.CallDenied:
+    print("denied")
+time.sleep(0.5)
+agentguard.shutdown()
+print(*(name in sys.modules for name in ("asyncio", "numpy", "agentguard.export")))
+"""
+
+
+def test_a_plain_program_never_loads_asyncio(repository: Path, tmp_path: Path) -> None:
+    """With policies, store, log, export and drift at work nothing of ours loads what only coroutines use."""
+    assert _run(_PLAIN_PROGRAM, repository, tmp_path) == "what is said\n" * 3 + "denied\nFalse True True\n"
 
 
 def test_the_checker_loads_no_more_than_it_needs(repository: Path) -> None:
@@ -49,8 +101,8 @@ def test_the_checker_loads_no_more_than_it_needs(repository: Path) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_import_costs_little_more_than_the_api(repository: Path) -> None:
-    """The CPU of `import agentguard` is at most 1.3 times that of the OpenTelemetry API, asyncio and dataclasses."""
+def test_import_costs_no_more_than_the_api_and_asyncio(repository: Path) -> None:
+    """The CPU of `import agentguard` is at most that of the OpenTelemetry API, asyncio and dataclasses."""
     own_s, base_s = [], []
     for _ in range(PAIRS_MAX):
         base_s.append(
