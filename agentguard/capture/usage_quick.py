@@ -68,8 +68,8 @@ _NAMES: Final = frozenset(
 )  # fmt: skip
 """What is read of objects."""
 
-_READS: Final = vars(SimpleNamespace)["__getattribute__"]
-"""That of `object`, which this class has once more; of any other way of reading attributes nothing is known."""
+_READS: Final = vars(SimpleNamespace).get("__getattribute__")
+"""That of `object`, which this class has once more up to Python 3.12; of any other way of reading attributes nothing is known."""
 
 _OF_MODELS: Final = frozenset({"__getattr__", "__pydantic_extra__"})
 """How a model of pydantic gives what is none of its fields."""
