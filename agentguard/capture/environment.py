@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from agentguard.capture.cost import Rate
@@ -18,7 +18,7 @@ class Refine(Protocol):
         """Look at a record; *usage* is what the call used, *gaps_s* the seconds between its output chunks."""
         ...
 
-    def is_idle(self, usages: Sequence[Usage | None], *, has_events: bool) -> bool:
+    def is_idle(self, usages: Iterable[Usage | None], *, has_events: bool) -> bool:
         """Whether the records of spans that used this would stay as they are, and nobody need see them."""
         ...
 

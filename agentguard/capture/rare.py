@@ -40,6 +40,32 @@ class Rare:
     chunks_ns: list[int] | None = None
     """The same of all chunks, where they are measured."""
 
+    @property
+    def traits(self) -> tuple[bool, bool, int, tuple[int, ...] | None]:
+        """
+        What says, beside what was billed, which attributes follow from it.
+
+        Whether something is unpriced and whether a chunk has come; the owner as -1, 0 or 1; what was dropped.
+        """
+        owner_id, dropped = self.far_owner_id, self.dropped
+        return (
+            self.unpriced is not None,
+            self.first_chunk_ns >= 0,
+            min(owner_id, 1),
+            None if dropped is None else tuple(dropped),
+        )
+
+    @classmethod
+    def of(cls, traits: tuple[bool, bool, int, tuple[int, ...] | None]) -> Rare:
+        """Make one with these traits."""
+        is_unpriced, is_stream, owner_id, dropped = traits
+        rare = cls()
+        rare.unpriced = (0, "") if is_unpriced else None
+        rare.first_chunk_ns = 0 if is_stream else -1
+        rare.far_owner_id = owner_id
+        rare.dropped = None if dropped is None else list(dropped)
+        return rare
+
     def note_chunk(self, environment: CaptureEnvironment, started_ns: int) -> None:
         """
         Note that a chunk with content has arrived: the first one, or a later one, where those are measured.

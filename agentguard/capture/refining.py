@@ -7,7 +7,7 @@ call comes before the call itself. One thread uses it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from agentguard.capture.late_prices import LatePrices
@@ -76,7 +76,7 @@ class Refiner:
         self._is_metered: bool | None = None
         self._inside: dict[str, _Inside] = {}
 
-    def is_idle(self, usages: Sequence[Usage | None], *, has_events: bool) -> bool:
+    def is_idle(self, usages: Iterable[Usage | None], *, has_events: bool) -> bool:
         """
         Whether records of some spans need not be looked at just now, nor made.
 

@@ -10,7 +10,7 @@ wants more of it (an attribute, an event, an error) gets the `Span` that it stan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
@@ -28,6 +28,15 @@ from agentguard.wrapping import LazyContext
 
 SHORT_BYTES: Final = 1_000
 """What a short span holds in memory, all in all, at most."""
+
+
+class _Run(Protocol):
+    """A run, as far as spans know it."""
+
+    @property
+    def run_id(self) -> str:
+        """Its id; empty where it has none."""
+        ...
 
 
 class SpanForm:
@@ -62,6 +71,7 @@ class ShortSpan(LazyContext):
         "own",
         "parent_id",
         "rare",
+        "run",
         "span_id",
         "start_monotonic_ns",
         "start_unix_ns",
@@ -86,6 +96,7 @@ class ShortSpan(LazyContext):
     in_flight: int
     rare: Rare | None
     """The chunks of its stream; None before the first one."""
+    run: _Run
     own: dict[str, AttributeValue] | None
     """Attributes of this span alone; not to be changed, since several spans may have the same."""
     usage: Usage | UsageRow | None
@@ -96,7 +107,7 @@ class ShortSpan(LazyContext):
     @property
     def run_id(self) -> str:
         """Of its run."""
-        raise NotImplementedError
+        return self.run.run_id
 
     bytes_estimate: Final = SHORT_BYTES
     retries: Final = 0
@@ -160,15 +171,9 @@ class ShortSpan(LazyContext):
         """As `Span.report`."""
         self.form.environment.on_internal_error(where, error)
 
-    def row(self) -> tuple[Any, ...]:
+    def row(self) -> tuple[int, int, int, int, int]:
         """As `Span.row`."""
-        form, identity = self.form, self.identity
-        return (
-            self.trace_id, self.span_id, self.parent_id, form.name, form.kind, form.otel_kind,
-            self.start_unix_ns, self.duration_ns, "unset",
-            NO_STATE if identity is None else identity.trace_state, form.environment, self.rare or NOTHING,
-            form.attributes, self.run_id, form.agent_name, self.own, self.in_flight, self.usage, self.totals,
-        )  # fmt: skip
+        return self.trace_id, self.span_id, self.parent_id, self.start_unix_ns, self.duration_ns
 
     @staticmethod
     def blank() -> Span:

@@ -63,6 +63,8 @@ class Span(SpendingSpan):
         "otel_kind",
     )
 
+    form: Final = None
+    """Only a `ShortSpan` has one."""
     _owner: Span | None
 
     def __init__(
@@ -357,14 +359,14 @@ class Span(SpendingSpan):
             )
         return found
 
-    def row(self) -> tuple[Any, ...]:
-        """Give what `columns` reads of each span, in its order."""
-        return (
-            self._trace_id, self._span_id, self._parent_id, self.name, self.kind, self.otel_kind,
-            self._start_unix_ns, self._duration_ns, self._status, self._trace_state, self._environment,
-            self._rare, self._base, self._run_id, self._agent_name, self._own, self._in_flight,
-            self._usage, self._totals,
-        )  # fmt: skip
+    @property
+    def kin(self) -> tuple[Any, ...]:
+        """What it has in common with spans that probably have the same attributes."""
+        return self._environment, self.kind, self._outcome, self.retries, tuple(self._base)
+
+    def row(self) -> tuple[int, int, int, int, int]:
+        """Give ids and times: what `columns` reads of each span by itself."""
+        return self._trace_id, self._span_id, self._parent_id, self._start_unix_ns, self._duration_ns
 
     @staticmethod
     def blank() -> Span:

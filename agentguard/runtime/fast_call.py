@@ -58,7 +58,6 @@ class FastCall(ShortSpan):
         "kwargs",
         "log_state",
         "owner",
-        "run",
         "stream",
     )
 
@@ -244,11 +243,6 @@ class FastCall(ShortSpan):
     def hold(self) -> Hold:
         """As `GuardedCall.hold`."""
         return self.grow().hold()
-
-    @property
-    def run_id(self) -> str:
-        """Of its run."""
-        return self.run.run_id
 
     @property
     def context(self) -> FastCall:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
-from agentguard.capture import CaptureEnvironment, PriceTable, Span, UsageTotals
+from agentguard.capture import CaptureEnvironment, PriceTable, Rare, ShortSpan, Span, SpanForm, UsageTotals
 from agentguard.capture.rare import NOTHING
 from agentguard.store._derive import encode_features
 from agentguard.store._grid import grid_of, grid_of_columns, pack_grid, unpack_grid
@@ -98,17 +99,75 @@ _SCRIPTS = st.builds(
 )  # fmt: skip
 
 
+class _Run(NamedTuple):
+    """What short spans know of a run."""
+
+    run_id: str
+
+
+class _ShortScript(NamedTuple):
+    """What a short span holds."""
+
+    kind: str
+    shared: int
+    agent: str
+    run: _Run
+    own: dict[str, Any] | None
+    usage: Usage | None
+    is_row: bool
+    totals: UsageTotals | None
+    first_chunk_ns: int | None
+    identity: SpanContext | None
+    in_flight: int
+
+    def play(self, environment: CaptureEnvironment) -> ShortSpan:
+        """Make the span, which has ended; those of one kind and agent with the same given attributes have one form."""
+        span = ShortSpan()
+        span.form = _form(environment, self.kind, self.shared, self.agent)
+        span.trace_id, span.span_id, span.parent_id = environment.ids.trace_id(), environment.ids.span_id(), 0
+        span.start_unix_ns, span.start_monotonic_ns = environment.unix_ns(), environment.monotonic_ns()
+        span.duration_ns = 7 * self.in_flight
+        span.identity, span.mirror, span.in_flight = self.identity, None, self.in_flight
+        span.rare = None
+        if self.first_chunk_ns is not None:
+            span.rare = Rare()
+            span.rare.first_chunk_ns = self.first_chunk_ns
+        span.run, span.own, span.totals = self.run, self.own, self.totals
+        span.usage = tuple(self.usage) if self.is_row and self.usage else self.usage  # type: ignore[assignment]
+        return span
+
+
+@lru_cache(maxsize=64)
+def _form(environment: CaptureEnvironment, kind: str, shared: int, agent: str) -> SpanForm:
+    form = SpanForm()
+    form.environment, form.name, form.kind, form.otel_kind = environment, f"{kind} {agent}", kind, "internal"
+    form.attributes, form.agent_name = _SHARED[shared], agent
+    return form
+
+
+_RUNS = (_Run("run-1"), _Run("run-1"), _Run("run-2"), _Run(""))
+_OWN: tuple[dict[str, Any] | None, ...] = (None, {}, {names.COST_SOURCE: "local"}, {"a": 1}, {"a": True})
+"""Of those that calls of one callable share; each is one object."""
+_SHORT_SCRIPTS = st.builds(
+    _ShortScript, st.sampled_from(("model", "tool")), st.integers(0, 3), st.sampled_from(("", "helper")),
+    st.sampled_from(_RUNS), st.sampled_from(_OWN) | _ATTRIBUTES, st.none() | _USAGES, st.booleans(),
+    st.sampled_from((None, None, UsageTotals(1, None, 0.5), UsageTotals(0, 2, None))),
+    st.sampled_from((None, None, -1, 0, 5)), st.sampled_from(_PARENTS), st.integers(1, 2),
+)  # fmt: skip
+
+
 @given(
-    st.lists(_SCRIPTS, min_size=1, max_size=6),
+    st.lists(_SCRIPTS | _SHORT_SCRIPTS, min_size=1, max_size=8)
+    | st.lists(_SHORT_SCRIPTS, min_size=1, max_size=8),
     st.sampled_from(("compat", "latest", "both")),
     st.booleans(),
     st.integers(1, 3),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_columns_say_what_records_say(
-    scripts: list[_Script], profile: Any, is_on_agents: bool, times: int
+    scripts: list[_Script | _ShortScript], profile: Any, is_on_agents: bool, times: int
 ) -> None:
-    """Columns of any spans, written and read again, are their records; so are their features."""
+    """Columns of any spans, short ones among them, written and read again, are their records; so are their features."""
     environment = CaptureEnvironment(
         clock=FrozenClock(), ids=SequentialIds(), sink=lambda _: None, on_internal_error=_fail, profile=profile,
         usage_on_agents=is_on_agents, scope_version="1", price_usd=PriceTable().price_usd,
@@ -117,6 +176,7 @@ def test_columns_say_what_records_say(
     assert not vars(NOTHING)
     columns = Span.columns(spans)
     assert columns is not None
+    assert list(dict.fromkeys(columns.shape)) == list(range(len(columns.groups)))
     grid = grid_of_columns(columns, 5)
     records = [span.record() for span in spans]
     assert repr(records_of(unpack_grid(pack_grid(grid)))) == repr(records)
