@@ -831,7 +831,8 @@ def program_of(data: bytes) -> list[Any]:
     return found
 
 
-_ID = re.compile(r"(?<![0-9a-f])(?:[0-9a-f]{32}|[0-9a-f]{16})(?![0-9a-f])")
+_ID = re.compile(r"0x[0-9a-f]+|(?<![0-9a-f])(?:[0-9a-f]{32}|[0-9a-f]{16})(?![0-9a-f])")
+"""Ids, and where an object lies in memory."""
 
 
 def normal(story: Any) -> Any:
