@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol, Self
 
 from opentelemetry.context import Context
 
+from agentguard.capture.cost import Rate
 from agentguard.capture.failures import is_cancellation
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.usage import extract_usage
+from agentguard.capture.usage_quick import UNPRICED
 from agentguard.values import Usage
 from agentguard.values import attributes as names
 from agentguard.wrapping import attach, detach
@@ -55,13 +57,14 @@ class StreamObserver(Protocol):
         """
         ...
 
-    def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:
+    def end(self, usage: Any, outcome: str, error: BaseException | None) -> None:
         """
         Say that the stream is over; called once.
 
         Args:
             usage:
-                What the chunks said, or None: unknown.
+                What the chunks said, a `Usage`; of a stream that is ok and for which rates were given it is
+                what `StreamUsage.row` gives. None: unknown.
             outcome:
                 ok, error, cancelled or abandoned.
             error:
@@ -76,9 +79,9 @@ class _Watch(StreamUsage):
 
     __slots__ = ("_inner", "_later", "_observer", "_open", "context", "is_listening", "is_over", "proxies")
 
-    def __init__(self, inner: object, observer: StreamObserver) -> None:
+    def __init__(self, inner: object, observer: StreamObserver, rates: Mapping[str, Rate]) -> None:
         # By name, which is half as long as `super()`: there is one for each stream.
-        StreamUsage.__init__(self)
+        StreamUsage.__init__(self, rates)
         self._inner = inner
         self._observer = observer
         self._later: Callable[[], object] | None = None
@@ -110,6 +113,9 @@ class _Watch(StreamUsage):
         except AttributeError:
             return
         self.is_over = True
+        if outcome == names.OUTCOME_OK and self._rates is not UNPRICED:
+            self._observer.end(self.row() or self._last_known(), outcome, error)
+            return
         usage = self.usage() or self._last_known()
         if usage is not None and not (outcome == names.OUTCOME_OK or self.is_complete):
             # What the model wrote after this was not seen: the count so far would pass for the whole.
@@ -369,7 +375,7 @@ def _is_stream_type(kind: type) -> bool:
     return (is_iterator or is_manager) and not (is_mock or hasattr(kind, "readline"))
 
 
-def watch_stream(stream: Any, observer: StreamObserver) -> Any:
+def watch_stream(stream: Any, observer: StreamObserver, rates: Mapping[str, Rate] = UNPRICED) -> Any:
     """
     Put a proxy before a stream.
 
@@ -378,10 +384,12 @@ def watch_stream(stream: Any, observer: StreamObserver) -> Any:
             An iterator, an async iterator, or the stream or stream manager of an SDK.
         observer:
             Hears of the first content and of the end.
+        rates:
+            As for `StreamUsage`, where the observer wants prices.
 
     Returns:
         The proxy. It holds the stream; when nobody holds the proxy any more and
         the stream was not read to its end, the observer hears `abandoned`.
 
     """
-    return _wrap(stream, _Watch(stream, observer))
+    return _wrap(stream, _Watch(stream, observer, rates))

@@ -4,7 +4,8 @@ The chunks that streams are made of: a piece of content, and nothing else.
 Of a stream a few chunks say something of it: who answers, why it ended, what it
 used. All others only carry content. For each dialect there is a function here that
 tells such a chunk apart with as few reads as can be. It may raise: that, like False,
-says that the chunk is to be looked at closely (`stream_usage`).
+says that the chunk is to be looked at closely (`stream_usage`). None says that it may be
+the one with the usage, and has nothing else.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-IsPlain: TypeAlias = Callable[[Any], bool]
-"""Whether a chunk of one dialect carries content and nothing else."""
+IsPlain: TypeAlias = Callable[[Any], bool | None]
+"""Whether a chunk of one dialect carries content and nothing else; None where it may carry the usage alone."""
 
 _BLOCK_DELTA: Final = "content_block_delta"
 
 
-def _chat_object(chunk: Any) -> bool:
+def _chat_object(chunk: Any) -> bool | None:
     """Tell a chunk of chat completions."""
     choices = chunk.choices
     if len(choices) != 1:
-        return False
+        return False if choices else None
     choice = choices[0]
     if choice.finish_reason is not None or getattr(chunk, "usage", None) is not None:
         return False
@@ -30,11 +31,11 @@ def _chat_object(chunk: Any) -> bool:
     return bool(delta.content or delta.tool_calls or delta.reasoning_content)
 
 
-def _chat_dict(chunk: Any) -> bool:
+def _chat_dict(chunk: Any) -> bool | None:
     """Tell the same as a dict."""
     choices = chunk["choices"]
     if len(choices) != 1:
-        return False
+        return False if choices else None
     choice = choices[0]
     if choice.get("finish_reason") is not None or chunk.get("usage") is not None:
         return False

@@ -12,12 +12,14 @@ and Google's counts are cumulative and replace the earlier ones; LangChain's add
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from agentguard.capture.cost import Rate
 from agentguard.capture.stream_plain import PLAIN, IsPlain
 from agentguard.capture.usage import add_usage, extract_usage
-from agentguard.capture.usage_shapes import read, reader, token_count
+from agentguard.capture.usage_quick import UNPRICED, UsageRow, usage_row
+from agentguard.capture.usage_shapes import new_tuple, read, reader, token_count
 from agentguard.values import Usage
 
 _FINISHED_RESPONSES: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -52,10 +54,22 @@ class StreamUsage:
 
     """
 
-    __slots__ = ("_anthropic", "_is_begun", "_model", "_reasons", "_response_id", "_usage", "is_complete")
+    __slots__ = (
+        "_anthropic", "_is_begun", "_model", "_rates", "_reasons", "_response_id", "_usage", "is_complete",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
-        self._usage: Usage | None = None
+    def __init__(self, rates: Mapping[str, Rate] = UNPRICED) -> None:
+        """
+        Begin.
+
+        Args:
+            rates:
+                As for `usage_row`: what `row` gives is priced by them where the usage was read in one go.
+
+        """
+        self._rates = rates
+        self._usage: Usage | UsageRow | None = None
+        """A plain tuple where it was read in one go: then it is priced."""
         self._model = self._response_id = ""
         """Who answers, as the first chunks say: the usage may never come."""
         self._anthropic: dict[str, int] | None = None
@@ -80,11 +94,18 @@ class StreamUsage:
         """
         try:
             is_plain = _plain.get(type(value))
-            if is_plain is not None and is_plain(value):
-                if not self._is_begun:
-                    self._is_begun = True
-                    self._note_answer(reader(value))
-                return True
+            if is_plain is not None:
+                found = is_plain(value)
+                if found:
+                    if not self._is_begun:
+                        self._is_begun = True
+                        self._note_answer(reader(value))
+                    return True
+                if found is None:
+                    row = usage_row(value, self._rates)
+                    if row is not None:
+                        self._usage, self.is_complete = row, True
+                        return False
         except Exception:  # noqa: S110 - it is of another shape than the last one: the closer look tells
             pass
         return self._look_closely(value)
@@ -107,14 +128,24 @@ class StreamUsage:
             None where no chunk said anything. Counts that were not said are None: unknown, not zero.
 
         """
+        return _unpriced(self.row())
+
+    def row(self) -> Usage | UsageRow | None:
+        """
+        Give the same, with a price where it was read in one go.
+
+        Returns:
+            A plain tuple where that was so, else a `Usage`.
+
+        """
         usage = self._usage
         if usage is None:
             if not self._reasons and not self._model:
                 return None
             # Without counts: who answered, and how it ended, is known all the same.
             usage = Usage(model=self._model or None, response_id=self._response_id or None)
-        if self._reasons and not usage.finish_reasons:
-            usage = usage._replace(finish_reasons=self._reasons)
+        if self._reasons and not usage[7]:
+            usage = new_tuple(type(usage), (*usage[:7], self._reasons, *usage[8:]))
         return usage
 
     def _look(self, value: object) -> bool:
@@ -228,7 +259,7 @@ class StreamUsage:
             counts.get("cache_creation_input_tokens"),
         )
         plain = counts.get("input_tokens")
-        self._usage = (self._usage or Usage(provider="anthropic"))._replace(
+        self._usage = (_unpriced(self._usage) or Usage(provider="anthropic"))._replace(
             input_tokens=None if plain is None else plain + (cache_read or 0) + (cache_write or 0),
             output_tokens=counts.get("output_tokens"),
             cache_read_tokens=cache_read,
@@ -255,7 +286,8 @@ class StreamUsage:
         """Read a message chunk of LangChain, whose counts add up."""
         usage = extract_usage(value)
         if usage is not None:
-            self._usage = usage if self._usage is None else add_usage(self._usage, usage)
+            before = _unpriced(self._usage)
+            self._usage = usage if before is None else add_usage(before, usage)
         if read(value, "chunk_position") == "last":
             self.is_complete = True
         return bool(read(value, "content") or read(value, "tool_call_chunks"))
@@ -271,6 +303,11 @@ class StreamUsage:
         if usage is not None:
             self._usage = usage
         return True
+
+
+def _unpriced(usage: Usage | UsageRow | None) -> Usage | None:
+    """Give what was said alone: a price that was put to it here was not."""
+    return new_tuple(Usage, (*usage[:9], None)) if type(usage) is tuple else usage  # type: ignore[return-value]
 
 
 def _learn(value: object, dialect: str) -> bool:

@@ -18,6 +18,7 @@ from agentguard.audit import CallForm
 from agentguard.capture import (
     LOCKS,
     SPAN_KEYS,
+    UNPRICED,
     Rare,
     ShortSpan,
     StreamUsage,
@@ -84,30 +85,32 @@ class FastCall(ShortSpan):
 
     # What runs the function asks
 
-    def finish(self, result: Any) -> Any:
-        """As `GuardedCall.finish`."""
+    def finish(self, result: Any, told: Usage | UsageRow | None = None) -> Any:
+        """As `GuardedCall.finish`; what a stream has told that it used is not looked for."""
         lane = self.form
         if lane.services.engine is not lane.engine:
             # Rules that came into force meanwhile may judge the result.
             return self.grow().finish(result)
         if not lane.is_tool and is_stream(result):
-            return watch_stream(result, self) if self.full is None else self.full.finish(result)
-        usage: Usage | UsageRow | None = None
-        if lane.is_model:
+            if self.full is not None:
+                return self.full.finish(result)
+            return watch_stream(result, self, lane.model_rates if lane.is_model else UNPRICED)
+        usage = told
+        if lane.is_model and told is None:
             usage = usage_row(result, lane.model_rates) or extract_usage(result)
             if self.stream is not None:
                 if usage is not None:
                     # What it says may be what its items said.
                     return self.grow().finish(result)
-                usage = self.stream.usage()
+                usage = self.stream.row()
         if usage is not None and self.totals is not None:
             # What it says may be what a call inside it said.
-            return self.grow().finish(result)
+            return self._finish_grown(result, told)
         try:
             # One step of the interpreter: either the call ends here, or it has grown.
             del self.is_open
         except AttributeError:
-            return self.grow().finish(result)
+            return self._finish_grown(result, told)
         self.args, self.kwargs = (), _NO_ARGUMENTS
         duration_ns = lane.monotonic_ns() - self.start_monotonic_ns
         try:
@@ -141,13 +144,20 @@ class FastCall(ShortSpan):
             lane.services.health("runtime.end", error)
         return result
 
+    def _finish_grown(self, result: Any, told: Usage | UsageRow | None) -> Any:
+        """End what it has grown into."""
+        full = self.grow()
+        if told is not None and not full.is_ended:
+            full.span.record_usage(_unpriced(told))
+        return full.finish(result)
+
     def _spend(self, usage: Usage | UsageRow, duration_ns: int) -> None:
         """Price what the call used, and add it to the sums."""
         lane, cost_usd = self.form, usage[9]
         tokens = (usage[0] or 0) + (usage[1] or 0)
         is_ours = type(usage) is tuple  # What is read in one go has our price.
         if cost_usd is None:
-            cost_usd = self._price_usd(Usage._make(usage))
+            cost_usd = self._price_usd(usage)
             is_ours = cost_usd is not None
             if cost_usd is None:
                 cost_usd = self._charge(usage, tokens)
@@ -160,16 +170,17 @@ class FastCall(ShortSpan):
             self.run.count_end(is_error=False, tokens=tokens, cost_usd=cost_usd, retries=0)
             lane.spend.add_at(cost_usd, tokens, self.start_unix_ns + duration_ns)
 
-    def _price_usd(self, usage: Usage) -> float | None:
+    def _price_usd(self, usage: Usage | UsageRow) -> float | None:
         """Look for a price, of the model that answered, or of the one that was asked."""
         price_usd = self.form.environment.price_usd
         if price_usd is None:
             return None
-        cost_usd = price_usd(usage)
-        if cost_usd is None and usage.model is None:
+        said = Usage._make(usage) if type(usage) is tuple else usage
+        cost_usd = price_usd(said)  # type: ignore[arg-type] # a `Usage` now
+        if cost_usd is None and said[5] is None:
             asked = self.form.attributes.get(names.REQUEST_MODEL)
             if isinstance(asked, str):
-                cost_usd = price_usd(usage._replace(model=asked))
+                cost_usd = price_usd(Usage._make(said)._replace(model=asked))
         return cost_usd
 
     def _charge(self, usage: Usage | UsageRow, tokens: int) -> float:
@@ -203,7 +214,7 @@ class FastCall(ShortSpan):
             if self.full is not None:
                 return False
             if is_read:
-                self.stream = StreamUsage()
+                self.stream = StreamUsage(self.form.model_rates)
             self.rare = Rare()
         return True
 
@@ -223,7 +234,7 @@ class FastCall(ShortSpan):
         else:
             self.full.span.chunk()
 
-    def end(self, usage: Usage | None, outcome: str, error: BaseException | None) -> None:
+    def end(self, usage: Usage | UsageRow | None, outcome: str, error: BaseException | None) -> None:
         """End the call; one that was left, or that nobody expected to say what it used, grows."""
         lane = self.form
         if (
@@ -232,9 +243,9 @@ class FastCall(ShortSpan):
             and (usage is None or lane.is_model)
             and lane.services.engine is lane.engine
         ):
-            self.finish(usage)
+            self.finish(None, usage)
         else:
-            StreamEnd(self.grow(), is_held=False).end(usage, outcome, error)
+            StreamEnd(self.grow(), is_held=False).end(usage and _unpriced(usage), outcome, error)
 
     def abandon(self) -> None:
         """As `GuardedCall.abandon`."""
@@ -419,6 +430,11 @@ class FastCall(ShortSpan):
             CALL_KEY: call,
             RUN_KEY: self.run,
         }
+
+
+def _unpriced(usage: Usage | UsageRow) -> Usage:
+    """Give what was said alone, for a span that puts the price to it itself."""
+    return Usage._make((*usage[:-1], None)) if type(usage) is tuple else usage  # type: ignore[return-value]
 
 
 class FastFacts(CallFacts):
