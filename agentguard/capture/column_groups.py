@@ -23,6 +23,7 @@ from agentguard.values import attributes as names
 _TEMPLATES_MAX: Final = 4_096
 _FINISH_REASONS: Final = Usage._fields.index("finish_reasons")
 _TEXT_OR_NONE: Final = frozenset({str, type(None)})
+_NUMBERS: Final = frozenset({int, float, bool})
 Attributes: TypeAlias = tuple[Sequence[str], Sequence[Column]]
 """Of the spans of a group: the names, and for each a column."""
 _Presence: TypeAlias = tuple[bool, ...] | None
@@ -151,12 +152,16 @@ def differences(alike: Alike) -> Iterable[tuple[Any, ...]]:
 
 
 def as_one(column: Column) -> Column:
-    """Reduce a column to one value where all are the same text, or one and the same object."""
+    """Reduce a column to one value where all are the same text, or one and the same object; numbers stay."""
     first = column[0]
-    if column[-1] is not first or column.count(first) < len(column):
-        return column
-    # 0.0 equals -0.0, and 1 equals True.
-    is_same = type(first) in _TEXT_OR_NONE or all(map(is_, column, repeat(first)))
+    kind = type(first)
+    if kind in _TEXT_OR_NONE:
+        is_same = column[-1] == first and column.count(first) == len(column)
+    elif kind in _NUMBERS:
+        # 0.0 equals -0.0, and 1 equals True: who writes them finds out quickest.
+        is_same = False
+    else:
+        is_same = column[-1] is first and all(map(is_, column, repeat(first)))
     return column[:1] if is_same else column
 
 
@@ -215,18 +220,15 @@ def _take_apart(sums: Sequence[Any], columns: list[Column]) -> _Presence:
         return None
     if None in sums:
         raise MixedError
-    for place, (is_there, numbers) in enumerate(zip(there, zip(*sums, strict=True), strict=True)):
-        if place == _FINISH_REASONS:
-            is_mixed = () in numbers if is_there else any(numbers)
-        elif is_there:
-            # The quick look first: it takes 0 for nothing.
-            is_mixed = not all(numbers) and None in numbers
-        else:
-            is_mixed = numbers.count(None) < len(numbers)
-        if is_mixed:
-            raise MixedError
+    for is_there, numbers in zip(there, zip(*sums, strict=True), strict=True):
         if is_there:
-            columns.append(as_one(numbers))
+            column = as_one(numbers)
+            # All of them, at a quick look, which takes 0 for nothing.
+            if len(column) > 1 and not all(column) and (None in column or () in column):
+                raise MixedError
+            columns.append(column)
+        elif numbers.count(numbers[0]) < len(numbers):
+            raise MixedError
     return there
 
 

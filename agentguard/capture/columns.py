@@ -82,12 +82,13 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
         return None
     groups.sort(key=_first_place)
     shape = _shape(groups, len(spans))
-    names, kinds, otel_kinds, statuses, descriptions, events, links, states = [
-        _whole(parts, shape) for parts in zip(*[group.heads for group in groups], strict=True)
-    ]
+    heads = [group.heads for group in groups]
+    names, kinds, otel_kinds, statuses, descriptions, events, links, states = (
+        heads[0] if len(heads) == 1 else _whole(heads, shape)
+    )
     pack_ids = struct.Struct(f">{len(spans)}Q").pack
     return SpanColumns(
-        b"".join([trace_id.to_bytes(16, "big") for trace_id in trace_ids]),
+        _pack_trace_ids(trace_ids),
         pack_ids(*span_ids),
         pack_ids(*parent_ids),
         names,
@@ -217,12 +218,26 @@ def _shape(groups: Sequence[_Group], size: int) -> Sequence[int]:
     return shape
 
 
-def _whole(parts: Sequence[Column], shape: Sequence[int]) -> Column:
-    """One column of those of groups."""
-    if len(parts) == 1:
-        return parts[0]
-    if max(map(len, parts)) > 1:
-        values = [iter(part) if len(part) > 1 else repeat(part[0]) for part in parts]
-        return [next(values[number]) for number in shape]
-    first = parts[0]
-    return first if parts.count(first) == len(parts) else itemgetter(*shape)([part[0] for part in parts])
+def _whole(heads: Sequence[Sequence[Column]], shape: Sequence[int]) -> Iterator[Column]:
+    """One column of those of several groups, for each of the heads."""
+    spread = itemgetter(*shape)
+    for parts in zip(*heads, strict=True):
+        first = parts[0]
+        if max(map(len, parts)) > 1:
+            values = [iter(part) if len(part) > 1 else repeat(part[0]) for part in parts]
+            yield [next(values[number]) for number in shape]
+        elif parts.count(first) == len(parts):
+            yield first
+        else:
+            yield spread([part[0] for part in parts])
+
+
+def _pack_trace_ids(trace_ids: Sequence[int]) -> bytes:
+    """16 bytes for each; spans of one trace follow each other, and have one id."""
+    packed: list[bytes] = []
+    last, of_last = 0, b""
+    for trace_id in trace_ids:
+        if trace_id is not last:
+            last, of_last = trace_id, trace_id.to_bytes(16, "big")
+        packed.append(of_last)
+    return b"".join(packed)
