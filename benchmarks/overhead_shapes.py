@@ -26,7 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from overhead_parts import Report, ask, median, parser_of, refund, run_arm, say, start_governed
+from overhead_parts import ANSWER, Report, ask, median, parser_of, refund, run_arm, say, start_governed
 
 PARTS = ("shapes", "off")
 FEW, MANY = 4, 104
@@ -36,12 +36,16 @@ SHAPE_BAR, STEP_BAR_US, OFF_BAR_US = 1.5, 1.0, 0.3
 CHUNK = SimpleNamespace(
     choices=[SimpleNamespace(delta=SimpleNamespace(content="a word "), finish_reason=None)], usage=None
 )
+USAGE = ANSWER["usage"]
 LAST = SimpleNamespace(
     choices=[],
-    usage=SimpleNamespace(prompt_tokens=1200, completion_tokens=90),
-    id="chatcmpl-1",
-    model="gpt-5",
+    usage=SimpleNamespace(
+        **{name: SimpleNamespace(**said) if isinstance(said, dict) else said for name, said in USAGE.items()}
+    ),
+    id=ANSWER["id"],
+    model=ANSWER["model"],
 )
+"""Says of the usage what the answer of the function says, so that the two differ by their shape alone."""
 
 
 class Stream:

@@ -66,9 +66,9 @@ class Rare:
         rare.dropped = None if dropped is None else list(dropped)
         return rare
 
-    def note_chunk(self, environment: CaptureEnvironment, started_ns: int) -> None:
+    def note_later_chunk(self, environment: CaptureEnvironment, started_ns: int) -> None:
         """
-        Note that a chunk with content has arrived: the first one, or a later one, where those are measured.
+        Note that a chunk with content has arrived, behind the first one; where somebody measures them.
 
         Args:
             environment:
@@ -77,14 +77,11 @@ class Rare:
                 Its start, by the monotonic clock.
 
         """
-        if self.first_chunk_ns < 0:
-            self.first_chunk_ns = environment.monotonic_ns() - started_ns
-        elif environment.measures_chunks:
-            chunks_ns = self.chunks_ns
-            if chunks_ns is None:
-                chunks_ns = self.chunks_ns = [self.first_chunk_ns]
-            if len(chunks_ns) < _CHUNKS_MAX:
-                chunks_ns.append(environment.monotonic_ns() - started_ns)
+        chunks_ns = self.chunks_ns
+        if chunks_ns is None:
+            chunks_ns = self.chunks_ns = [self.first_chunk_ns]
+        if len(chunks_ns) < _CHUNKS_MAX:
+            chunks_ns.append(environment.monotonic_ns() - started_ns)
 
 
 NOTHING: Final = Rare()

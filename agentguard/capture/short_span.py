@@ -132,10 +132,13 @@ class ShortSpan(LazyContext):
 
     def note_chunk(self) -> None:
         """As `Span.chunk`, where there is room for it."""
-        if self.duration_ns < 0 and self.rare is not None:
-            environment = self.form.environment
-            if self.rare.first_chunk_ns < 0 or environment.measures_chunks:
-                self.rare.note_chunk(environment, self.start_monotonic_ns)
+        rare, environment = self.rare, self.form.environment
+        if rare is None or self.duration_ns >= 0:
+            return
+        if rare.first_chunk_ns < 0:
+            rare.first_chunk_ns = environment.monotonic_ns() - self.start_monotonic_ns
+        elif environment.measures_chunks:
+            rare.note_later_chunk(environment, self.start_monotonic_ns)
 
     @property
     def name(self) -> str:

@@ -241,8 +241,10 @@ class Span(SpendingSpan):
 
     def chunk(self) -> None:
         """Say that a chunk with content has arrived: the first one, or a later one."""
-        if self._duration_ns < 0:
-            self._own_rare().note_chunk(self._environment, self._start_monotonic_ns)
+        if self._rare.first_chunk_ns < 0:
+            self.first_chunk()
+        elif self._environment.measures_chunks and self._duration_ns < 0:
+            self._rare.note_later_chunk(self._environment, self._start_monotonic_ns)
 
     @property
     def chunk_gaps_s(self) -> list[float]:

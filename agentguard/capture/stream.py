@@ -75,9 +75,13 @@ class StreamObserver(Protocol):
 
 
 class _Watch(StreamUsage):
-    """What the proxies of one stream share: what its chunks said, and that the end comes once."""
+    """
+    What the proxies of one stream share: what its chunks said, and that the end comes once.
 
-    __slots__ = ("_inner", "_later", "_observer", "_open", "context", "is_listening", "is_over", "proxies")
+    Only they hold it, so that it is gone with the last of them.
+    """
+
+    __slots__ = ("_inner", "_later", "_observer", "_open", "context", "is_listening", "is_over")
 
     def __init__(self, inner: object, observer: StreamObserver, rates: Mapping[str, Rate]) -> None:
         # By name, which is half as long as `super()`: there is one for each stream.
@@ -90,8 +94,11 @@ class _Watch(StreamUsage):
         self.is_listening = True
         """Whether somebody still wants to hear of content."""
         self.is_over = False
-        self.proxies = 0
-        """How many objects stand for the stream: it may hand out parts of itself."""
+
+    def __del__(self) -> None:
+        # The slot is missing where the constructor failed.
+        if not getattr(self, "is_over", True):
+            self.leave()
 
     def follow(self, inner: object) -> None:
         """Look at another object for the final usage: a manager has handed out its stream."""
@@ -154,9 +161,8 @@ class _Proxy:
     __slots__ = ("__weakref__", "_agentguard_inner", "_agentguard_watch")
 
     def __init__(self, inner: Any, watch: _Watch) -> None:
-        object.__setattr__(self, "_agentguard_inner", inner)
-        object.__setattr__(self, "_agentguard_watch", watch)
-        watch.proxies += 1
+        _set_inner(self, inner)
+        _set_watch(self, watch)
 
     def __getattr__(self, name: str) -> Any:
         inner = self._agentguard_inner
@@ -184,13 +190,10 @@ class _Proxy:
     def __class__(self, value: type) -> None:
         raise TypeError("the class of a watched stream cannot be changed")
 
-    def __del__(self) -> None:
-        # The slot is missing where the constructor failed.
-        watch = getattr(self, "_agentguard_watch", None)
-        if watch is not None:
-            watch.proxies -= 1
-            if watch.proxies <= 0 and not watch.is_over:
-                watch.leave()
+
+_set_inner: Final = vars(_Proxy)["_agentguard_inner"].__set__
+_set_watch: Final = vars(_Proxy)["_agentguard_watch"].__set__
+"""Set the slots of a proxy, whose own way of setting attributes is that of the inner stream."""
 
 
 class WatchedStream(_Proxy):

@@ -302,14 +302,16 @@ def _close(inner: Generator[Any, Any, Any], call: ActiveCall) -> Any:
     return value
 
 
-def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
+def _async_generator(
+    function: Callable[..., Any], begin: BeginCall, runs: Callable[..., Callable[..., Any]] = _runs
+) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call = begin(args, kwargs)
         if call is not None:
             if call.admission is not None:
                 await _admit(call, call.admission)
             args, kwargs = call.args, dict(call.kwargs)
-        inner = (function if call is None else _runs(function, call))(*args, **kwargs)
+        inner = (function if call is None else runs(function, call))(*args, **kwargs)
         if call is not None and call.holds_back:
             held = held_async_generator(inner, call)
             try:
@@ -320,9 +322,10 @@ def _async_generator(function: Callable[..., Any], begin: BeginCall) -> Callable
             return
         # An async generator cannot `yield from`: each step is forwarded by hand.
         step: Callable[[Any], Awaitable[Any]] = inner.asend
+        context = None if call is None else call.context
         value: Any = None
         while True:
-            token = None if call is None else attach(call.context)
+            token = None if context is None else attach(context)
             try:
                 item = await step(value)
             except StopAsyncIteration:
@@ -389,7 +392,10 @@ def _lazy(result: Any, call: ActiveCall) -> Any:
     if isinstance(result, types.GeneratorType):
         return _drive_generator(result, call)
     if isinstance(result, types.AsyncGeneratorType):
-        return _async_generator(lambda *_args, **_kwargs: result, lambda _args, _kwargs: call)()
+        # What stands in for the function has run: this is what it handed out.
+        return _async_generator(
+            lambda *_args, **_kwargs: result, lambda _args, _kwargs: call, lambda function, _: function
+        )()
     if isinstance(result, types.CoroutineType):
         return _drive_coroutine(lambda: cast("Coroutine[Any, Any, Any]", result), call)
     import asyncio  # Loaded by now: the result is a future of it, see `event_loop`.

@@ -541,6 +541,33 @@ def test_lazy_results_of_plain_functions_end_with_their_work(begin: Recorder) ->
     assert [call.events[-1] for call in begin.calls] == [("finish", 7), ("finish", 7), ("finish", None)]
 
 
+def test_what_stands_in_for_a_function_runs_once() -> None:
+    """What stands in for a plain function may hand out any kind of generator; it is not run again for its items."""
+    runs: list[str] = []
+
+    def numbers() -> Any:
+        yield 1
+
+    async def async_numbers() -> Any:
+        yield 2
+
+    def stand_in(kind: str) -> Any:
+        runs.append(kind)
+        return numbers() if kind == "sync" else async_numbers()
+
+    def begin(args: Any, kwargs: Any, /) -> Call:
+        call = Call(args, kwargs)
+        call.replacement = stand_in  # type: ignore[assignment]
+        return call
+
+    async def main() -> list[int]:
+        return [number async for number in wrap(lambda _: None, begin)("async")]
+
+    assert list(wrap(lambda _: None, begin)("sync")) == [1]
+    assert asyncio.run(main()) == [2]
+    assert runs == ["sync", "async"]
+
+
 def test_held_generator_shows_nothing_before_it_is_judged() -> None:
     """With an enforcing after-rule all items are collected and judged first."""
     begin = Recorder(holds_back=True)
