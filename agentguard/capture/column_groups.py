@@ -10,7 +10,8 @@ column it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, count, repeat
 from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -140,15 +141,23 @@ def attributes_of(alike: Alike, new: Callable[[], Any]) -> Attributes:
     return template.names, template.pick([*template.constants, *read])
 
 
-def differences(alike: Alike) -> Iterable[tuple[Any, ...]]:
-    """For each of some spans all that their attributes follow from, but for what `Alike` says of all."""
+def told_apart(alike: Alike) -> Iterator[tuple[Sequence[int], Alike]]:
+    """Tell spans apart by all that their attributes follow from: gives the places of those that are alike, and them."""
     size = len(alike.runs)
     agents = alike.agents if len(alike.agents) == size else list(alike.agents) * size
     rares = [(_presence(rare.billed), rare.traits) for rare in alike.rares] or repeat(None, size)
-    return zip(
+    found: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for place, key in enumerate(zip(
         [tuple(own or ()) for own in alike.owns], map(bool, alike.runs), map(bool, agents),
         map(_presence, alike.usages), map(_presence, alike.totals), rares, strict=True,
-    )  # fmt: skip
+    )):  # fmt: skip
+        found[key].append(place)
+    environment, traits, *columns = alike
+    for places in found.values():
+        parts: list[Any] = [
+            [column[place] for place in places] if len(column) == size else column for column in columns
+        ]
+        yield places, Alike(environment, traits, *parts)
 
 
 def as_one(column: Column) -> Column:

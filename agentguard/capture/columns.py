@@ -1,8 +1,8 @@
 """
 Columns of many ended spans at once: what their records say, in a fraction of the time.
 
-Spans that are probably alike are read together: short ones of one form, others of one kind with the same
-given names. What all of them have in common is one value; what differs from span to span is read once.
+Spans that are probably alike are read together: short ones of one form, or of forms that are alike where
+there are many; others of one kind with the same given names. What all of them have in common is one value; what differs from span to span is read once.
 Where they turn out not to be alike, they are told apart by all that attributes follow from.
 """
 
@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from agentguard.capture.column_groups import Alike, Attributes, MixedError, as_one, attributes_of, differences
+from agentguard.capture.column_groups import Alike, Attributes, MixedError, as_one, attributes_of, told_apart
 from agentguard.capture.rare import NOTHING
 from agentguard.values import Column, SpanColumns
 
 _NOTHING: Final[Column] = ((),)
 _NO_TEXT: Final[Column] = ("",)
 _UNSET: Final[Column] = ("unset",)
+_FORMS_MAX: Final = 6
+"""So many forms have groups of their own."""
 
 
 class _Group(NamedTuple):
@@ -52,10 +54,12 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
     members: defaultdict[Any, list[int]] = defaultdict(list)
     for place, form in enumerate([span.form for span in spans]):
         members[form].append(place)
-    is_short = None not in members
-    for place in members.pop(None, ()):
+    others = members.pop(None, ())
+    if len(members) > _FORMS_MAX:
+        members = _by_kin(members)
+    for place in others:
         members[spans[place].kin].append(place)
-    if is_short:
+    if not others:
         # Column by column: no row is made in between.
         trace_ids: Sequence[int] = [span.trace_id for span in spans]
         span_ids: Sequence[int] = [span.span_id for span in spans]
@@ -66,7 +70,10 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
         trace_ids, span_ids, parent_ids, starts, durations = zip(*[span.row() for span in spans], strict=True)
     if not all(trace_ids) or not all(span_ids):
         return None
-    found = [(places, _read(spans, places)) for places in members.values()]
+    found = [
+        (places, _read(kin, spans if len(members) == 1 else [spans[place] for place in places]))
+        for kin, places in members.items()
+    ]
     environment = found[0][1].environment
     if not all(alike.environment is environment for _, alike in found):
         return None
@@ -77,7 +84,9 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
     ):
         return None
     try:
-        groups = list(chain.from_iterable([_groups(spans, places, alike) for places, alike in found]))
+        groups = list(
+            chain.from_iterable([_groups(alike, places, spans[0].blank) for places, alike in found])
+        )
     except MixedError:
         return None
     groups.sort(key=_first_place)
@@ -108,30 +117,41 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
     )
 
 
-def _read(spans: Sequence[Any], places: Sequence[int]) -> Alike:
-    """Read the spans at some places."""
-    chosen = spans if len(places) == len(spans) else [spans[place] for place in places]
-    return _read_short(chosen) if chosen[0].form is not None else _read_long(chosen)
+def _by_kin(members: Mapping[Any, list[int]]) -> defaultdict[Any, list[int]]:
+    """Put forms of the same kin together: of many, a column costs less than the groups."""
+    merged: defaultdict[Any, list[int]] = defaultdict(list)
+    for form, places in members.items():
+        merged[form.kin] += places
+    for places in merged.values():
+        places.sort()
+    return merged
 
 
-def _read_short(spans: Sequence[Any]) -> Alike:
-    """Read `ShortSpan`s of one form."""
-    form, size = spans[0].form, len(spans)
+def _read(kin: Any, spans: Sequence[Any]) -> Alike:
+    """Read spans of one form, or of one kin."""
+    if type(kin) is not tuple:
+        return _read_short(spans, [kin])
+    return _read_long(spans) if spans[0].form is None else _read_short(spans, [span.form for span in spans])
+
+
+def _read_short(spans: Sequence[Any], forms: Sequence[Any]) -> Alike:
+    """Read `ShortSpan`s: of one form, or each of its own."""
+    form, size = forms[0], len(spans)
     identities = [span.identity for span in spans]
     rares = [span.rare for span in spans]
     return Alike(
         form.environment,
         (form.kind, "", 0),
-        (form.attributes,),
+        [form.attributes for form in forms],
         [span.run.run_id for span in spans],
-        (form.agent_name,),
+        [form.agent_name for form in forms],
         [span.own for span in spans],
         [span.in_flight for span in spans],
         [span.usage for span in spans],
         [span.totals for span in spans],
         () if rares.count(None) == size else [rare or NOTHING for rare in rares],
-        (form.name,),
-        (form.otel_kind,),
+        as_one([form.name for form in forms]),
+        as_one([form.otel_kind for form in forms]),
         _UNSET,
         _NO_TEXT
         if identities.count(None) == size
@@ -169,23 +189,18 @@ def _headers(states: Sequence[Any]) -> Column:
     return [state.to_header() if state else "" for state in states]
 
 
-def _groups(spans: Sequence[Any], places: Sequence[int], alike: Alike) -> Iterator[_Group]:
+def _groups(alike: Alike, places: Sequence[int], new: Callable[[], Any]) -> Iterator[_Group]:
     """
     Make a group of spans that are probably alike, or several where they are not.
 
     Raises:
         MixedError: An attribute came while this ran, on a thread that set it after the end of its span.
     """
-    new = spans[0].blank
     try:
         yield _Group(places, _heads(alike), attributes_of(alike, new))
     except MixedError:
-        apart: defaultdict[Any, list[int]] = defaultdict(list)
-        for place, key in zip(places, differences(alike), strict=True):
-            apart[key].append(place)
-        for some in apart.values():
-            part = _read(spans, some)
-            yield _Group(some, _heads(part), attributes_of(part, new))
+        for some, part in told_apart(alike):
+            yield _Group([places[place] for place in some], _heads(part), attributes_of(part, new))
 
 
 def _heads(alike: Alike) -> tuple[Column, ...]:
@@ -223,11 +238,11 @@ def _whole(heads: Sequence[Sequence[Column]], shape: Sequence[int]) -> Iterator[
     spread = itemgetter(*shape)
     for parts in zip(*heads, strict=True):
         first = parts[0]
-        if max(map(len, parts)) > 1:
+        if len(first) == 1 and parts.count(first) == len(parts):
+            yield first
+        elif max(map(len, parts)) > 1:
             values = [iter(part) if len(part) > 1 else repeat(part[0]) for part in parts]
             yield [next(values[number]) for number in shape]
-        elif parts.count(first) == len(parts):
-            yield first
         else:
             yield spread([part[0] for part in parts])
 

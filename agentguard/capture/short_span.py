@@ -10,7 +10,7 @@ wants more of it (an attribute, an event, an error) gets the `Span` that it stan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
@@ -52,6 +52,11 @@ class SpanForm:
     """Clean values; they never change."""
     agent_name: str
     """Of the agent around the calls, for their spans; empty where there is none, or they are its own."""
+
+    @property
+    def kin(self) -> tuple[Any, ...]:
+        """What it has in common with forms whose spans probably have the same attributes."""
+        return self.environment, self.kind, tuple(self.attributes)
 
 
 class ShortSpan(LazyContext):

@@ -158,7 +158,7 @@ _SHORT_SCRIPTS = st.builds(
 
 @given(
     st.lists(_SCRIPTS | _SHORT_SCRIPTS, min_size=1, max_size=8)
-    | st.lists(_SHORT_SCRIPTS, min_size=1, max_size=8),
+    | st.lists(_SHORT_SCRIPTS, min_size=1, max_size=14),
     st.sampled_from(("compat", "latest", "both")),
     st.booleans(),
     st.integers(1, 3),

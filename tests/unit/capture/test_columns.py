@@ -60,7 +60,7 @@ def test_what_is_the_same_is_one_value(environment: CaptureEnvironment) -> None:
     form = _form(environment, "chat")
     spans = [_short(form, Usage(number, 2_000 + number, model="gpt-5"), own=_OWN) for number in (1, 2, 3)]
     columns = _columns(spans)
-    assert columns.names == ("chat",)
+    assert list(columns.names) == ["chat"]
     assert columns.statuses == ("unset",)
     assert columns.shape == (0,)
     ((found, values),) = columns.groups
@@ -85,6 +85,21 @@ def test_groups_come_as_their_first_spans(environment: CaptureEnvironment) -> No
     assert list(columns.names) == ["chat", "look", "chat", "failed", "chat", "look", "look", "chat"]
     assert list(columns.statuses) == ["unset"] * 3 + ["error"] + ["unset"] * 4
     assert list(columns.status_descriptions) == [""] * 3 + ["ValueError"] + [""] * 4
+
+
+def test_many_forms_share_a_group(environment: CaptureEnvironment) -> None:
+    """Of many callables with few calls each, those whose spans have the same attributes stand in one group."""
+    forms = [_form(environment, f"look {number}", "tool") for number in range(20)]
+    forms[7].agent_name, forms[9].attributes = "", {"given": True}
+    failed = Span(environment, "failed", "tool", attributes={"given": 1})
+    failed.end()
+    columns = _columns([*map(_short, forms), failed, *map(_short, forms)])
+    shape = [0, 0, 0, 0, 0, 0, 0, 1, *[0] * 12]
+    assert columns.shape == [*shape, 2, *shape]
+    assert list(columns.names) == [*[form.name for form in forms], "failed", *[form.name for form in forms]]
+    found, values = columns.groups[0]
+    given = values[list(found).index("given")]
+    assert [place for place, value in enumerate(given) if value is True] == [8, 27]
 
 
 def test_spans_that_have_no_columns(environment: CaptureEnvironment, clock: FrozenClock) -> None:
