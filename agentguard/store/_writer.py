@@ -29,6 +29,7 @@ from agentguard.store._encoding import NOTHING, Encoding, QueuedOutcome
 from agentguard.store._live import Body
 from agentguard.store._outlet import Outlet
 from agentguard.store._sealing import Sealer
+from agentguard.store._sealing_thread import SealingThread
 from agentguard.values import Clock, FlushResult, GapRecord, InternalErrorHook, OutcomeRecord, SpanSource
 
 _IDLE_S: Final = 3600.0
@@ -93,7 +94,6 @@ class SegmentWriter:
         self._bytes_out = 0
         self._drops = Drops()
         self._thread: threading.Thread | None = None
-        self._sealing_thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._make_waits()
         self._flush_wanted = 0
@@ -113,8 +113,8 @@ class SegmentWriter:
         self._batcher = Batcher(self._drops, self._on_internal_error, config.record_bytes_max)
         self._encoding = Encoding(self._batcher, config, self._clock)
         self._queue = self._encoding.queue
-        # One for all times: it remembers which files are sealed.
-        self._sealer = Sealer(self._segments, self._keystore, self._clock, self._disk)
+        sealer = Sealer(self._segments, self._keystore, self._clock, self._disk)
+        self._sealing = SealingThread(sealer, self._on_internal_error)
         self._outlet = Outlet(
             self._segments, keystore=self._keystore, clock=self._clock, resource=self._resource,
             config=config, disk=self._disk, on_internal_error=self._on_internal_error,
@@ -316,9 +316,7 @@ class SegmentWriter:
         if thread is None or not thread.is_alive():
             self._finish(deadline)
         result = self._result(is_complete=self.pending == 0)
-        sealing = self._sealing_thread
-        if sealing is not None:
-            sealing.join(max(deadline - time.monotonic(), 0))
+        self._sealing.close(max(deadline - time.monotonic(), 0))
         return result
 
     def _result(self, *, is_complete: bool) -> FlushResult:
@@ -468,21 +466,5 @@ class SegmentWriter:
 
     def _seal_in_background(self) -> None:
         """Seal what other writers, or rotation, left behind."""
-        if not self.config.is_sealing or self._is_stopping:
-            return
-        if self._sealing_thread is not None and self._sealing_thread.is_alive():
-            return
-        sealer = self._sealer
-
-        def seal() -> None:
-            try:
-                sealer.seal_all()
-            except Exception as error:  # Law 1: what is not sealed stays readable as it is.
-                self._on_internal_error("store.seal", error)
-
-        thread = threading.Thread(target=seal, name="agentguard-seal", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            return  # The interpreter shuts down; the next process seals.
-        self._sealing_thread = thread
+        if self.config.is_sealing and not self._is_stopping:
+            self._sealing.ask()

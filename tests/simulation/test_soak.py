@@ -16,7 +16,7 @@ import pytest
 
 import agentguard
 from agentguard.runtime.active import ACTIVE
-from agentguard.store import Housekeeper, Store
+from agentguard.store import Housekeeper, SegmentWriter, Store
 from tests.support.clock import FrozenClock
 from tests.support.spans import FinishedSpan, make_span
 from tests.support.stores import KnownKey, new_writer
@@ -76,10 +76,10 @@ def _rss_bytes() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _settle() -> None:
+def _settle(writer: SegmentWriter) -> None:
     """Wait until nothing is sealed in the background: on a busy machine that takes its time."""
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and any(one.name == "agentguard-seal" for one in threading.enumerate()):
+    while time.monotonic() < deadline and not writer._sealing.is_idle:
         time.sleep(0.002)
 
 
@@ -102,8 +102,8 @@ def _files_kept_open(folder: Path) -> int:
     return fewest
 
 
-def _sample(done: int, folder: Path) -> Sample:
-    _settle()
+def _sample(done: int, folder: Path, writer: SegmentWriter) -> Sample:
+    _settle(writer)
     gc.collect()
     size = 0
     for path in (folder / "seg").glob("*"):
@@ -136,10 +136,10 @@ def soak_day(folder: Path, spans: int, *, samples: int = 40) -> Soaked:
         writer.append(FinishedSpan(make_span(number, start_unix_ns=clock.unix_ns())))
         if (number + 1) % step == 0:
             assert writer.flush(60).is_complete
-            _settle()
+            _settle(writer)
             gone = keeper.run_once()
             removed += gone.spans if gone is not None else 0
-            taken.append(_sample(number + 1, store.folder))
+            taken.append(_sample(number + 1, store.folder, writer))
     result = writer.close(60)
     query = store.query()
     found = sum(info.spans for info in query.segments())
@@ -171,7 +171,7 @@ def soak_calls(folder: Path, calls: int, *, samples: int = 40) -> Soaked:
         for thread in threads:
             thread.join()
         assert runtime.flush(60).is_complete
-        taken.append(_sample((part + 1) * each * _THREADS, runtime.store.folder))
+        taken.append(_sample((part + 1) * each * _THREADS, runtime.store.folder, runtime.sink))
     result = agentguard.shutdown(60)
     ACTIVE.runtime = None
     query = runtime.store.query()
