@@ -34,8 +34,12 @@ CALLS = 400
 SHAPE_BAR, STEP_BAR_US, OFF_BAR_US = 1.5, 1.0, 0.3
 
 CHUNK = SimpleNamespace(
-    choices=[SimpleNamespace(delta=SimpleNamespace(content="a word "), finish_reason=None)], usage=None
+    choices=[SimpleNamespace(delta=SimpleNamespace(content="a word "), finish_reason=None)],
+    usage=None,
+    id=ANSWER["id"],
+    model=ANSWER["model"],
 )
+"""Has the fields that those of clients have."""
 USAGE = ANSWER["usage"]
 LAST = SimpleNamespace(
     choices=[],

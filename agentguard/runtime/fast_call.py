@@ -97,7 +97,8 @@ class FastCall(ShortSpan):
             return watch_stream(result, self, lane.model_rates if lane.is_model else UNPRICED)
         usage = told
         if lane.is_model and told is None:
-            usage = usage_row(result, lane.model_rates) or extract_usage(result)
+            if self.stream is None or result is not None:
+                usage = usage_row(result, lane.model_rates) or extract_usage(result)
             if self.stream is not None:
                 if usage is not None:
                     # What it says may be what its items said.

@@ -247,16 +247,21 @@ def _generator(function: Callable[..., Any], begin: BeginCall) -> Callable[..., 
         call = begin(args, kwargs)
         if call is None:
             return (yield from function(*args, **kwargs))
-        return (yield from _drive_generator(_runs(function, call)(*call.args, **call.kwargs), call))
+        if isinstance(call, LazyContext):
+            return (yield from _drive_generator(function(*args, **kwargs), call, call))
+        inner = _runs(function, call)(*call.args, **call.kwargs)
+        return (yield from _drive_generator(inner, call, call.context))
 
     return wrapper
 
 
-def _drive_generator(inner: Generator[Any, Any, Any], call: ActiveCall) -> Generator[Any, Any, Any]:
+def _drive_generator(
+    inner: Generator[Any, Any, Any], call: ActiveCall, context: Context
+) -> Generator[Any, Any, Any]:
     """Run a generator step by step, each step inside the call's context."""
     if call.holds_back:
         return (yield from held_generator(inner, call))
-    context, step = call.context, inner.send
+    step: Callable[[Any], Any] = inner.send
     value: Any = None
     while True:
         token = attach(context)
@@ -390,7 +395,7 @@ _LAZY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)
 def _lazy(result: Any, call: ActiveCall) -> Any:
     """End the call when the work that a plain function handed out is done."""
     if isinstance(result, types.GeneratorType):
-        return _drive_generator(result, call)
+        return _drive_generator(result, call, call.context)
     if isinstance(result, types.AsyncGeneratorType):
         # What stands in for the function has run: this is what it handed out.
         return _async_generator(
