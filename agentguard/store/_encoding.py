@@ -21,8 +21,8 @@ from agentguard.store._live import Body
 from agentguard.values import Clock, OutcomeRecord, SpanSource
 
 _OUTCOME_BYTES: Final = 512
-_BURST_BATCHES: Final = 8
-"""With so many frames' worth in the queue, that much goes into one frame."""
+_BURST_BATCHES: Final = 4
+"""With so many frames' worth in the queue, that much goes into one frame; more takes memory, and saves nothing."""
 NOTHING: Final = -(2**62)
 _size_of: Final = attrgetter("bytes_estimate")
 
