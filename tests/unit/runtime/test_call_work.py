@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -37,8 +38,13 @@ ANSWER = {
     "usage": {"prompt_tokens": 12, "completion_tokens": 9},
 }  # fmt: skip
 
+CHUNKS = [
+    {"choices": [{"delta": {"content": "a word"}, "finish_reason": None}], "id": "c-1", "model": "gpt-5"},
+    {**ANSWER, "choices": []},
+]
+
 # What the code makes today, and a little room. Raise a number only with a reason that the reader of the log learns.
-CALLS_MAX = {"tool": 28, "model": 36}
+CALLS_MAX = {"tool": 28, "model": 36, "tool generator": 38, "model generator": 59, "model stream": 69}
 
 _ASIDE = frozenset({"_call_thread", "_append_slowly", "_wake_up", "_wake"})
 """Waking a thread: whether it is needed depends on the moment."""
@@ -74,7 +80,7 @@ def _calls_of(function: Callable[[], object]) -> int:
     return fewest
 
 
-@pytest.mark.parametrize("kind", ["tool", "model"])
+@pytest.mark.parametrize("kind", CALLS_MAX)
 def test_a_governed_call_stays_as_short_as_it_is(start: Start, kind: str) -> None:
     """The functions that a governed call makes the calling thread run are no more than they were."""
     runtime = start(RULES)
@@ -87,9 +93,28 @@ def test_a_governed_call_stays_as_short_as_it_is(start: Start, kind: str) -> Non
     def ask(question: str) -> dict[str, Any]:
         return ANSWER
 
+    @agentguard.tool(effect="read")
+    def lines(order: str) -> Iterator[str]:
+        yield from ("one", "two")
+
+    @agentguard.model(provider="openai", model="gpt-5")
+    def tell(question: str) -> Iterator[Any]:
+        yield from CHUNKS
+
+    @agentguard.model(provider="openai", model="gpt-5")
+    def stream(question: str) -> Iterator[Any]:
+        return iter(CHUNKS)
+
+    kinds: dict[str, Callable[[], object]] = {
+        "tool": lambda: refund("o-1", amount_usd=5.0),
+        "model": lambda: ask("?"),
+        "tool generator": lambda: deque(lines("o-1"), 0),
+        "model generator": lambda: deque(tell("?"), 0),
+        "model stream": lambda: deque(stream("?"), 0),
+    }
     runtime.flush(10.0)
     with agentguard.run():
-        made = _calls_of((lambda: refund("o-1", amount_usd=5.0)) if kind == "tool" else lambda: ask("?"))
+        made = _calls_of(kinds[kind])
     assert made <= CALLS_MAX[kind]
 
 
