@@ -63,7 +63,7 @@ class ShortSpan(LazyContext):
     """
     A span that is its own context, so that a call makes one object.
 
-    Whoever begins it sets the slots. A span under it needs no more than these: see `adds`.
+    Whoever begins it sets the slots. A span under it needs no more than these.
     """
 
     __slots__ = (
