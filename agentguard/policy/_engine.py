@@ -285,6 +285,17 @@ class Engine:
         book = self._books[Point(point)]
         return book.plans.get((agent, environment, name if book.fact else ""))
 
+    def reads_of(self, plan: Plan) -> frozenset[str]:
+        """
+        Name the facts that are read to answer one kind of question.
+
+        Args:
+            plan:
+                Given by `plan_of`, of this engine.
+        """
+        asked = [one for group in plan.groups for _, one in group.asked]
+        return frozenset(name for one in asked for name in one.rule.conditions[one.point].reads)
+
     def silence_of(self, plan: Plan) -> Silence | None:
         """
         Give what says at once that no rule of a plan has anything to say; of a plan that was followed often.

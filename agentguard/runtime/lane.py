@@ -202,7 +202,7 @@ def lane_of(call: GuardedCall, known: object, begin: Callable[..., Any]) -> Lane
             or type(call.ending) is not Admitted
             or engine.has_history
             # A fact of the application's own is asked once a call, and here it may be asked in vain.
-            or not engine.reads <= PROVIDERS.keys()
+            or not engine.reads_of(plan) <= PROVIDERS.keys()
             or (engine.counts_repeats and spec.governed_as == "tool")
             or engine.acts_after(spec.after, name)
         ):

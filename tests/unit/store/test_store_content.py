@@ -119,8 +119,11 @@ def test_repair_keeps_content(tmp_path: Path) -> None:
     path.write_bytes(data)
     assert store.repair().rebuilt
     found = by_id(open_store(tmp_path / "s").query().spans())
-    assert found == by_id(SPANS[:120] + SPANS[120 + 128 :]) or len(found) == len(SPANS) - 128
     assert all(span == by_id(SPANS)[i] for i, span in found.items())
+    places = [place for place, span in enumerate(SPANS) if span.span_id not in found]
+    # One chunk, whatever its size is.
+    assert 0 < len(places) <= 128
+    assert places == list(range(places[0], places[-1] + 1))
 
 
 def test_a_stretch_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
