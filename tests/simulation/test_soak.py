@@ -68,7 +68,8 @@ class Soaked(NamedTuple):
         assert self.made == self.stored + self.dropped, "spans in are not spans stored and counted drops"
         assert self.found + self.removed == self.stored, "what was stored is not there"
         assert self.gaps == self.dropped, "drops without a record of the gap"
-        assert self.more_files <= 0, f"{self.more_files} more open files"
+        # In a flood one is being sealed at nearly every look; a leak would add one for each segment.
+        assert self.more_files <= 1, f"{self.more_files} more open files"
         assert self.slope_bytes < slope_bytes_max, f"grew by {self.slope_bytes / 2**20:.2f} MiB"
 
 
