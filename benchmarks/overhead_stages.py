@@ -31,12 +31,21 @@ PACKAGE = f"{Path(__file__).parents[1] / 'agentguard'}/"
 
 CALLER = (
     ("record: queue the decision and the outcome", ("audit/", "runtime/later.py")),
-    ("decide: facts, rules", ("policy/", "runtime/deciding.py", "runtime/facts.py", "runtime/gates.py")),
+    (
+        "decide: facts, rules",
+        (":_decision", "policy/", "runtime/deciding.py", "runtime/facts.py", "runtime/gates.py"),
+    ),
     ("decide: rates and spending", ("state/",)),
-    ("usage: tokens and price", ("capture/usage", "capture/cost.py", ":take_usage", ":record_usage")),
+    (
+        "usage: tokens and price",
+        ("capture/usage", "capture/cost.py", ":take_usage", ":record_usage", ":_spend", ":add_inner_usage"),
+    ),
     ("end: queue the span", ("store/",)),
     ("end: time, outcome, counters", (":_end", ":end", ":_finish", ":finish", ":complete")),
-    ("begin: span, context, arguments", (":begin", ":__init__", ":begin_call", "runtime/", "capture/")),
+    (
+        "begin: span, context, arguments",
+        (":begin", ":begin_fast", ":__init__", ":begin_call", "runtime/", "capture/"),
+    ),
     ("wrapper", ("wrapping/",)),
     ("the function itself, and the loop", ("!ask", "!refund", "!call", "!turn", "!rest", "!profile_arm")),
 )
