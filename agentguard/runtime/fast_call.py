@@ -14,13 +14,11 @@ from typing import Any, ClassVar, Final
 
 from opentelemetry.context import Context
 
-from agentguard.audit import CallForm
 from agentguard.capture import (
     LOCKS,
     SPAN_KEYS,
     UNPRICED,
     Rare,
-    ShortSpan,
     StreamUsage,
     UsageRow,
     extract_usage,
@@ -32,32 +30,28 @@ from agentguard.capture import (
 )
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.facts import CallFacts
+from agentguard.runtime.fast_record import RecordedSpan
 from agentguard.runtime.gates import add_unpriced_to, charged_usd
-from agentguard.runtime.lane import DUE, TOLD, UNTOLD, Lane
-from agentguard.runtime.later import write_outcome
+from agentguard.runtime.lane import Lane
 from agentguard.runtime.results import StreamEnd
 from agentguard.runtime.runs import RUN_KEY, Run
 from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
-from agentguard.values import DecisionRecord, Usage
+from agentguard.values import Usage
 from agentguard.values import attributes as names
 from agentguard.wrapping import Hold
 
 _OUR_KEYS: Final = frozenset({*SPAN_KEYS, CALL_KEY, RUN_KEY})
-_FORMS_MAX: Final = 256
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
 
 
-class FastCall(ShortSpan):
+class FastCall(RecordedSpan):
     """One call on the fast path; what `wrapping` drives, as a `GuardedCall`."""
 
     __slots__ = (
         "args",
         "around",
-        "evaluation_ns",
-        "full",
         "kwargs",
-        "log_state",
         "owner",
         "stream",
     )
@@ -70,13 +64,8 @@ class FastCall(ShortSpan):
     run: Run
     owner: FastCall | GuardedCall | None
     """The call inside which it was made, until it ends."""
-    full: GuardedCall | None
-    """What it has grown into."""
     stream: StreamUsage | None
     """What the items of a model's generator said."""
-    evaluation_ns: int
-    log_state: int
-    """UNTOLD, DUE or TOLD."""
 
     replacement: Final = None
     repeats: Final = 0
@@ -297,66 +286,6 @@ class FastCall(ShortSpan):
     def arguments(self) -> dict[str, Any] | None:
         """By parameter name."""
         return self.form.spec.binder.bind(self.args, self.kwargs)
-
-    # What the decision log asks, on its own thread
-
-    def __call__(self) -> bytes:
-        """As `Admitted.admission`."""
-        # In this order: who ends the call looks at `log_state` after that, so one of the two sees the other.
-        self.log_state = DUE
-        lane, run, start_unix_ns, evaluation_ns = self.form, self.run, self.start_unix_ns, self.evaluation_ns
-        duration_ns, outcome, ended_unix_ns = self.duration_ns, "", 0
-        if duration_ns < 0 and self.full is not None:
-            *_, duration_ns, outcome = self.full.span.course()
-        if duration_ns >= 0:
-            self.log_state = TOLD
-            outcome, ended_unix_ns = outcome or names.OUTCOME_OK, start_unix_ns + duration_ns
-        else:
-            outcome = ""
-        form = lane.forms.get(run.principal)
-        if form is None:
-            form = self._form()
-        return form.fill(
-            lane.ids.span_id().to_bytes(8, "big").hex(), start_unix_ns + evaluation_ns,
-            self.span_id.to_bytes(8, "big").hex(), self.trace_id.to_bytes(16, "big").hex(), run.run_id,
-            evaluation_ns, outcome, ended_unix_ns,
-        )  # fmt: skip
-
-    def outcome(self) -> bytes | None:
-        """As `Ended.outcome`."""
-        if self.log_state == TOLD:
-            return None
-        services = self.form.services
-        return write_outcome(services.ids, self.form.revision, self._course(), self.run.run_id)
-
-    def _course(self) -> tuple[str, str, int, int, str]:
-        """As `Span.course`."""
-        full = self.full
-        if full is not None and self.duration_ns < 0:
-            return full.span.course()
-        return (
-            self.span_id.to_bytes(8, "big").hex(), self.trace_id.to_bytes(16, "big").hex(),
-            self.start_unix_ns, self.duration_ns, "",
-        )  # fmt: skip
-
-    @property
-    def is_due(self) -> bool:
-        """As that of `Ended`."""
-        return self.log_state != UNTOLD
-
-    def _form(self) -> CallForm:
-        """Make the form of the records of calls like this one, and keep it."""
-        lane = self.form
-        assert lane.decision is not None
-        shared = DecisionRecord(
-            decision_id="", time_unix_ns=0, point=str(lane.spec.before), decision=lane.decision, bundle=lane.revision,
-            agent=lane.agent, tool=lane.spec.name if lane.is_tool else "", model=lane.spec.model,
-            principal=self.run.principal,
-        )  # fmt: skip
-        if len(lane.forms) >= _FORMS_MAX:
-            lane.forms.clear()
-        form = lane.forms[self.run.principal] = CallForm(shared)
-        return form
 
     # Growing
 
