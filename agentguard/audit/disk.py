@@ -163,6 +163,8 @@ class ReservingDisk(Disk):
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield fd
         finally:
+            # By name: a child forked meanwhile shares the lock, closing alone would not end it.
+            fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
 

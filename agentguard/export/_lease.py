@@ -62,5 +62,8 @@ class Lease:
         and a copy that stays open would keep it from others after the parent's death.
         """
         if self._descriptor >= 0:
+            if self.is_held:
+                # By name: a child forked meanwhile may have a copy that is open.
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
         self._descriptor, self._pid = -1, 0

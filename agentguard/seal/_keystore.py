@@ -253,6 +253,8 @@ class Keystore:
                 ).hint("another process rotated the key: open the store anew")
             yield self._master
         finally:
+            # By name: a child forked meanwhile shares the lock, closing alone would not end it.
+            fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
     def _is_reread(self) -> bool:

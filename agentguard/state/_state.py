@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
@@ -380,4 +381,12 @@ def _after_fork_in_child() -> None:
         state._after_fork()  # noqa: SLF001 - the same module
 
 
+def _close_at_exit() -> None:
+    """After a shutdown policies stay in force and ask it; no thread of it may live on into the interpreter's end."""
+    for state in list(_machines):
+        state.close()
+
+
 os.register_at_fork(after_in_child=_after_fork_in_child)
+# What is registered first runs last: the runtime that uses it is shut down by then.
+atexit.register(_close_at_exit)

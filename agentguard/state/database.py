@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from agentguard.errors import KeyUnavailableError, SealError, StoreError, StoreLockedError, TamperedError
+from agentguard.forks import FORK_WAIT_S_MAX
 from agentguard.seal import (
     PRIVATE_FILE_MODE,
     Keystore,
@@ -87,9 +88,7 @@ class SqliteCells:
         """
         self._folder = folder
         self._keystore = keystore
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
-        self._depth = 0
+        self._begin()
         self._connections = 1
         """How many there were."""
         with self._file_lock():
@@ -107,7 +106,7 @@ class SqliteCells:
             StoreLockedError: Another process held the state for too long.
             StoreError: The disk refused; nothing of the change remains.
         """
-        with self._lock, self._file_lock():
+        with self._file_lock(), self._lock:
             connection = self._connected()
             self._run(connection, "BEGIN IMMEDIATE")
             try:
@@ -290,20 +289,45 @@ class SqliteCells:
     def _connected(self) -> sqlite3.Connection:
         """Give out the connection of this process."""
         if self._pid != os.getpid():
-            self._after_fork()
+            self.after_fork(is_child=True)
         if self._connection is None:
             self._connection = self._prepare(accept_reset=False)
             self._connections += 1
         return self._connection
 
-    def _after_fork(self) -> None:
-        """Leave the parent's connection alone, and its locks in whatever state."""
+    def _begin(self) -> None:
+        """Begin with locks of our own: at the start, and in the child of a fork."""
+        self._pid = os.getpid()
+        self._turn = threading.RLock()
+        """Held by the thread that has the lock file, or waits for it; taken before `_lock`."""
+        self._depth = 0
+        self._lock_fd: int | None = None
+        self._lock = threading.RLock()
+        """Held around each use of the connection, never while another process is waited for."""
+
+    def before_fork(self) -> None:
+        """
+        Let whoever is inside SQLite come out.
+
+        A child inherits SQLite's own book of the locks that this process holds, and its mutexes as they are. Forked
+        in the middle of a change, it would find the database locked by itself, for ever.
+        """
+        self._lock.acquire(timeout=FORK_WAIT_S_MAX)
+
+    def after_fork(self, *, is_child: bool) -> None:
+        """Let the parent go on; in the child, leave the parent's connection alone."""
+        if not is_child:
+            with contextlib.suppress(RuntimeError):  # The wait was in vain.
+                self._lock.release()
+            return
         if self._connection is not None:
             _abandoned.append(self._connection)
         self._connection = None
-        self._lock = threading.RLock()
-        self._depth = 0
-        self._pid = os.getpid()
+        if self._lock_fd is not None:
+            # The parent's lock lasts as long as anybody has its file open, should the parent die.
+            with contextlib.suppress(OSError):
+                os.close(self._lock_fd)
+        self._begin()
 
     def _rows(
         self, sql: str, values: tuple[object, ...], connection: sqlite3.Connection | None = None
@@ -325,7 +349,7 @@ class SqliteCells:
     @contextmanager
     def _file_lock(self) -> Iterator[None]:
         """Hold the lock file; entered again by the same thread it is held already."""
-        with self._lock:
+        with self._turn:
             if self._depth:
                 self._depth += 1
                 try:
@@ -333,12 +357,13 @@ class SqliteCells:
                 finally:
                     self._depth -= 1
                 return
-            fd = self._acquire()
+            fd = self._lock_fd = self._acquire()
             self._depth = 1
             try:
                 yield
             finally:
                 self._depth = 0
+                self._lock_fd = None
                 # By name: a child forked meanwhile shares the lock, closing alone would not end it.
                 fcntl.flock(fd, fcntl.LOCK_UN)
                 os.close(fd)
@@ -422,9 +447,18 @@ def _why(error: BaseException) -> str:
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
 
 
-def _after_fork_in_child() -> None:
+def _before_fork() -> None:
     for cells in list(_open):
-        cells._after_fork()  # noqa: SLF001 - the same module
+        cells.before_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+def _after_fork(*, is_child: bool) -> None:
+    for cells in list(_open):
+        cells.after_fork(is_child=is_child)
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(is_child=False),
+    after_in_child=lambda: _after_fork(is_child=True),
+)

@@ -36,7 +36,7 @@ from agentguard.seal import (
     write_all,
     write_new_file,
 )
-from agentguard.store._disk import try_lock
+from agentguard.store._disk import try_lock, unlock
 from agentguard.store._keyring_file import KEYRING_BYTES_MAX, KEYRING_FILE, wrap_file
 from agentguard.store._keyring_file import unpack_header as unpack_keyring_header
 from agentguard.store._layout import (
@@ -387,6 +387,9 @@ def _ledger(folder: Path) -> Iterator[None]:
                     f"backup: the ledger was locked by another process for {_LOCK_WAIT_S_MAX:g} s"
                 )
             time.sleep(0.005)
-        yield
+        try:
+            yield
+        finally:
+            unlock(fd)
     finally:
         os.close(fd)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agentguard.errors import SealError, StoreError, TamperedError
 from agentguard.seal import Keystore, open_box, read_file, seal_box, write_file_atomic
+from agentguard.store._disk import unlock
 
 BLOB_BYTES_MAX = 64 * 1024 * 1024
 BLOB_KINDS = frozenset(
@@ -120,7 +121,10 @@ class SealedBlob:
             except OSError:
                 yield False
             else:
-                yield True
+                try:
+                    yield True
+                finally:
+                    unlock(fd)
         finally:
             os.close(fd)
 

@@ -80,6 +80,10 @@ def try_lock(fd: int, *, is_shared: bool = False) -> bool:
 
 
 def unlock(fd: int) -> None:
-    """Give a lock back."""
+    """
+    Give a lock back, before the file is closed.
+
+    A child that was forked meanwhile has the file open too and shares the lock: closing alone would not end it.
+    """
     with contextlib.suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_UN)

@@ -15,7 +15,7 @@ from pathlib import Path
 from agentguard.errors import AgentGuardError, StoreError
 from agentguard.seal import PRIVATE_FILE_MODE
 from agentguard.store._compaction import Compacted, Pause
-from agentguard.store._disk import try_lock
+from agentguard.store._disk import try_lock, unlock
 from agentguard.store._retention import Removed
 from agentguard.store._store import Store
 
@@ -114,13 +114,16 @@ class Housekeeper:
             if not try_lock(fd):
                 yield False
                 return
-            age_s = self._store.clock.unix_ns() / 1e9 - os.fstat(fd).st_mtime
-            # A time to come is that of a clock that went wrong.
-            is_due = not 0 <= age_s < self._interval_s
-            yield is_due
-            if is_due:
-                now_ns = self._store.clock.unix_ns()
-                os.utime(fd, ns=(now_ns, now_ns))
+            try:
+                age_s = self._store.clock.unix_ns() / 1e9 - os.fstat(fd).st_mtime
+                # A time to come is that of a clock that went wrong.
+                is_due = not 0 <= age_s < self._interval_s
+                yield is_due
+                if is_due:
+                    now_ns = self._store.clock.unix_ns()
+                    os.utime(fd, ns=(now_ns, now_ns))
+            finally:
+                unlock(fd)
         finally:
             os.close(fd)
 
@@ -159,6 +162,9 @@ def _is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not try_lock(fd, is_shared=True)
+        if not try_lock(fd, is_shared=True):
+            return True
+        unlock(fd)
+        return False
     finally:
         os.close(fd)

@@ -29,7 +29,7 @@ from agentguard.seal import (
     destroy_file,
 )
 from agentguard.store import _keyring_file as layout
-from agentguard.store._disk import Disk, try_lock
+from agentguard.store._disk import Disk, try_lock, unlock
 from agentguard.store._keyring_file import KEYRING_FILE, KeyEntry
 from agentguard.store._keyring_reader import Head, KeyringReader, state_of
 from agentguard.values import Clock
@@ -293,6 +293,9 @@ class Keyring(KeyringReader):
                 if time.monotonic() >= deadline:
                     raise OSError(errno.ETIMEDOUT, f"another process holds {_LOCK}")
                 time.sleep(0.002)
-            yield
+            try:
+                yield
+            finally:
+                unlock(fd)
         finally:
             os.close(fd)
