@@ -1,0 +1,99 @@
+"""
+What a wrapper knows of a call: how it begins, what runs in it, and how it is told of its end.
+
+What a call means (policy, span, store) is not known here; it is behind these protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from opentelemetry.context import Context
+
+from agentguard.wrapping.held import Hold
+
+
+class ActiveCall(Protocol):
+    """
+    One call between its beginning and its end. Only policy makes these methods raise.
+
+    A call that is a `LazyContext` is its own context, and runs as it was called: nothing is to be awaited,
+    nothing stands in for the function, and its arguments are those that were given.
+    """
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Positional arguments to call with; redacted copies where a rule asked for it."""
+        ...
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """Keyword arguments to call with."""
+        ...
+
+    @property
+    def context(self) -> Context:
+        """The context in which the function runs; the call itself where it runs as it was called."""
+        ...
+
+    @property
+    def replacement(self) -> Callable[..., Any] | None:
+        """What runs instead of the function, in the same shape; or None."""
+        ...
+
+    @property
+    def admission(self) -> Callable[[], Awaitable[None]] | None:
+        """What a coroutine awaits before the function may run, or None."""
+        ...
+
+    def finish(self, result: Any) -> Any:
+        """End the call with its result; returns what the caller gets."""
+        ...
+
+    async def finish_async(self, result: Any) -> Any:
+        """Do the same without blocking the event loop."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with what it raised."""
+        ...
+
+    def chunk(self, item: Any) -> None:
+        """Note one item of a generator."""
+        ...
+
+    def abandon(self) -> None:
+        """End a generator that was closed before its end."""
+        ...
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether items are to be judged before the caller sees them."""
+        ...
+
+    def hold(self) -> Hold:
+        """Begin to judge the items of a generator."""
+        ...
+
+
+class BeginCall(Protocol):
+    """Begins a call; None means that the function runs as if it were not wrapped."""
+
+    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> ActiveCall | None:
+        """May raise what policy raises."""
+        ...
+
+
+def what_runs(function: Callable[..., Any], call: ActiveCall) -> Callable[..., Any]:
+    """What runs: the function itself, or what stands in for it, which may be an object that counts as false."""
+    return function if call.replacement is None else call.replacement
+
+
+async def admit(call: ActiveCall, admission: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the admission; a call that is cancelled meanwhile has ended too."""
+    try:
+        await admission()
+    except BaseException as error:
+        call.fail(error)
+        raise
