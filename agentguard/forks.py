@@ -5,8 +5,9 @@ What a fork does to a process with threads, and how we live with it.
 `IMPORTS` keeps a fork from cutting an import on a thread of ours in half: such a
 thread holds the lock of the module, and a child that is forked at that moment has
 the lock and not the thread. Whoever imports the module there, ours or the
-application, would wait for ever. `is_outdated` tells whether what was made before the
-fork still fits the threads that begin after it.
+application, would wait for ever. `free_in_child` does it for locks that are held for
+moments. `is_outdated` tells whether what was made before the fork still fits the
+threads that begin after it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import mmap
 import os
 import sys
 import threading
-from typing import Final, Protocol
+import weakref
+from typing import Any, Final, Protocol, TypeVar
 
 FORK_WAIT_S_MAX: Final = 5.0
 """Longest wait of a fork. It is met only where a module forks while it is itself imported, and what it
@@ -24,6 +26,10 @@ has locked is waited for by the thread that the fork waits for."""
 
 IMPORTS: Final = threading.RLock()
 """Held around an import on a background thread, and around nothing else; a fork waits until nobody holds it."""
+
+Lock = TypeVar("Lock")
+
+_free_in_child: Final[weakref.WeakSet[Any]] = weakref.WeakSet((IMPORTS,))
 
 _WIPE_ON_FORK: Final = 18
 """MADV_WIPEONFORK: Linux gives the child a page of zeros. Source: madvise(2)."""
@@ -78,6 +84,16 @@ def process_mark() -> ProcessMark:
     return _mark
 
 
+def free_in_child(lock: Lock) -> Lock:
+    """
+    Have every child of a fork find a lock free, whoever holds it in the parent at that moment.
+
+    For what only memory of this process is changed under, a field or two: nobody in the child can finish that.
+    """
+    _free_in_child.add(lock)
+    return lock
+
+
 def is_outdated(lock: object) -> bool:
     """
     Say whether locks are of another kind since this one was made.
@@ -98,8 +114,10 @@ def _after_fork() -> None:
 
 
 def _in_child() -> None:
-    # Whoever held it does not live here.
-    IMPORTS._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as the standard library does
+    for lock in list(_free_in_child):
+        # Whoever else held it does not live here; the thread that forked does, and gives it back.
+        if not (hasattr(lock, "_is_owned") and lock._is_owned()):  # noqa: SLF001 - as the standard library does
+            lock._at_fork_reinit()  # noqa: SLF001
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

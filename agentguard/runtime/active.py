@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from agentguard.forks import free_in_child
 from agentguard.runtime.declaration import Declaration
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class _Active:
     __slots__ = ("is_off", "lock", "runtime", "start")
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = free_in_child(threading.RLock())
         self.runtime: Runtime | None = None
         self.is_off = False
         """Whether calls before `init()` are known to run as they are."""

@@ -36,6 +36,7 @@ from agentguard.capture import (
     span_context,
 )
 from agentguard.errors import ConfigurationError
+from agentguard.forks import free_in_child
 from agentguard.redaction import KINDS
 from agentguard.runtime.background import Background
 from agentguard.runtime.chained import utc_day, what_is_in_force
@@ -151,7 +152,7 @@ class Runtime(Services):
         self.mirror = Mirror(
             self.environment, mode=config.otel, resource=_resource(config), on_usage=self._count_native
         )
-        self._lock = threading.Lock()
+        self._lock = free_in_child(threading.Lock())
         self.vulnerable_dependencies, self.dependency_age_days_max = _dependency_facts(self.store)
         self.background = Background(self)
         self._child_exits = ChildExits(lambda: self.flush(config.flush_timeout_s))

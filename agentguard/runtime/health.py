@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 
 from agentguard import escape
+from agentguard.forks import free_in_child
 from agentguard.values import Clock
 
 LOG_INTERVAL_NS = 60_000_000_000
@@ -26,7 +27,7 @@ class Health:
     def __init__(self, clock: Clock, *, is_strict: bool = False) -> None:
         self._clock = clock
         self._is_strict = is_strict
-        self._lock = threading.Lock()
+        self._lock = free_in_child(threading.Lock())
         self._logged_ns: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         """Internal errors by place and class since the process began."""

@@ -33,6 +33,7 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from agentguard.capture import EndedSpan
+from agentguard.forks import free_in_child
 from agentguard.values import AttributeValue, SpanEvent
 
 _SAMPLED: Final = TraceFlags.SAMPLED
@@ -42,19 +43,8 @@ _METRICS_OF_THE_SDK: Final = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 _STATUS: Final = {"unset": Status(StatusCode.UNSET), "ok": Status(StatusCode.OK)}
 
 
-class _Lock:
-    """Held while the rest of a span is made: threads that meet in one are rare. Made anew in a forked child."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Make a lock that nobody holds."""
-        self.making = threading.RLock()
-
-
-_LOCK: Final = _Lock()
-os.register_at_fork(after_in_child=_LOCK.renew)
+_MAKING: Final = free_in_child(threading.RLock())
+"""Held while the rest of a span is made: threads that meet in one are rare."""
 
 
 class LateTracer:
@@ -217,7 +207,7 @@ class LateSpan(SdkSpan):
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
-        with _LOCK.making:
+        with _MAKING:
             if "_lock" not in state:
                 # What stands already wins: it may have ended.
                 state.update({**self._rest(), **state})
@@ -297,7 +287,7 @@ class LateRecord(ReadableSpan):
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
-        with _LOCK.making:
+        with _MAKING:
             ended = state.get("_ended")
             if ended is not None:
                 self._complete(ended)
