@@ -15,10 +15,10 @@ class WriterConfig:
 
     queue_bytes_max: int = 8 * _MIB
     """Bytes of memory for what waits to be written: finished spans by estimate, encoded ones as they are."""
-    frame_spans_max: int = 128
-    """Usual length of a frame; eight times that where many more wait."""
-    frame_bytes_max: int = 256 * 1024
-    """Estimated bytes after which the writer does not wait for more."""
+    frame_spans_max: int = 512
+    """So many spans are in one frame at most; fewer where fewer wait. Each frame has a price, whatever is in it."""
+    frame_bytes_max: int = 512 * 1024
+    """Estimated bytes after which the writer does not wait for more, and begins another frame."""
     frame_interval_s: float = 0.2
     """Longest wait of a span before it is written."""
     sync_interval_s: float = 0.7

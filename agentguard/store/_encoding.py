@@ -21,8 +21,6 @@ from agentguard.store._live import Body
 from agentguard.values import Clock, OutcomeRecord, SpanSource
 
 _OUTCOME_BYTES: Final = 512
-_BURST_BATCHES: Final = 4
-"""With so many frames' worth in the queue, that much goes into one frame; more takes memory, and saves nothing."""
 NOTHING: Final = -(2**62)
 _size_of: Final = attrgetter("bytes_estimate")
 
@@ -93,7 +91,7 @@ class Encoding:
 
         Args:
             spans_max:
-                How many at most; without it as many as the queue suggests.
+                How many at most; without it as many as a frame may have.
             can_wait:
                 Wait for a thread that is just taking a batch; only for the writer's thread.
 
@@ -104,10 +102,7 @@ class Encoding:
         if not self._lock.acquire(blocking=can_wait):
             return NOTHING
         try:
-            burst = _BURST_BATCHES if len(self.queue) >= _BURST_BATCHES * self._spans_max else 1
-            sources, outcomes, size = self._take(
-                spans_max or burst * self._spans_max, burst * self._bytes_max
-            )
+            sources, outcomes, size = self._take(spans_max or self._spans_max, self._bytes_max)
             if not sources and not outcomes:
                 return NOTHING
             number, first_span, first_outcome = self._taken, self._spans, self._outcomes
