@@ -26,7 +26,7 @@ from agentguard.seal import ensure_private_folder
 from agentguard.values import Clock, InternalErrorHook
 
 FOLDER = "dec"
-UNSYNCED_BYTES_MAX = 1 << 20
+UNSYNCED_BYTES_MAX = 1 << 19
 """Written bytes after which a file is synced at once: until then their records are kept in memory too."""
 
 

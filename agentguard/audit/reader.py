@@ -104,7 +104,7 @@ def load_journal(path: Path, keys: AuditKeys, *, bytes_max: int | None = None) -
             raise AuditError(f"journal {path.stem}: {size} bytes, expected at most {JOURNAL_BYTES_MAX}")
         parts = []
         left = JOURNAL_BYTES_MAX if bytes_max is None else bytes_max
-        while part := os.read(fd, min(left, 1 << 20)):
+        while part := os.read(fd, min(left, 1 << 16)):
             parts.append(part)
             left -= len(part)
         data = b"".join(parts)

@@ -26,11 +26,11 @@ class JournalLimits(NamedTuple):
     """After so many records a checkpoint comes at once."""
     queue_bytes_max: int = 24 << 20
     """Memory of `async` records that may wait; what comes when it is used up waits, or is dropped and counted. Threads
-    wait from a sixth of it on, so that all of it is for the bursts of event loops, which cannot wait."""
+    wait from a twelfth of it on, so that all of it is for the bursts of event loops, which cannot wait."""
     backpressure_s_max: float = 1.0
     """How long a thread waits for room, writing itself if need be; an event loop never waits."""
-    batch_records_max: int = 2048
-    """Records written at one time."""
+    batch_records_max: int = 512
+    """Records written at one time; more takes memory, several times over, and saves nothing."""
     journal_bytes_max: int = 16 << 20
     """A file that has grown to it is closed, and the next one begins."""
     journal_age_s_max: float = 86_400.0

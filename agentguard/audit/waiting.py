@@ -54,7 +54,7 @@ class WaitingRecords:
         self.items: deque[Item] = deque()
         self.records_max = max(bytes_max // RECORD_BYTES, 1)
         """How many may wait that hold little."""
-        self.calm_max = max(self.records_max // 6, 1)
+        self.calm_max = max(self.records_max // 12, 1)
         """How many may wait before the threads that bring more help to write them."""
         self._heavy_max = max(self.records_max - self.calm_max, 1)
         """How many may wait where one more comes that holds much: light ones may have been given places already."""

@@ -207,7 +207,10 @@ def _read(path: Path, problems: Problems) -> bytes | None:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 problems.add(source, 0, 0, "not a regular file", code="unreadable")
                 return None
-            return file.read(DOCUMENT_BYTES_MAX + 1)
+            # First what it says that it has: memory for all that it may have would be asked for at once.
+            expected = min(os.fstat(descriptor).st_size, DOCUMENT_BYTES_MAX) + 1
+            data = file.read(expected)
+            return data if len(data) < expected else data + file.read(DOCUMENT_BYTES_MAX + 1 - expected)
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or type(error).__name__
         problems.add(source, 0, 0, f"cannot be read: {said}", code="unreadable")

@@ -108,7 +108,7 @@ def read_file(path: Path, *, bytes_max: int, follow_links: bool = False) -> byte
     try:
         parts: list[bytes] = []
         size = 0
-        while part := os.read(fd, min(1 << 20, bytes_max + 1 - size)):
+        while part := os.read(fd, min(1 << 16, bytes_max + 1 - size)):
             parts.append(part)
             size += len(part)
             if size > bytes_max:

@@ -23,7 +23,7 @@ class WriterConfig:
     """Longest wait of a span before it is written."""
     sync_interval_s: float = 0.7
     """Longest wait of written bytes before they are forced to disk."""
-    unsynced_bytes_max: int = _MIB
+    unsynced_bytes_max: int = _MIB // 2
     """Written bytes after which they are forced to disk at once: until then they are kept in memory too."""
     segment_bytes_max: int = 16 * _MIB
     segment_spans_max: int = 20_000

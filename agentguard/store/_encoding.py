@@ -1,7 +1,7 @@
 """
 Between queue and disk: finished spans become frames, by whoever has the time.
 
-The writer's thread encodes; a calling thread helps where the queue is half full,
+The writer's thread encodes; a calling thread helps where the queue is a quarter full,
 since a thread that runs Python all the time gets the interpreter more often than
 one that comes back from the disk. An encoded span takes a tenth of the memory.
 """

@@ -40,7 +40,7 @@ _TROUBLE_WAIT_S_MAX: Final = 0.02
 _HELPERS_WAIT_S_MAX: Final = 0.2
 _BREATH_S: Final = 0.001
 _HELP_SPANS: Final = 64
-"""What one call encodes at most where the queue is half full: a part of a millisecond."""
+"""What one call encodes at most where the queue is a quarter full: a part of a millisecond."""
 _FRAMES_A_WRITE: Final = 4
 """Frames that are written together where so much is queued: a write lets callers have the interpreter, which is
 not back for a while."""
@@ -107,7 +107,7 @@ class SegmentWriter:
         self._limit_bytes = 0
         config = self.config
         self._soft_bytes = min(config.frame_bytes_max, config.queue_bytes_max // 4)
-        self._help_bytes = config.queue_bytes_max // 2
+        self._help_bytes = config.queue_bytes_max // 4
         self._handed_bytes = 0
         """Encoded, given to the outlet, and not yet in a file."""
         self._batcher = Batcher(self._drops, self._on_internal_error, config.record_bytes_max)
@@ -226,7 +226,7 @@ class SegmentWriter:
             self._starting.release()
 
     def _make_room(self) -> bool:
-        """Help to encode where the queue is half full; False where it is full all the same."""
+        """Help to encode where the queue is a quarter full; False where it is full all the same."""
         # While the thread has the encoder it stays ahead, or nearly so: nobody waits for a lock here.
         self._help()
         return self._bytes_in - self._bytes_out <= self.config.queue_bytes_max or self._wait_for_room()

@@ -361,7 +361,7 @@ def test_what_is_not_synced_is_bounded(log: Log) -> None:
         file = journal._committer._file
         assert file is not None
         most = max(most, sum(map(len, file.unsynced)))
-    assert 1 << 20 <= most <= (1 << 20) + 64 * 5000 < 20 * 50 * 4000
+    assert 1 << 19 <= most <= (1 << 19) + 64 * 5000 < 20 * 50 * 4000
     assert journal.close(5.0)
 
 
