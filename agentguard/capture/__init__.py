@@ -30,7 +30,7 @@ from agentguard.capture.telemetry import Events, Meters, span_context
 from agentguard.capture.throughput import LoadCurve, LoadLevel, load_curve
 from agentguard.capture.usage import add_usage, extract_usage
 from agentguard.capture.usage_quick import UNPRICED, UsageRow, usage_row
-from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, totals_of
+from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, add_totals, totals_of
 
 __all__ = [
     "CAPTURE_MODES",
@@ -66,6 +66,7 @@ __all__ = [
     "UsageRow",
     "UsageTotals",
     "add_to_totals",
+    "add_totals",
     "add_usage",
     "announce_outer_call",
     "async_http_hooks",

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from agentguard.capture.column_groups import Alike, Attributes, MixedError, as_one, attributes_of, told_apart
 from agentguard.capture.rare import NOTHING
+from agentguard.reckoning import RECKONING
 from agentguard.values import Column, SpanColumns
 
 _NOTHING: Final[Column] = ((),)
@@ -51,6 +52,7 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
         since a span is of a form that columns have not.
 
     """
+    RECKONING.settle()  # What calls used, and those inside them, stands on them when they are counted.
     members: defaultdict[Any, list[int]] = defaultdict(list)
     for place, form in enumerate([span.form for span in spans]):
         members[form].append(place)

@@ -21,7 +21,8 @@ from agentguard.capture.mirror import finish_mirror
 from agentguard.capture.rare import NOTHING, Rare
 from agentguard.capture.span import BASE_BYTES, NO_STATE, OPEN, SAMPLED, Span
 from agentguard.capture.usage_quick import UsageRow
-from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, add_totals
+from agentguard.capture.usage_sums import UsageTotals
+from agentguard.reckoning import RECKONING
 from agentguard.values import AttributeValue, SpanEvent, SpanRecord, Usage
 from agentguard.values import attributes as names
 from agentguard.wrapping import LazyContext
@@ -106,6 +107,7 @@ class ShortSpan(LazyContext):
     """Attributes of this span alone; not to be changed, since several spans may have the same."""
     usage: Usage | UsageRow | None
     totals: UsageTotals | None
+    """What calls inside it used, as far as it is reckoned."""
     is_open: object
     """There until it ends or grows: of two threads, the one that deletes it says which."""
 
@@ -121,19 +123,6 @@ class ShortSpan(LazyContext):
     status_description: Final = ""
     _outcome: Final = ""
     columns = staticmethod(columns_of)
-
-    def add_inner_usage(self, usage: Usage | UsageRow | UsageTotals) -> bool:
-        """Add what a call inside this one used; False where the span that it has become is to be told."""
-        with LOCKS.sums:
-            try:
-                self.is_open  # noqa: B018 - whether it is there
-            except AttributeError:
-                return self.duration_ns >= 0
-            if type(usage) is UsageTotals:
-                self.totals = add_totals(self.totals, usage)
-            else:
-                self.totals = add_to_totals(self.totals, usage)  # type: ignore[arg-type] # by the line above
-        return True
 
     def note_chunk(self) -> None:
         """As `Span.chunk`, where there is room for it."""
@@ -164,6 +153,7 @@ class ShortSpan(LazyContext):
     @property
     def attributes(self) -> dict[str, AttributeValue]:
         """As `Span.attributes`, of the ended span."""
+        RECKONING.settle()
         return self.grown_span(None, is_open=False).attributes
 
     def end_mirror(self) -> None:
@@ -190,11 +180,12 @@ class ShortSpan(LazyContext):
 
     def record(self) -> SpanRecord:
         """Make the record of the ended span."""
+        RECKONING.settle()
         return self.grown_span(None, is_open=False).record()
 
     def grown_span(self, owner: Span | None, *, is_open: bool) -> Span:
         """
-        Make the span that this one stands for, with room for everything.
+        Make the span that this one stands for, with room for everything; what was used is reckoned before.
 
         Args:
             owner:

@@ -10,6 +10,7 @@ that it stands for, which began when it did; all that can be said of a call is s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from opentelemetry.context import Context
@@ -21,6 +22,9 @@ from agentguard.capture import (
     Rare,
     StreamUsage,
     UsageRow,
+    UsageTotals,
+    add_to_totals,
+    add_totals,
     extract_usage,
     is_stream,
     span_values,
@@ -28,10 +32,11 @@ from agentguard.capture import (
     usage_row,
     watch_stream,
 )
+from agentguard.reckoning import RECKONING
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.fast_record import RecordedSpan
-from agentguard.runtime.gates import add_unpriced_to, charged_usd
+from agentguard.runtime.gates import add_unpriced_to, ceiling_usd, name_unpriced
 from agentguard.runtime.lane import Lane
 from agentguard.runtime.results import StreamEnd
 from agentguard.runtime.runs import RUN_KEY, Run
@@ -51,6 +56,7 @@ class FastCall(RecordedSpan):
     __slots__ = (
         "args",
         "around",
+        "has_inner",
         "kwargs",
         "owner",
         "stream",
@@ -63,7 +69,9 @@ class FastCall(RecordedSpan):
     """The nearest context that is not of a call on this path."""
     run: Run
     owner: FastCall | GuardedCall | None
-    """The call inside which it was made, until it ends."""
+    """The call inside which it was made, until it ends and what it used is reckoned."""
+    has_inner: bool
+    """Whether a call inside it has said what it used."""
     stream: StreamUsage | None
     """What the items of a model's generator said."""
 
@@ -93,7 +101,7 @@ class FastCall(RecordedSpan):
                     # What it says may be what its items said.
                     return self.grow().finish(result)
                 usage = self.stream.row()
-        if usage is not None and self.totals is not None:
+        if usage is not None and self.has_inner:
             # What it says may be what a call inside it said.
             return self._finish_grown(result, told)
         try:
@@ -102,11 +110,8 @@ class FastCall(RecordedSpan):
         except AttributeError:
             return self._finish_grown(result, told)
         self.args, self.kwargs = (), _NO_ARGUMENTS
-        duration_ns = lane.monotonic_ns() - self.start_monotonic_ns
+        self.duration_ns = duration_ns = lane.monotonic_ns() - self.start_monotonic_ns
         try:
-            if usage is not None:
-                self._spend(usage, duration_ns)
-            self.duration_ns = duration_ns
             in_flight, kind = lane.in_flight, lane.kind
             # As `load.leave`, without its frame; a forked child has no entry for what its parent began. Nothing
             # is called between reading the entry and storing it: threads would be switched there.
@@ -115,19 +120,17 @@ class FastCall(RecordedSpan):
                 in_flight[kind] = left if left > 0 else 0  # noqa: FURB136 - a call
             except KeyError:
                 pass
-            owner = self.owner
-            if owner is not None:
+            if usage is not None or self.has_inner:
+                self.usage = usage
+                self._owe()
+            else:
                 self.owner = None
-                used = self.totals if usage is None else self.usage
-                if used is not None and not (type(owner) is FastCall and owner.add_inner_usage(used)):
-                    totals = self.totals if self.usage is None else totals_of(Usage._make(self.usage))
-                    if totals is not None:
-                        owner.grow().span.add_inner_usage(totals)
             if lane.rates is not None:
                 lane.rates.record(False, self.start_unix_ns + duration_ns)
             if self.mirror is not None:
                 self.end_mirror()
-            lane.sink(self)
+            if not lane.sink(self):
+                RECKONING.settle()  # Nobody will, on another thread.
             if self.log_state:
                 lane.append_later(self.outcome)
         except Exception as error:
@@ -141,24 +144,51 @@ class FastCall(RecordedSpan):
             full.span.record_usage(_unpriced(told))
         return full.finish(result)
 
-    def _spend(self, usage: Usage | UsageRow, duration_ns: int) -> None:
-        """Price what the call used, and add it to the sums."""
-        lane, cost_usd = self.form, usage[9]
-        tokens = (usage[0] or 0) + (usage[1] or 0)
-        is_ours = type(usage) is tuple  # What is read in one go has our price.
-        if cost_usd is None:
-            cost_usd = self._price_usd(usage)
-            is_ours = cost_usd is not None
-            if cost_usd is None:
-                cost_usd = self._charge(usage, tokens)
+    # What it used
+
+    def _owe(self) -> None:
+        """Have what was used here, or inside, added to the sums before anybody reads one."""
+        owner = self.owner
+        if owner is None:
+            RECKONING.add(self)
+        elif type(owner) is FastCall and owner.full is None:
+            if owner.duration_ns < 0:
+                owner.has_inner = True
             else:
-                usage = (*usage[:-1], cost_usd)  # type: ignore[assignment] # of the same form
-        if is_ours and lane.own is not None:
-            self.own = lane.own if self.own is None else {**self.own, **lane.own}
-        self.usage = usage
-        if tokens or cost_usd:
-            self.run.count_end(is_error=False, tokens=tokens, cost_usd=cost_usd, retries=0)
-            lane.spend.add_at(cost_usd, tokens, self.start_unix_ns + duration_ns)
+                self.owner = None  # It has ended without this one.
+            RECKONING.add(self)
+        else:
+            RECKONING.add(self)
+            RECKONING.settle()  # Its span can be looked at, and ended, by anyone.
+
+    def reckon(self, *, is_ours: bool) -> Callable[[], object] | None:
+        """As `Owing.reckon`."""
+        lane, usage, owner, say = self.form, self.usage, self.owner, None
+        self.owner = None
+        try:
+            if usage is not None:
+                tokens, cost_usd = (usage[0] or 0) + (usage[1] or 0), usage[9]
+                is_local = type(usage) is tuple  # What is read in one go has our price.
+                if cost_usd is None:
+                    cost_usd = self._price_usd(usage)
+                    is_local = cost_usd is not None
+                    if cost_usd is not None:
+                        self.usage = usage = (*usage[:-1], cost_usd)  # type: ignore[assignment] # of the same form
+                    elif tokens:
+                        cost_usd = self._charge(owner, tokens)
+                        say = partial(name_unpriced, lane.services, usage[5] or lane.spec.model)
+                if is_local and lane.own is not None:
+                    self.own = lane.own if self.own is None else {**self.own, **lane.own}
+                if tokens or cost_usd:
+                    cost_usd = cost_usd or 0.0
+                    self.run.add_used(tokens, cost_usd)
+                    if is_ours:
+                        lane.spend.add_at(cost_usd, tokens, self.start_unix_ns + self.duration_ns)
+            if owner is not None:
+                _add_inside(owner, self.totals if usage is None else usage)
+        except Exception as error:
+            return partial(lane.services.health, "runtime.end", error)
+        return say
 
     def _price_usd(self, usage: Usage | UsageRow) -> float | None:
         """Look for a price, of the model that answered, or of the one that was asked."""
@@ -173,11 +203,14 @@ class FastCall(RecordedSpan):
                 cost_usd = price_usd(Usage._make(said)._replace(model=asked))
         return cost_usd
 
-    def _charge(self, usage: Usage | UsageRow, tokens: int) -> float:
-        """Charge what nobody knows a price for, and tell the call around it."""
-        charged = charged_usd(self.form.services, None, tokens, usage[5] or self.form.spec.model)
-        if charged and self.owner is not None:
-            add_unpriced_to(self.owner.grow(), charged)
+    def _charge(self, owner: FastCall | GuardedCall | None, tokens: int) -> float:
+        """Charge what nobody knows a price for, and tell the nearest call around that can be asked about it."""
+        charged = ceiling_usd(self.form.services, tokens)
+        around = owner
+        while type(around) is FastCall:
+            around = around.owner if around.full is None else around.full
+        if around is not None:
+            add_unpriced_to(around, charged)  # type: ignore[arg-type] # by the line above
         return charged
 
     async def finish_async(self, result: Any) -> Any:
@@ -299,6 +332,7 @@ class FastCall(RecordedSpan):
         full = self.full
         if full is not None:
             return full
+        RECKONING.settle()
         owner = self.owner  # Once: a call that ends in another thread lets go of it.
         if type(owner) is FastCall:
             owner = owner.grow()
@@ -360,6 +394,24 @@ class FastCall(RecordedSpan):
             CALL_KEY: call,
             RUN_KEY: self.run,
         }
+
+
+def _add_inside(owner: FastCall | GuardedCall, used: Usage | UsageRow | UsageTotals | None) -> None:
+    """Add what a call used, or what was used inside it, to what was used inside the call around it."""
+    if used is None:
+        return
+    if type(owner) is FastCall:
+        with LOCKS.sums:
+            if owner.full is None:
+                if type(used) is UsageTotals:
+                    owner.totals = add_totals(owner.totals, used)
+                else:
+                    owner.totals = add_to_totals(owner.totals, used)  # type: ignore[arg-type] # by the line above
+                return
+            owner = owner.full
+    totals = used if type(used) is UsageTotals else totals_of(used)  # type: ignore[arg-type] # of the same form
+    if totals is not None:
+        owner.span.add_inner_usage(totals)  # type: ignore[union-attr] # by the lines above
 
 
 def _unpriced(usage: Usage | UsageRow) -> Usage:

@@ -113,6 +113,7 @@ def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is 
     call.full = call.usage = call.totals = call.identity = call.mirror = call.rare = call.stream = None
     if tracer is not None and not _begin_beside(lane, call, tracer, context):
         return None
+    call.has_inner = False
     call.duration_ns = -1
     call.log_state = lane.first_log_state
     call.is_open = _OPEN

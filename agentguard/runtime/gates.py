@@ -213,7 +213,17 @@ def charged_usd(services: Services, cost_usd: float | None, tokens: int, model: 
     """
     if cost_usd is not None or not tokens:
         return cost_usd or 0.0
-    per_million = services.config.unpriced_usd_per_million
+    name_unpriced(services, model)
+    return ceiling_usd(services, tokens)
+
+
+def ceiling_usd(services: Services, tokens: int) -> float:
+    """Say what tokens are charged for which nobody knows a price."""
+    return tokens * services.config.unpriced_usd_per_million / 1_000_000
+
+
+def name_unpriced(services: Services, model: str) -> None:
+    """Warn, once, of a model that has no price."""
     prices = services.environment.price_usd
     # A count that is missing is no missing price: there is nothing that the reader could name.
     is_known = prices is not None and prices(Usage(1, 1, model=model)) is not None
@@ -223,9 +233,8 @@ def charged_usd(services: Services, cost_usd: float | None, tokens: int, model: 
             "agentguard: model %r has no price: it is charged %g USD for a million tokens "
             "(`unpriced_usd_per_million`); name its price in `prices`",
             model or "(unknown)",
-            per_million,
+            services.config.unpriced_usd_per_million,
         )
-    return tokens * per_million / 1_000_000
 
 
 def release(call: KnownCall) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, create_key
 
+from agentguard.reckoning import RECKONING
 from agentguard.wrapping import attach, current_context, detach
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ class Run:
     """
 
     __slots__ = (
+        "_cost_usd",
         "_lock",
         "_repeats",
+        "_tokens",
         "_tools",
         "calls",
         "conversation_id",
-        "cost_usd",
         "errors",
         "labels",
         "model_calls",
@@ -52,7 +54,6 @@ class Run:
         "roles",
         "run_id",
         "start_ns",
-        "tokens",
         "tool_calls",
     )
 
@@ -82,8 +83,8 @@ class Run:
                 for label, value in labels.items()
             }
         self.calls = self.tool_calls = self.model_calls = 0
-        self.errors = self.retries = self.tokens = 0
-        self.cost_usd = 0.0
+        self.errors = self.retries = self._tokens = 0
+        self._cost_usd = 0.0
         # Made when something is put in: most runs need neither, and there is one run for each call outside any.
         self._tools: dict[str, int] | None = None
         self._repeats: dict[tuple[str, int], int] | None = None
@@ -112,11 +113,30 @@ class Run:
 
     def count_end(self, *, is_error: bool, tokens: int, cost_usd: float, retries: int) -> None:
         """Count what a call that ended has used."""
+        RECKONING.settle()  # In the order in which they ended: sums of doubles depend on it.
         with self._lock:
             self.errors += is_error
-            self.tokens += tokens
-            self.cost_usd += cost_usd
+            self._tokens += tokens
+            self._cost_usd += cost_usd
             self.retries += retries
+
+    def add_used(self, tokens: int, cost_usd: float) -> None:
+        """Count what a call has used that ended before; for the reckoning."""
+        with self._lock:
+            self._tokens += tokens
+            self._cost_usd += cost_usd
+
+    @property
+    def tokens(self) -> int:
+        """What its calls that ended have used."""
+        RECKONING.settle()
+        return self._tokens
+
+    @property
+    def cost_usd(self) -> float:
+        """What they cost, as far as that is known or charged."""
+        RECKONING.settle()
+        return self._cost_usd
 
     def note_tool(self, tool: str, now_ns: int) -> None:
         """

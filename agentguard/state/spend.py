@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from agentguard.errors import StoreError
+from agentguard.reckoning import RECKONING
 from agentguard.state.tally import Tally
 from agentguard.state.tray import SLICE_S, Tray
 from agentguard.values import Clock
@@ -112,6 +113,7 @@ class Spend(Tray):
         Raises:
             StoreError: The shared state cannot be read.
         """
+        RECKONING.settle()
         if self.mark[0]:
             with self._tally.lock:
                 if self._known_from_ns <= now_unix_ns < self._known_until_ns:
@@ -144,6 +146,7 @@ class Spend(Tray):
         Raises:
             StoreError: The shared state cannot be read.
         """
+        RECKONING.settle()
         if self.mark[0]:
             with self._tally.lock:
                 if self._known_from_ns <= now_unix_ns < self._known_until_ns:

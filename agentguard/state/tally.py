@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from agentguard.errors import StoreError
+from agentguard.reckoning import RECKONING
 from agentguard.state.cells import Cells, Document
 
 Field: TypeAlias = str | int
@@ -144,6 +145,7 @@ class Tally:
 
     def gather(self) -> bool:
         """Take what calls have counted, and say whether there is something to merge."""
+        RECKONING.settle()
         with self.lock:
             self.empty_trays()
             return bool(self._pending or self._merging)

@@ -16,12 +16,13 @@ import pytest
 from tests.architecture._tree import imports, modules, room_of
 
 ALL = "everything above"
-EVERYWHERE = {"values", "errors", "escape", "event_loop", "forks", "version"}
+EVERYWHERE = {"values", "errors", "escape", "event_loop", "forks", "reckoning", "version"}
 MAY_IMPORT: dict[str, set[str] | str] = {
     "values": set(),
     "escape": set(),
     "event_loop": set(),
     "forks": set(),
+    "reckoning": set(),
     "errors": set(),
     "version": set(),
     "wrapping": set(),
