@@ -29,7 +29,7 @@ IMPORTS: Final = threading.RLock()
 
 Lock = TypeVar("Lock")
 
-_free_in_child: Final[weakref.WeakSet[Any]] = weakref.WeakSet((IMPORTS,))
+_free_in_child: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
 _WIPE_ON_FORK: Final = 18
 """MADV_WIPEONFORK: Linux gives the child a page of zeros. Source: madvise(2)."""
@@ -114,6 +114,8 @@ def _after_fork() -> None:
 
 
 def _in_child() -> None:
+    # Taken before the fork, by the thread that lives here, or by one that does not.
+    IMPORTS._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as the standard library does
     for lock in list(_free_in_child):
         # Whoever else held it does not live here; the thread that forked does, and gives it back.
         if not (hasattr(lock, "_is_owned") and lock._is_owned()):  # noqa: SLF001 - as the standard library does

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentguard.forks import free_in_child
+from agentguard.forks import IMPORTS, free_in_child
 
 # Newer Pythons warn of forks beside threads; what then happens is what these tests are about.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -52,4 +52,16 @@ def test_a_lock_that_the_forking_thread_holds() -> None:
         if pid == 0:
             lock.release()
             os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_every_thread_of_a_child_can_import() -> None:
+    """What the fork itself waited with is free there."""
+    pid = os.fork()
+    if pid == 0:
+        taken: list[bool] = []
+        thread = threading.Thread(target=lambda: taken.append(IMPORTS.acquire(timeout=1.0)))
+        thread.start()
+        thread.join()
+        os._exit(0 if taken == [True] else 1)
     assert os.waitpid(pid, 0)[1] == 0
