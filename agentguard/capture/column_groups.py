@@ -227,7 +227,8 @@ def _take_apart(sums: Sequence[Any], columns: list[Column]) -> _Presence:
         if sums.count(None) < len(sums):
             raise MixedError
         return None
-    if None in sums:
+    if not all(sums):
+        # None: a usage and a sum have always several numbers, known or not.
         raise MixedError
     for is_there, numbers in zip(there, zip(*sums, strict=True), strict=True):
         if is_there:

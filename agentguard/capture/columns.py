@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from agentguard.capture.column_groups import Alike, Attributes, MixedError, as_one, attributes_of, told_apart
 from agentguard.capture.rare import NOTHING
 from agentguard.reckoning import RECKONING
-from agentguard.values import Column, SpanColumns
+from agentguard.values import ByGroup, Column, SpanColumns
 
 _NOTHING: Final[Column] = ((),)
 _NO_TEXT: Final[Column] = ("",)
@@ -73,7 +73,7 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
     if not all(trace_ids) or not all(span_ids):
         return None
     found = [
-        (places, _read(kin, spans if len(members) == 1 else [spans[place] for place in places]))
+        (places, _read(kin, spans if len(places) == len(spans) else [spans[place] for place in places]))
         for kin, places in members.items()
     ]
     environment = found[0][1].environment
@@ -139,8 +139,15 @@ def _read(kin: Any, spans: Sequence[Any]) -> Alike:
 def _read_short(spans: Sequence[Any], forms: Sequence[Any]) -> Alike:
     """Read `ShortSpan`s: of one form, or each of its own."""
     form, size = forms[0], len(spans)
-    identities = [span.identity for span in spans]
-    rares = [span.rare for span in spans]
+    rares: Sequence[Any] = ()
+    states: Column = _NO_TEXT
+    # At one look: hardly any has either.
+    if [span for span in spans if span.rare is not None or span.identity is not None]:
+        rares = [span.rare for span in spans]
+        rares = () if rares.count(None) == size else [rare or NOTHING for rare in rares]
+        identities = [span.identity for span in spans]
+        if identities.count(None) < size:
+            states = _headers([None if identity is None else identity.trace_state for identity in identities])
     return Alike(
         form.environment,
         (form.kind, "", 0),
@@ -151,13 +158,11 @@ def _read_short(spans: Sequence[Any], forms: Sequence[Any]) -> Alike:
         [span.in_flight for span in spans],
         [span.usage for span in spans],
         [span.totals for span in spans],
-        () if rares.count(None) == size else [rare or NOTHING for rare in rares],
+        rares,
         as_one([form.name for form in forms]),
         as_one([form.otel_kind for form in forms]),
         _UNSET,
-        _NO_TEXT
-        if identities.count(None) == size
-        else _headers([None if identity is None else identity.trace_state for identity in identities]),
+        states,
     )
 
 
@@ -237,7 +242,6 @@ def _shape(groups: Sequence[_Group], size: int) -> Sequence[int]:
 
 def _whole(heads: Sequence[Sequence[Column]], shape: Sequence[int]) -> Iterator[Column]:
     """One column of those of several groups, for each of the heads."""
-    spread = itemgetter(*shape)
     for parts in zip(*heads, strict=True):
         first = parts[0]
         if len(first) == 1 and parts.count(first) == len(parts):
@@ -245,8 +249,10 @@ def _whole(heads: Sequence[Sequence[Column]], shape: Sequence[int]) -> Iterator[
         elif max(map(len, parts)) > 1:
             values = [iter(part) if len(part) > 1 else repeat(part[0]) for part in parts]
             yield [next(values[number]) for number in shape]
+        elif type(first[0]) is str:
+            yield ByGroup([part[0] for part in parts])
         else:
-            yield spread([part[0] for part in parts])
+            yield itemgetter(*shape)([part[0] for part in parts])
 
 
 def _pack_trace_ids(trace_ids: Sequence[int]) -> bytes:

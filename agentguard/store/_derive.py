@@ -92,7 +92,7 @@ def encode_features(grid: Grid) -> bytes:
      answered, asked, prompts, tenants, reasons) = [
         pick and pick(columns) for pick in (_picks if len(keys) > _FEW else _known_picks)(keys)
     ]  # fmt: skip
-    kinds = order.parts(grid.kind)
+    kinds, statuses = order.parts(grid.kind), order.parts(grid.status)
     input_counts, output_counts = list(map(_counts, inputs or ())), list(map(_counts, outputs or ()))
     return pack_block(
         (
@@ -103,11 +103,11 @@ def encode_features(grid: Grid) -> bytes:
             integers(output_counts, order) if outputs else _NO_NUMBER,
             floats(_costs(order, costs, amounts, currencies), order) if costs or amounts else _NO_COST,
             integers(_retries(order, resent, attempts), order) if resent or attempts else _NO,
-            integers(_errors(order, order.parts(grid.status), errors), order)
-            if errors or "error" in grid.status
+            integers(_errors(order, statuses, errors), order)
+            if errors or any("error" in part for part in statuses)
             else _NO,
             integers(_missing_usage(order, kinds, input_counts, output_counts, marks), order)
-            if "model" in grid.kind
+            if any("model" in part for part in kinds)
             else _NO,
             texts(kinds, order),
             _texts(agents, order),

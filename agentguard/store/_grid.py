@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, repeat
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store._msgpack import cleaned, encode
-from agentguard.values import SpanColumns, SpanEvent, SpanLink, SpanRecord
+from agentguard.values import ByGroup, SpanColumns, SpanEvent, SpanLink, SpanRecord
 
 SPANS_VERSION: Final = 1
 Column: TypeAlias = Sequence[Any]
@@ -61,6 +62,7 @@ class Grid(msgspec.Struct, array_like=True, frozen=True):
     shape: Sequence[int]
     """For each span the place of its group."""
     groups: Sequence[Group]
+    # Columns of text that follow from the group may be one list of a text for each group: see `spread`.
 
     def expanded(self, column: Column) -> Column:
         """The column with a value for each span."""
@@ -72,6 +74,9 @@ _COLUMNS: Final = (
     "name", "kind", "otel_kind", "start", "duration", "status", "description", "event", "link", "scope",
     "scope_version", "trace_state",
 )  # fmt: skip
+
+_BY_GROUP: Final = ("name", "kind", "otel_kind", "status", "description", "trace_state")
+"""What may be told once for each group."""
 
 _decoder: Final = msgspec.msgpack.Decoder(Grid)
 
@@ -94,14 +99,14 @@ def grid_of(records: Sequence[SpanRecord], first_sequence: int) -> Grid:
 
 
 def grid_of_columns(columns: SpanColumns, first_sequence: int) -> Grid:
-    """Take over columns that were made elsewhere."""
+    """Take over columns that were made elsewhere; what follows from the group stays so."""
     (traces, spans, parents, span_names, kinds, otel_kinds, starts, durations, statuses, descriptions,
      events, links, scopes, scope_versions, trace_states, shape, groups) = columns  # fmt: skip
     return Grid(
-        SPANS_VERSION, first_sequence, len(spans) // 8, traces, spans, parents, _short(span_names),
-        _short(kinds), _short(otel_kinds), _whole(starts), _whole(durations), _short(statuses),
-        _short(descriptions), list(map(_event_rows, events)), list(map(_link_rows, links)), _short(scopes),
-        _short(scope_versions), _short(trace_states), shape,
+        SPANS_VERSION, first_sequence, len(spans) // 8, traces, spans, parents, _head(span_names),
+        _head(kinds), _head(otel_kinds), _whole(starts), _whole(durations), _head(statuses),
+        _head(descriptions), list(map(_event_rows, events)), list(map(_link_rows, links)), _short(scopes),
+        _short(scope_versions), _head(trace_states), shape,
         [
             Group(names, [column if len(column) == 1 else _short(column) for column in found])
             for names, found in groups
@@ -145,6 +150,32 @@ def _short(column: Column) -> Column:
     except Exception:  # How a value of another kind compares is not ours, nor is what cannot be written.
         return column
     return column[:1] if is_same else column
+
+
+def _head(column: Column) -> Column:
+    """A column of text, or the single list of what each group has."""
+    return (tuple(column),) if type(column) is ByGroup else _short(column)
+
+
+def of_groups(column: Column) -> Sequence[str] | None:
+    """What each group has, where a column says that; else None."""
+    return column[0] if len(column) == 1 and type(column[0]) in {tuple, list} else None
+
+
+def spread(grid: Grid) -> Grid:
+    """
+    Give each span what its group has: the form that all other functions take.
+
+    Raises:
+        SegmentCorruptError: A column has texts of other groups than there are.
+    """
+    found = {name: texts for name in _BY_GROUP if (texts := of_groups(getattr(grid, name))) is not None}
+    if not found:
+        return grid
+    if any(len(texts) != len(grid.groups) for texts in found.values()):
+        raise SegmentCorruptError("spans: got a column of other groups, expected one text for each")
+    pick = itemgetter(*grid.expanded(grid.shape), 0)
+    return msgspec.structs.replace(grid, **{name: pick(texts)[:-1] for name, texts in found.items()})
 
 
 def short_text(column: Column) -> Column:
@@ -227,7 +258,7 @@ def unpack_grid(plain: bytes) -> Grid:
         raise SegmentCorruptError(f"spans: got version {grid.version}, expected {SPANS_VERSION}")
     if not _is_sound(grid):
         raise SegmentCorruptError(f"spans: got columns of other lengths, expected {grid.count} places each")
-    return grid
+    return spread(grid)
 
 
 def _is_sound(grid: Grid) -> bool:

@@ -12,7 +12,7 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Any, Final
 
-from agentguard.store._grid import Column, Grid
+from agentguard.store._grid import Column, Grid, of_groups
 
 _FEW: Final = 8
 """Up to so many groups are looked for one by one."""
@@ -45,6 +45,9 @@ class Order:
 
     def parts(self, column: Column) -> Sequence[Column]:
         """The values of a column of the grid for each group; one for all where the spans of the group have one."""
+        texts = of_groups(column)
+        if texts is not None:
+            return [(text,) for text in texts]
         if self.size == 1 or len(column) == 1:
             return [column] * self.size
         # Most groups are of one kind and end in one way: the first span of each says it.

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from agentguard.store import _codec
-from agentguard.store._grid import Column, Grid, Group, joined_columns, pack_grid, short_text
+from agentguard.store._grid import Column, Grid, Group, joined_columns, pack_grid, short_text, spread
 from agentguard.store._groups import ContentPart, steps_of
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
@@ -113,6 +113,7 @@ def split_content(grid: Grid) -> tuple[Grid, ContentGroups]:
     ] if any(grid.event) or any(grid.link) else []  # fmt: skip
     if not any((plan.users or plan.conversations) and (plan.is_content or any(has_items)) for plan in plans):
         return grid, {}
+    grid = spread(grid)  # There are other groups from here on.
     found: dict[tuple[str, str], list[Placed]] = {}
     groups: list[Group] = []
     shape = [0] * grid.count

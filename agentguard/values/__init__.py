@@ -6,7 +6,7 @@ third-party package.
 """
 
 from agentguard.values import attributes, metric_names
-from agentguard.values.columns import Column, SpanColumns
+from agentguard.values.columns import ByGroup, Column, SpanColumns
 from agentguard.values.content import (
     CONVERSATION_ATTRIBUTES,
     USER_ATTRIBUTES,
@@ -82,6 +82,7 @@ __all__ = [
     "Attributes",
     "BreakerTerms",
     "BudgetTerms",
+    "ByGroup",
     "Clock",
     "Column",
     "Decision",

@@ -16,11 +16,18 @@ Column: TypeAlias = Sequence[Any]
 """One value for each span, or a single one for all."""
 
 
+class ByGroup(tuple[str, ...]):
+    """A column of text that follows from the group of a span: one for each group."""
+
+    __slots__ = ()
+
+
 class SpanColumns(NamedTuple):
     """
     What the records of some spans say, in the order of the spans; at least one.
 
-    The fields are those of `SpanRecord`, but for ids and attributes.
+    The fields are those of `SpanRecord`, but for ids and attributes. Names, kinds, statuses, their descriptions
+    and trace states may be `ByGroup` on their way to the store, which gives back columns.
     """
 
     trace_ids: bytes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentguard.capture import CaptureEnvironment, ShortSpan, Span, SpanForm, UsageTotals
-from agentguard.values import SpanColumns, Usage
+from agentguard.values import ByGroup, SpanColumns, Usage
 from agentguard.values import attributes as names
 from tests.support.clock import FrozenClock
 from tests.support.ids import SequentialIds
@@ -82,9 +82,10 @@ def test_groups_come_as_their_first_spans(environment: CaptureEnvironment) -> No
     ]  # fmt: skip
     columns = _columns(spans)
     assert columns.shape == [0, 1, 2, 3, 0, 4, 1, 2]
-    assert list(columns.names) == ["chat", "look", "chat", "failed", "chat", "look", "look", "chat"]
-    assert list(columns.statuses) == ["unset"] * 3 + ["error"] + ["unset"] * 4
-    assert list(columns.status_descriptions) == [""] * 3 + ["ValueError"] + [""] * 4
+    assert columns.names == ByGroup(["chat", "look", "chat", "failed", "look"])
+    assert columns.statuses == ByGroup(["unset", "unset", "unset", "error", "unset"])
+    assert columns.status_descriptions == ByGroup(["", "", "", "ValueError", ""])
+    assert {type(found) for found in columns[3:6]} == {ByGroup}
 
 
 def test_many_forms_share_a_group(environment: CaptureEnvironment) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from agentguard.seal import RootKey
 from agentguard.store import _codec
 from agentguard.store._content_keys import GroupKey
@@ -227,6 +229,20 @@ def vectors() -> Iterator[tuple[str, Vector]]:
     empty = _Maker()
     empty.add(Kind.RESOURCE, encode({"resource": {}, "created_unix_ns": 1}))
     yield "empty", vector("success", "no spans yet", NONE, empty.data())
+    two = [
+        make_span(0),
+        make_span(1, name="look", kind="tool", otel_kind="internal", attributes={"gen_ai.tool.name": "look"}),
+    ]
+    for name, expect, texts in (
+        ("by-group", "success", ("chat gpt-5", "look")),
+        ("by-other-groups", "decode failure", ("chat gpt-5", "look", "look")),
+    ):
+        grouped = _Maker()
+        kinds = {"kind": (("model", "tool"),), "otel_kind": (("client", "internal"),)}
+        grid = msgspec.structs.replace(grid_of(two, 0), name=(texts,), status=(("error", "ok"),), **kinds)
+        grouped.add(Kind.SPANS, pack_grid(grid))
+        found = released(list(enumerate(two)) if expect == "success" else [])
+        yield name, Vector(expect, "columns with a text for each group", found, grouped.data())
     raw = _Maker()
     raw.add(Kind.SPANS, encode_spans([make_span(0)], 0), codec=0)
     yield "codec-raw", vector("success", "a frame that is not compressed", range(1), raw.data())

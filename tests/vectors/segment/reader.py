@@ -26,6 +26,8 @@ else:
     from backports import zstd
 
 LABEL = b"agentguard/v1/seg"
+BY_GROUP = {6, 7, 8, 11, 12, 17}
+"""Places of the columns that may have a text for each group: name, kinds, status, its description, trace state."""
 DICTIONARY = Path(__file__).resolve().parents[3] / "agentguard" / "store" / "content-1.dict"
 """The page names it by its hash."""
 
@@ -164,8 +166,11 @@ def _rows(content: bytes) -> list[tuple[int, list[Any]]]:
     first, count, shape, groups = fields[1], fields[2], fields[18], fields[19]
     ids = [_ids(fields[3 + i], size, count) for i, size in enumerate((16, 8, 8))]
     # Events, links, scope and trace state are not released by this reader, and are read all the same.
-    columns = [_column(fields[6 + i], count) for i in range(12)]
     numbers = _column(shape, count)
+    columns = [
+        _column(_by_group(fields[i], numbers, groups) if i in BY_GROUP else fields[i], count)
+        for i in range(6, 18)
+    ]
     rests: list[Any] = []
     for number, (names, of_group) in enumerate(groups):
         members = [_column(column, numbers.count(number)) for column in of_group]
@@ -267,6 +272,15 @@ def _ids(field: Any, size: int, count: int) -> list[str]:
         raise ValueError("ids")
     texts = [field[i : i + size].hex() for i in range(0, len(field), size)]
     return [text if text.strip("0") else "" for text in texts]
+
+
+def _by_group(field: list[Any], numbers: list[int], groups: list[Any]) -> list[Any]:
+    """A column that has a text for each group, with one for each span; any other as it is."""
+    if len(field) != 1 or not isinstance(field[0], list):
+        return field
+    if len(field[0]) != len(groups):
+        raise ValueError("texts of other groups")
+    return [field[0][number] for number in numbers]
 
 
 def _column(field: list[Any], count: int) -> list[Any]:
