@@ -125,6 +125,58 @@ stop.set()
     assert len({one.pid for one in found.said}) == 76
 
 
+AMID_EVERYTHING = """
+import random
+rnd = random.Random({seed})
+site.start(export=rnd.choice(["none", "http://127.0.0.1:9/v1/traces"]))
+from agentguard.runtime.active import ACTIVE
+state, stop = ACTIVE.runtime.state, threading.Event()
+def act(rnd):
+    which = rnd.randrange(8)
+    if which < 3:
+        work(site)
+    elif which < 5:
+        durable(site)
+    elif which == 5:
+        agentguard.flush(5)
+    elif which == 6:
+        state.kill.set("tool:other", reason="a try", by="somebody")
+        state.kill.clear("tool:other")
+    else:
+        state.flush()
+def background(rnd):
+    while not stop.is_set():
+        act(rnd)
+        time.sleep(rnd.random() * 0.002)
+threads = [threading.Thread(target=background, args=(random.Random({seed} + n),), daemon=True) for n in range(3)]
+[thread.start() for thread in threads]
+children = []
+for number in range(40):
+    pid = os.fork()
+    if pid == 0:
+        for _ in range(6):
+            act(rnd)
+        os._exit(0 if agentguard.flush(20).is_complete else 9)
+    children.append(pid)
+    time.sleep(rnd.random() * 0.02)
+    if number % 5 == 4:
+        assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 5
+        children = []
+stop.set()
+[thread.join(20) for thread in threads]
+assert not any(thread.is_alive() for thread in threads)
+"""
+
+
+@pytest.mark.parametrize("seed", [100, 200, 300])
+def test_forks_amid_everything(site: Site, seed: int) -> None:
+    """Forks while threads are inside the store, the log, the state's database, an import or an export."""
+    run(site, AMID_EVERYTHING.format(seed=seed), code=0)
+    found = site.look()
+    found.check()
+    assert not found.lost
+
+
 def test_a_prefork_worker_that_ends_by_os_exit(site: Site) -> None:
     """As Celery's pool ends its workers: what is older than the window is there, without any flush."""
     program = """
