@@ -70,6 +70,8 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
         durations: Sequence[int] = [span.duration_ns for span in spans]
     else:
         trace_ids, span_ids, parent_ids, starts, durations = zip(*[span.row() for span in spans], strict=True)
+        if set(map(type, (*starts, *durations))) != {int}:
+            return None  # Of a span that somebody else began, who said when.
     if not all(trace_ids) or not all(span_ids):
         return None
     found = [

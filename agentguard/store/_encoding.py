@@ -134,14 +134,17 @@ class Encoding:
         count = min(spans_max, len(self.queue))
         self._left += count
         items = list(starmap(take, repeat((), count)))
-        size = sum(map(_size_of, items))
+        kinds = set(map(type, items))
+        # Short spans hold the same, all of them: their class says how much.
+        each = getattr(next(iter(kinds)), "bytes_estimate", None) if len(kinds) == 1 else None
+        size = each * count if type(each) is int else sum(map(_size_of, items))
         if size > bytes_max:
             count = bisect_left(list(accumulate(map(_size_of, items))), bytes_max) + 1
             self.queue.extendleft(reversed(items[count:]))
             self._left -= len(items) - count
             del items[count:]
             size = sum(map(_size_of, items))
-        if QueuedOutcome not in map(type, items):
+        if QueuedOutcome not in kinds:
             return items, [], size  # type: ignore[return-value] # all of them are spans
         outcomes = [item.outcome for item in items if type(item) is QueuedOutcome]
         return [item for item in items if type(item) is not QueuedOutcome], outcomes, size  # type: ignore[misc]

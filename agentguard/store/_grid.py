@@ -104,7 +104,7 @@ def grid_of_columns(columns: SpanColumns, first_sequence: int) -> Grid:
      events, links, scopes, scope_versions, trace_states, shape, groups) = columns  # fmt: skip
     return Grid(
         SPANS_VERSION, first_sequence, len(spans) // 8, traces, spans, parents, _head(span_names),
-        _head(kinds), _head(otel_kinds), _whole(starts), _whole(durations), _head(statuses),
+        _head(kinds), _head(otel_kinds), starts, durations, _head(statuses),
         _head(descriptions), list(map(_event_rows, events)), list(map(_link_rows, links)), _short(scopes),
         _short(scope_versions), _head(trace_states), shape,
         [

@@ -40,6 +40,7 @@ class SpanColumns(NamedTuple):
     kinds: Column
     otel_kinds: Column
     starts_unix_ns: Sequence[int]
+    """Integers, and nothing that equals one; as are durations."""
     durations_ns: Sequence[int]
     statuses: Column
     status_descriptions: Column

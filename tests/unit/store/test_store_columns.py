@@ -11,7 +11,11 @@ import pytest
 from agentguard.capture import CaptureEnvironment, Span
 from agentguard.store import WriterConfig
 from agentguard.store._batch import Batcher, Drops
+from agentguard.store._block import pack_integers
+from agentguard.store._derive import encode_features
 from agentguard.store._encoding import Encoding, QueuedOutcome
+from agentguard.store._features import decode_features
+from agentguard.store._grid import grid_of
 from agentguard.values import OutcomeRecord, SpanRecord, Usage
 from tests.support.clock import FrozenClock
 from tests.support.ids import SequentialIds
@@ -129,3 +133,25 @@ def test_pressed_the_writer_leaves_what_fills_no_frame(
     writer._step()
     assert not writer._queue
     assert writer.close(10).is_complete
+
+
+@pytest.mark.parametrize("offsets", [
+    (0, 2**31 - 1, 2**31, 2**32 - 1), (7, 2**31 - 9), (2**31, 2**32 - 1), (2**32 - 1, 2**32), (5, 2**33),
+])  # fmt: skip
+@pytest.mark.parametrize("base", [2**32, 1_800_000_000 << 30, 2**63 - 2**34, -(2**40)])
+def test_times_come_back_as_they_were(base: int, offsets: tuple[int, ...]) -> None:
+    """Where their upper halves are the same only the lower ones are written; that changes none."""
+    base -= base % 2**32
+    starts = [base + offset for offset in offsets]
+    records = [make_span(number, start_unix_ns=start) for number, start in enumerate(starts)]
+    column = decode_features(encode_features(grid_of(records, 0))).columns["start_unix_ns"]
+    assert list(column.values) == starts
+
+
+def test_times_of_a_few_seconds_take_half_the_room() -> None:
+    """A frame has four bytes for each of them, wherever in the half of their range they are."""
+    starts = [(5 << 32) + offset for offset in (0, 2**31, 2**32 - 1, 9, 2**31 - 1)]
+    assert [len(data) for _, data, _ in map(pack_integers, (starts, [start * 2 for start in starts]))] == [
+        32,
+        40,
+    ]
