@@ -24,7 +24,8 @@ from agentguard.capture.refining import Refiner
 from agentguard.capture.retry import HttpHooks, async_http_hooks, http_hooks, stamina_hook, tenacity_hook
 from agentguard.capture.short_span import ShortSpan, SpanForm
 from agentguard.capture.span import Span
-from agentguard.capture.stream import StreamObserver, is_stream, watch_stream
+from agentguard.capture.stream import StreamObserver
+from agentguard.capture.stream_proxies import is_stream, watch_stream
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.telemetry import Events, Meters, span_context
 from agentguard.capture.throughput import LoadCurve, LoadLevel, load_curve

@@ -32,6 +32,7 @@ _OTHER_DELTA_FIELDS: Final = (
     "audio",
 )
 _CONTENT_BLOCKS: Final = frozenset({"tool_use", "server_tool_use"})
+_TEXTS: Final = (str, bytes)
 _REASONS_MAX: Final = 16
 _CLASSES_MAX: Final = 64
 
@@ -54,9 +55,10 @@ class StreamUsage:
 
     """
 
-    __slots__ = (
-        "_anthropic", "_is_begun", "_model", "_rates", "_reasons", "_response_id", "_usage", "is_complete",
-    )  # fmt: skip
+    __slots__ = ("_answer", "_anthropic", "_rates", "_reasons", "_usage", "is_complete", "plain")
+
+    _anthropic: dict[str, int]
+    """Anthropic's counts so far; not there before one has come."""
 
     def __init__(self, rates: Mapping[str, Rate] = UNPRICED) -> None:
         """
@@ -70,14 +72,17 @@ class StreamUsage:
         self._rates = rates
         self._usage: Usage | UsageRow | None = None
         """A plain tuple where it was read in one go: then it is priced."""
-        self._model = self._response_id = ""
-        """Who answers, as the first chunks say: the usage may never come."""
-        self._anthropic: dict[str, int] | None = None
+        self._answer: tuple[str, str] | None = None
+        """Model and response id, as the first chunks say: the usage may never come."""
         self._reasons: tuple[str, ...] = ()
-        self._is_begun = False
-        """Whether a chunk with content was passed by: who answers is known by then, or not at all."""
         self.is_complete = False
         """Whether the stream said itself that nothing of the answer is left."""
+        self.plain: IsPlain | None = None
+        """
+        What tells of a further chunk that it is content and nothing else: such a chunk need not come here.
+
+        None before one has come whose class is known for such chunks.
+        """
 
     def chunk(self, value: object) -> bool:
         """
@@ -97,23 +102,23 @@ class StreamUsage:
             if is_plain is not None:
                 found = is_plain(value)
                 if found:
-                    if not self._is_begun:
-                        self._is_begun = True
-                        self._note_answer(reader(value))
+                    if self.plain is None:
+                        self._note_answer(value)
+                    self.plain = is_plain
                     return True
                 if found is None:
                     row = usage_row(value, self._rates)
                     if row is not None:
                         self._usage, self.is_complete = row, True
                         return False
-        except Exception:  # noqa: S110 - it is of another shape than the last one: the closer look tells
+        except Exception:  # noqa: S110 - a class without a hash, or one that is odd: the closer look tells
             pass
         return self._look_closely(value)
 
     def _look_closely(self, value: object) -> bool:
         """Do the same with a chunk that may say anything."""
         if isinstance(value, (str, bytes)):
-            return bool(value)
+            return bool(value) and (type(value) not in _TEXTS or _learn(value, "text"))
         try:
             return self._look(value)
         except Exception:
@@ -140,10 +145,11 @@ class StreamUsage:
         """
         usage = self._usage
         if usage is None:
-            if not self._reasons and not self._model:
+            if not self._reasons and self._answer is None:
                 return None
             # Without counts: who answered, and how it ended, is known all the same.
-            usage = Usage(model=self._model or None, response_id=self._response_id or None)
+            model, response_id = self._answer or (None, None)
+            usage = Usage(model=model, response_id=response_id)
         if self._reasons and not usage[7]:
             usage = new_tuple(type(usage), (*usage[:7], self._reasons, *usage[8:]))
         return usage
@@ -169,12 +175,15 @@ class StreamUsage:
             return self._langchain(value) and _learn(value, "message")
         return self._unknown(value)
 
-    def _note_answer(self, of: Callable[[str, None], Any]) -> None:
+    def _note_answer(self, value: Any) -> None:
         """Note who answers, where a chunk says it."""
-        if not self._model:
-            model, response_id = of("model", None), of("id", None)
+        if self._answer is None:
+            if isinstance(value, dict):
+                model, response_id = value.get("model"), value.get("id")
+            else:
+                model, response_id = getattr(value, "model", None), getattr(value, "id", None)
             if isinstance(model, str) and isinstance(response_id, str) and model and response_id:
-                self._model, self._response_id = model, response_id
+                self._answer = model, response_id
 
     def _finish(self, reason: object) -> None:
         """Note why a choice ended."""
@@ -185,7 +194,7 @@ class StreamUsage:
         self, value: object, choices: list[object] | tuple[object, ...], of: Callable[[str, None], Any]
     ) -> bool:
         """Read a chunk of chat completions."""
-        self._note_answer(of)
+        self._note_answer(value)
         if of("usage", None) is not None:
             usage = extract_usage(value)
             if usage is not None:
@@ -239,8 +248,9 @@ class StreamUsage:
         """Take over the counts of one event, and make the sum of the input anew."""
         if usage is None:
             return
-        counts = self._anthropic
-        if counts is None:
+        try:
+            counts = self._anthropic
+        except AttributeError:
             counts = self._anthropic = {}
         for name in (
             "input_tokens",
@@ -314,7 +324,8 @@ def _learn(value: object, dialect: str) -> bool:
     """Remember how to tell chunks like this one, which has content."""
     if len(_plain) >= _CLASSES_MAX:
         _plain.clear()
-    _plain[type(value)] = PLAIN[dialect][isinstance(value, dict)]
+    kind = type(value)
+    _plain[kind] = PLAIN[dialect][isinstance(value, dict)](kind)
     return True
 
 

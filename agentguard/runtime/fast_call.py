@@ -44,10 +44,12 @@ from agentguard.runtime.services import Services
 from agentguard.runtime.spec import CallSpec
 from agentguard.values import Usage
 from agentguard.values import attributes as names
-from agentguard.wrapping import Hold
+from agentguard.wrapping import Hold, Passes
 
 _OUR_KEYS: Final = frozenset({*SPAN_KEYS, CALL_KEY, RUN_KEY})
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
+_ANYTHING: Final[Passes] = id
+"""Of whatever comes nothing is to be noted."""
 
 
 class FastCall(RecordedSpan):
@@ -221,33 +223,50 @@ class FastCall(RecordedSpan):
         """As `GuardedCall.fail`."""
         self.grow().fail(error)
 
-    def chunk(self, item: Any) -> None:
-        """As `GuardedCall.chunk`."""
-        if self.full is not None or (
-            self.rare is None and not self._begin_stream(is_read=self.form.is_model)
-        ):
+    def chunk(self, item: Any) -> Passes | None:
+        """As `GuardedCall.chunk`; once there is content, hardly an item is to be noted."""
+        form = self.form
+        passes: Passes | None = _ANYTHING
+        if self.full is not None or (form.is_model and self.stream is None and not self._begin_stream()):
             self.grow().chunk(item)
-            return
-        if self.stream is None or self.stream.chunk(item):
+            return None
+        stream = self.stream
+        if stream is not None:
+            if not stream.chunk(item):
+                return None
+            passes = stream.plain
+        if self.rare is not None:
             self.note_chunk()
+        elif not self._note_content():
+            self.grow().span.chunk()
+        return None if form.environment.measures_chunks else passes
 
-    def _begin_stream(self, *, is_read: bool) -> bool:
-        """Make room for what is said of a stream, whose items may be read here; False where it has grown meanwhile."""
-        with LOCKS.sums:
-            if self.full is not None:
-                return False
-            if is_read:
-                self.stream = StreamUsage(self.form.model_rates)
-            self.rare = Rare()
+    # Who makes a call grow takes `is_open` away first, and then takes over what is here. So what is put here is
+    # taken over if `is_open` is still there after it.
+
+    def _begin_stream(self) -> bool:
+        """Make room for what items say; False where it has ended, or grown meanwhile."""
+        self.stream = StreamUsage(self.form.model_rates)
+        return hasattr(self, "is_open")
+
+    def _note_content(self) -> bool:
+        """Note the time to the first content; False where it has ended, or grown meanwhile."""
+        try:
+            self.is_open  # noqa: B018 - whether it is there
+            rare = Rare()
+            rare.first_chunk_ns = self.form.monotonic_ns() - self.start_monotonic_ns
+            self.rare = rare
+            self.is_open  # noqa: B018
+        except AttributeError:
+            return False
         return True
 
     # What a stream tells that it has returned; as `results.StreamEnd`
 
     def first_chunk(self) -> Callable[[], object] | None:
         """Note the time to the first content; that of further content, where somebody measures it."""
-        if self.full is not None or (self.rare is None and not self._begin_stream(is_read=False)):
+        if not self._note_content():
             return StreamEnd(self.grow(), is_held=False).first_chunk()
-        self.note_chunk()
         return self._later_chunk if self.form.environment.measures_chunks else None
 
     def _later_chunk(self) -> None:

@@ -7,11 +7,14 @@ What a call means (policy, span, store) is not known here; it is behind these pr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from opentelemetry.context import Context
 
 from agentguard.wrapping.held import Hold
+
+Passes: TypeAlias = Callable[[Any], object]
+"""Whether nothing is to be noted of an item of a generator; never raises."""
 
 
 class ActiveCall(Protocol):
@@ -59,8 +62,8 @@ class ActiveCall(Protocol):
         """End the call with what it raised."""
         ...
 
-    def chunk(self, item: Any) -> None:
-        """Note one item of a generator."""
+    def chunk(self, item: Any) -> Passes | None:
+        """Note one item of a generator; give what tells of a further one that it need not be noted, or None."""
         ...
 
     def abandon(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from agentguard.event_loop import is_future
 from agentguard.wrapping.call import ActiveCall, BeginCall, admit, what_runs
-from agentguard.wrapping.generators import drive_generator, wrap_async_generator
+from agentguard.wrapping.generators import wrap_async_generator, wrap_generator
 from agentguard.wrapping.lazy_context import LazyContext
 from agentguard.wrapping.steps import attach, detach
 
@@ -110,11 +110,10 @@ async def _drive_coroutine(start: Callable[[], Awaitable[Any]], call: ActiveCall
 
 def _lazy(result: Any, call: ActiveCall) -> Any:
     """End the call when the work that a plain function handed out is done."""
-    if isinstance(result, types.GeneratorType):
-        return drive_generator(result, call, call.context)
-    if isinstance(result, types.AsyncGeneratorType):
+    if isinstance(result, (types.GeneratorType, types.AsyncGeneratorType)):
+        wrap = wrap_generator if isinstance(result, types.GeneratorType) else wrap_async_generator
         # What stands in for the function has run: this is what it handed out.
-        return wrap_async_generator(
+        return wrap(
             lambda *_args, **_kwargs: result, lambda _args, _kwargs: call, lambda function, _: function
         )()
     if isinstance(result, types.CoroutineType):

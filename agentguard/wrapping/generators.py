@@ -7,6 +7,8 @@ Otherwise a `break` of the caller leaks the span, and a generator that is closed
 from another task cannot detach.
 """
 
+# ruff: noqa: SIM105, PLR0915 - each step in one frame, and `suppress` would be dearer than the step
+
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -14,68 +16,68 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from agentguard.wrapping.call import ActiveCall, BeginCall, admit, what_runs
+from agentguard.wrapping.call import ActiveCall, BeginCall, Passes, admit, what_runs
 from agentguard.wrapping.held import held_async_generator, held_generator
 from agentguard.wrapping.lazy_context import LazyContext
-from agentguard.wrapping.steps import attach, detach
+from agentguard.wrapping.steps import attach, detach, reset
 
 
-def wrap_generator(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
-    """Wrap a generator function."""
+def wrap_generator(
+    function: Callable[..., Any], begin: BeginCall, runs: Callable[..., Callable[..., Any]] = what_runs
+) -> Callable[..., Any]:
+    """Wrap a generator function; `runs` says what runs of it in a call."""
 
+    # The loop is in the wrapper: behind a `yield from` each item would pass through one more generator.
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call = begin(args, kwargs)
         if call is None:
             return (yield from function(*args, **kwargs))
+        context: Context
         if isinstance(call, LazyContext):
-            return (yield from drive_generator(function(*args, **kwargs), call, call))
-        inner = what_runs(function, call)(*call.args, **call.kwargs)
-        return (yield from drive_generator(inner, call, call.context))
+            context, inner = call, function(*args, **kwargs)
+        else:
+            context, inner = call.context, runs(function, call)(*call.args, **call.kwargs)
+            if call.holds_back:
+                return (yield from held_generator(inner, call))
+        passes: Passes | None = None
+        send: Callable[[Any], Any] = inner.send
+        step, value = send, None
+        while True:
+            token = attach(context)
+            try:
+                item = step(value)
+            except StopIteration as stop:
+                result = stop.value
+                break
+            except BaseException as error:
+                call.fail(error)
+                raise
+            finally:
+                reset(token)
+                del value
+            if passes is None or not passes(item):
+                passes = call.chunk(item)
+            is_closing = False
+            # The step runs outside the handler, so that the inner generator sees the same
+            # exception context as without us.
+            try:
+                value = yield item
+                step = send
+            except GeneratorExit:
+                is_closing = True
+            except BaseException as thrown:
+                value = thrown
+                step = inner.throw
+            if is_closing:
+                return _close(inner, call, context)
+        return call.finish(result)
 
     return wrapper
 
 
-def drive_generator(
-    inner: Generator[Any, Any, Any], call: ActiveCall, context: Context
-) -> Generator[Any, Any, Any]:
-    """Run a generator step by step, each step inside the call's context."""
-    if call.holds_back:
-        return (yield from held_generator(inner, call))
-    step: Callable[[Any], Any] = inner.send
-    value: Any = None
-    while True:
-        token = attach(context)
-        try:
-            item = step(value)
-        except StopIteration as stop:
-            result = stop.value
-            break
-        except BaseException as error:
-            call.fail(error)
-            raise
-        finally:
-            detach(token)
-            del value
-        call.chunk(item)
-        is_closing = False
-        # The step runs outside the handler, so that the inner generator sees the same
-        # exception context as without us.
-        try:
-            value = yield item
-            step = inner.send
-        except GeneratorExit:
-            is_closing = True
-        except BaseException as thrown:
-            value = thrown
-            step = inner.throw
-        if is_closing:
-            return _close(inner, call)
-    return call.finish(result)
-
-
-def _close(inner: Generator[Any, Any, Any], call: ActiveCall) -> Any:
+def _close(inner: Generator[Any, Any, Any], call: ActiveCall, context: Context) -> Any:
     """Close the inner generator in its context; Python 3.13 hands its return value to the closer."""
-    token = attach(call.context)
+    token = attach(context)
     try:
         value: Any = inner.close()  # type: ignore[func-returns-value,unused-ignore]
     except BaseException as error:
@@ -90,27 +92,26 @@ def _close(inner: Generator[Any, Any, Any], call: ActiveCall) -> Any:
 def wrap_async_generator(
     function: Callable[..., Any], begin: BeginCall, runs: Callable[..., Callable[..., Any]] = what_runs
 ) -> Callable[..., Any]:
-    """Wrap an async generator function."""
+    """Wrap an async generator function; `runs` as above."""
 
+    # An async generator cannot `yield from`: each step is forwarded by hand, also where there is no call.
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call = begin(args, kwargs)
-        if call is not None:
+        context: Context | None = None
+        if isinstance(call, LazyContext):
+            context, inner = call, function(*args, **kwargs)
+        elif call is None:
+            inner = function(*args, **kwargs)
+        else:
             if call.admission is not None:
                 await admit(call, call.admission)
-            args, kwargs = call.args, dict(call.kwargs)
-        inner = (function if call is None else runs(function, call))(*args, **kwargs)
-        if call is not None and call.holds_back:
-            held = held_async_generator(inner, call)
-            try:
-                async for item in held:
-                    yield item
-            finally:
-                await held.aclose()
-            return
-        # An async generator cannot `yield from`: each step is forwarded by hand.
-        step: Callable[[Any], Awaitable[Any]] = inner.asend
-        context = None if call is None else call.context
-        value: Any = None
+            context, inner = call.context, runs(function, call)(*call.args, **call.kwargs)
+            if call.holds_back:
+                inner = held_async_generator(inner, call)
+                call = context = None  # All that is to be done is done there.
+        passes: Passes | None = None
+        send: Callable[[Any], Awaitable[Any]] = inner.asend
+        step, value = send, None
         while True:
             token = None if context is None else attach(context)
             try:
@@ -122,23 +123,28 @@ def wrap_async_generator(
                 raise
             finally:
                 if token is not None:
-                    detach(token)
+                    try:  # As `detach`, without its frame.
+                        reset(token)
+                    except ValueError:
+                        pass
                 del value
-            if call is not None:
-                call.chunk(item)
+            if call is not None and (passes is None or not passes(item)):
+                passes = call.chunk(item)
             is_closing = False
             try:
                 value = yield item
-                step = inner.asend
+                step = send
             except GeneratorExit:
                 is_closing = True
             except BaseException as thrown:
                 value = thrown
                 step = inner.athrow
             if is_closing:
-                await _close_async(inner, call)
+                await _close_async(inner, call, context)
                 return
-        if call is not None:
+        if isinstance(call, LazyContext):
+            call.finish(None)
+        elif call is not None:
             await call.finish_async(None)
 
     return wrapper
@@ -154,8 +160,11 @@ def _end_step(call: ActiveCall | None, error: BaseException) -> None:
         call.fail(error)
 
 
-async def _close_async(inner: AsyncGenerator[Any, Any], call: ActiveCall | None) -> None:
-    token = attach(call.context) if call is not None else None
+async def _close_async(
+    inner: AsyncGenerator[Any, Any], call: ActiveCall | None, context: Context | None
+) -> None:
+    """Close the inner generator in its context."""
+    token = None if context is None else attach(context)
     try:
         await inner.aclose()
     except BaseException as error:

@@ -47,7 +47,7 @@ class HeldCall(Protocol):
         """In which each step runs."""
         ...
 
-    def chunk(self, item: Any) -> None:
+    def chunk(self, item: Any) -> object:
         """Note one item."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextvars import Token
-from typing import Final
+from typing import Final, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -14,22 +14,34 @@ from opentelemetry.environment_variables import OTEL_PYTHON_CONTEXT
 _DEFAULT: Final = "contextvars_context"
 
 
-def _steps() -> tuple[Callable[[], Context], Callable[[Context], Token[Context]]]:
+_Steps: TypeAlias = tuple[
+    Callable[[], Context], Callable[[Context], Token[Context]], Callable[[Token[Context]], None]
+]
+
+
+def _reset(token: Token[Context]) -> None:
+    token.var.reset(token)
+
+
+def _steps() -> _Steps:
     """
-    Give what finds the current context, and what makes one current.
+    Give what finds the current context, what makes one current, and what takes that back.
 
     OpenTelemetry's own functions are three frames around a context variable. The variable is learnt
     through them, unless the application has named another keeper of contexts.
     """
     if os.environ.get(OTEL_PYTHON_CONTEXT, _DEFAULT) != _DEFAULT:
-        return otel_context.get_current, otel_context.attach
+        return otel_context.get_current, otel_context.attach, _reset
     token = otel_context.attach(otel_context.get_current())
     otel_context.detach(token)
-    return token.var.get, token.var.set
+    return token.var.get, token.var.set, token.var.reset
 
 
-current_context, attach = _steps()
-"""What is current in this frame, as `opentelemetry.context.get_current`; and what makes a context current in it."""
+current_context, attach, reset = _steps()
+"""
+What is current in this frame, as `opentelemetry.context.get_current`; what makes a context current in it; and
+what takes that back where nothing is awaited in between, as `detach`, which asks no more than that, in a frame of its own.
+"""
 
 
 def detach(token: Token[Context]) -> None:
@@ -40,6 +52,6 @@ def detach(token: Token[Context]) -> None:
     shutdown): there is nothing to restore there, and nothing to report.
     """
     try:
-        token.var.reset(token)
+        reset(token)
     except ValueError:
         return
