@@ -16,6 +16,8 @@ from agentguard.store._segment import ReportDamage, SegmentFile
 
 FOOTERS_BYTES_MAX = 64 * 1024 * 1024
 """Room for the footers of about thirty million spans."""
+_KEYS_MAX = 128
+"""A key takes three kilobytes, and a tenth of opening a small file to derive."""
 _FOLLOWED_MAX = 256
 _RESOURCES_MAX = 4096
 
@@ -26,8 +28,6 @@ class _Known(NamedTuple):
     identity: tuple[int, int, int, int]
     """Device, inode, size and time of change: another file has another one."""
     footer: Footer
-    key: SealKey | None
-    """Once the file was opened again: most are not, and a key takes a kilobyte."""
 
 
 class FooterCache:
@@ -36,7 +36,10 @@ class FooterCache:
     def __init__(self, bytes_max: int = FOOTERS_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._known: OrderedDict[Path, _Known] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        """By name: a path is several objects."""
+        self._keys: OrderedDict[str, SealKey] = OrderedDict()
+        """Of files that were opened more than once, the last ones."""
         self._followed: OrderedDict[Path, LiveIndex] = OrderedDict()
         self.resources: OrderedDict[bytes, Mapping[str, str]] = OrderedDict()
         """What writers said of their process, by the salt of the file."""
@@ -45,46 +48,54 @@ class FooterCache:
 
     def open(self, path: Path, keystore: Keystore, report: ReportDamage) -> SegmentFile | None:
         """Open a segment, with its footer where it is known."""
-        known = self._known.get(path)
-        segment = SegmentFile.open(path, keystore, report, known.key if known else None)
+        name = path.name
+        known = self._known.get(name)
+        segment = SegmentFile.open(path, keystore, report, self._keys.get(name))
         if segment is None:
-            self._forget(path)
+            self._forget(name)
             return None
         if not segment.is_sealed:
             return segment
         self._followed.pop(path, None)
         identity = _identity(os.fstat(segment.fd))
         if known is not None and known.identity == identity:
-            if known.key is None:
-                self._known[path] = known._replace(key=segment.key)
-            self._known.move_to_end(path)
+            self._known.move_to_end(name)
+            self._keep_key(name, segment.key)
             segment.use_footer(known.footer)
             for kind, count in known.footer.damage.items():
                 report(
                     Damage(kind, path.name, 0, 0, f"{count} places were lost before the segment was sealed")
                 )
             return segment
-        self._forget(path)
+        self._forget(name)
         footer = segment.footer
         if footer is not None:
-            self._known[path] = _Known(identity, footer, None)
+            self._known[name] = _Known(identity, footer)
             self._bytes += footer.memory_bytes
             while self._bytes > self._bytes_max and len(self._known) > 1:
                 _, dropped = self._known.popitem(last=False)
                 self._bytes -= dropped.footer.memory_bytes
         return segment
 
+    def _keep_key(self, name: str, key: SealKey) -> None:
+        """Keep the key of a file that was opened again."""
+        self._keys.pop(name, None)
+        self._keys[name] = key
+        if len(self._keys) > _KEYS_MAX:
+            self._keys.popitem(last=False)
+
     def keep(self, names: Collection[str]) -> None:
         """Drop what is known of files that are not there any more."""
         there = frozenset(names)
-        for path in [path for path in self._known if path.name not in there]:
-            self._forget(path)
+        for name in [name for name in self._known if name not in there]:
+            self._forget(name)
         for path in [path for path in self._followed if path.name not in there]:
             del self._followed[path]
 
-    def _forget(self, path: Path) -> None:
+    def _forget(self, name: str) -> None:
         """Drop what was known of a file that is gone, or is another one now."""
-        dropped = self._known.pop(path, None)
+        self._keys.pop(name, None)
+        dropped = self._known.pop(name, None)
         if dropped is not None:
             self._bytes -= dropped.footer.memory_bytes
 
@@ -111,7 +122,7 @@ class FooterCache:
 
     def peek(self, path: Path) -> Footer | None:
         """The footer of a file, if it is known and the file is still the same."""
-        known = self._known.get(path)
+        known = self._known.get(path.name)
         if known is None:
             return None
         try:

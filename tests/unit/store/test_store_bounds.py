@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentguard.store import Query, Store, _sealing, stats_of
+from agentguard.store import Query, Store, _cache, _sealing, stats_of
 from agentguard.store._cache import FooterCache
 from agentguard.store._layout import Kind
 from tests.support.clock import START_UNIX_NS
@@ -81,6 +81,17 @@ def test_footers_are_bounded(stores: tuple[Store, Store]) -> None:
         assert sum(1 for _ in Query(store.segments, store.keystore, cache).spans()) == 4000
     assert 1 < len(cache._known) < 12
     assert sum(known.footer.memory_bytes for known in cache._known.values()) == cache._bytes <= 20_000
+
+
+def test_keys_are_bounded(stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of the files that were opened again last are kept, of no more files than so many."""
+    _, store = stores
+    monkeypatch.setattr(_cache, "_KEYS_MAX", 3)
+    cache = FooterCache()
+    for _ in range(3):
+        assert sum(1 for _ in Query(store.segments, store.keystore, cache).spans()) == 4000
+    assert len(cache._keys) == 3
+    assert set(cache._keys) <= set(cache._known)
 
 
 def test_sealing_keeps_few_feature_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
