@@ -29,8 +29,8 @@ from agentguard.capture.stream_proxies import is_stream, watch_stream
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.telemetry import Events, Meters, span_context
 from agentguard.capture.throughput import LoadCurve, LoadLevel, load_curve
-from agentguard.capture.usage import add_usage, extract_usage
-from agentguard.capture.usage_quick import UNPRICED, UsageRow, usage_row
+from agentguard.capture.usage import add_usage, extract_usage, usage_of
+from agentguard.capture.usage_quick import UNPRICED, Reading, UsageRow, chat_reading, other_row
 from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, add_totals, totals_of
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "PriceTable",
     "RandomIds",
     "Rare",
+    "Reading",
     "Refiner",
     "ShortSpan",
     "Span",
@@ -71,6 +72,7 @@ __all__ = [
     "add_usage",
     "announce_outer_call",
     "async_http_hooks",
+    "chat_reading",
     "class_name",
     "clean_attributes",
     "context_with",
@@ -84,6 +86,7 @@ __all__ = [
     "load_curve",
     "narrower",
     "otel_upper_bound",
+    "other_row",
     "parse_prices",
     "queued",
     "span_context",
@@ -93,6 +96,6 @@ __all__ = [
     "take_wait",
     "tenacity_hook",
     "totals_of",
-    "usage_row",
+    "usage_of",
     "watch_stream",
 ]

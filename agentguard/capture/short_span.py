@@ -20,7 +20,7 @@ from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.mirror import finish_mirror
 from agentguard.capture.rare import NOTHING, Rare
 from agentguard.capture.span import BASE_BYTES, NO_STATE, OPEN, SAMPLED, Span
-from agentguard.capture.usage_quick import UsageRow
+from agentguard.capture.usage_quick import Reading, UsageRow, is_reading
 from agentguard.capture.usage_sums import UsageTotals
 from agentguard.reckoning import RECKONING
 from agentguard.values import AttributeValue, SpanEvent, SpanRecord, Usage
@@ -105,7 +105,8 @@ class ShortSpan(LazyContext):
     run: _Run
     own: dict[str, AttributeValue] | None
     """Attributes of this span alone; not to be changed, since several spans may have the same."""
-    usage: Usage | UsageRow | None
+    usage: Usage | UsageRow | Reading | None
+    """What the call itself used; a reading until it is reckoned."""
     totals: UsageTotals | None
     """What calls inside it used, as far as it is reckoned."""
     is_open: object
@@ -212,7 +213,10 @@ class ShortSpan(LazyContext):
         span._base = form.attributes
         span._own = None if self.own is None else dict(self.own)
         span._run_id, span._agent_name = self.run_id, form.agent_name
-        span._usage, span._totals = None if self.usage is None else Usage._make(self.usage), self.totals
+        usage = self.usage
+        # A reading is that of a call which ends at this moment, on another thread.
+        span._usage = None if usage is None or is_reading(usage) else Usage._make(usage)
+        span._totals = self.totals
         span._status, span._outcome = "unset", ""
         span.retries = 0
         span.bytes_estimate = BASE_BYTES

@@ -16,18 +16,30 @@ includes reasoning, as the GenAI conventions want it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Final
 
-from agentguard.capture.usage_quick import UNPRICED, learn, usage_row
+from agentguard.capture.cost import Rate
+from agentguard.capture.usage_quick import (
+    UNPRICED,
+    Reading,
+    UsageRow,
+    is_reading,
+    learn,
+    learn_names,
+    row_of,
+    usage_row,
+)
 from agentguard.capture.usage_shapes import (
     anthropic,
     bedrock,
+    chat_usage,
     generic,
     google,
     langchain,
     new_tuple,
+    one_reason,
     openai_chat,
     openai_responses,
     package_of,
@@ -84,6 +96,33 @@ def extract_usage(value: object, *, seen_ids: set[str] | None = None) -> Usage |
         return None
     if usage is not None:
         learn(value, usage)
+    return usage
+
+
+def usage_of(said: Usage | UsageRow | Reading, rates: Mapping[str, Rate]) -> Usage | UsageRow | None:
+    """
+    Say what a call used of which a reading may have been taken.
+
+    Args:
+        said:
+            As `chat_reading` gives it; what is none is given back.
+        rates:
+            As for `usage_row`.
+
+    Returns:
+        What `extract_usage` would have read; where that is usual, a row with its price.
+    """
+    if not is_reading(said):
+        return said  # type: ignore[return-value] # by the line above
+    row = row_of(said, rates)
+    if row is not None:
+        return row
+    try:
+        usage = _known(chat_usage(*said[:7], one_reason(said[7]), said[8], None))
+    except Exception:
+        return None  # Law 1, as above.
+    if usage is not None:
+        learn_names(usage)
     return usage
 
 

@@ -1,11 +1,13 @@
 """
 The usage of the most common responses in one go, with its price.
 
-OpenAI's chat completions, as dicts and as the SDK's objects, are read right here, line after line; its
-responses, Anthropic's messages and Google's answers by the few functions below. All of them take a response
+OpenAI's chat completions, as dicts and as the SDK's objects, are read by `chat_reading`, line after line; its
+responses, Anthropic's messages and Google's answers by the few functions below. `row_of` takes what they have read
 only where everything in it is of its plain type, within its bounds, and known from a response before: each
 test that fails says "not for me", and `usage.extract_usage` reads the response with care. So what is
 read here is what is read there, in a fraction of the time.
+
+Who has no time now takes a reading alone, which nobody can change any more, and has `usage.usage_of` look at it later.
 
 What makes it quick:
 
@@ -20,8 +22,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import product
+from operator import itemgetter
 from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from agentguard.capture.cost import NO_RATE, RATES_MAX, TOKENS_MAX, Rate
 from agentguard.capture.usage_shapes import NAME_CHARS_MAX, PROVIDERS, package_of, read, text_of
@@ -31,6 +35,12 @@ UsageRow: TypeAlias = tuple[
     int, int, int | None, int | None, int | None, str, str | None, tuple[str, ...], str | None, float | None
 ]
 """The fields of `Usage`, in their order."""
+
+Reading: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any, Any, str | None]
+"""
+What a response says, of any type: counts of input, output, cache reads, cache writes and reasoning, the names of the
+model and of the response, why it ended, and which provider its class is of.
+"""
 
 _CLASSES_MAX: Final = 64
 _REASONS_MAX: Final = 256
@@ -53,6 +63,13 @@ _STRANGE: Final[set[type]] = set()
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _OPTIONAL: Final = frozenset({int, type(None)})
+_USUAL_TYPES: Final = frozenset(
+    product([int], [int], *[[int, type(None)]] * 3, [str], *[[str, type(None)]] * 3)
+)
+"""Of readings: each value is plain, or is missing where it may."""
+_READING_FIELDS: Final = 9
+_of_answer: Final = itemgetter("usage", "model", "id")
+_of_usage: Final = itemgetter("prompt_tokens", "completion_tokens")
 _NAMES: Final = frozenset(
     {
         "usage", "choices", "usage_metadata", "model", "id", "type", "status", "stop_reason", "finish_reason",
@@ -94,6 +111,21 @@ def usage_row(value: Any, rates: Mapping[str, Rate]) -> UsageRow | None:
         response never says its price itself. None says nothing: it is to be read with care, after which
         others of its kind are known here.
     """
+    reading = chat_reading(value)
+    return other_row(value, rates) if reading is None else row_of(reading, rates)
+
+
+def chat_reading(value: Any) -> Reading | None:
+    """
+    Take out of a chat completion what it says of its usage, and look at none of it: `row_of` does, at any time later.
+
+    Args:
+        value:
+            What the call returned; anything.
+
+    Returns:
+        None where it is none, or is to be read with care.
+    """
     try:
         fields, provider = value, None
         if type(value) is not dict:
@@ -104,51 +136,43 @@ def usage_row(value: Any, rates: Mapping[str, Rate]) -> UsageRow | None:
             else:
                 return None
             fields = value.__dict__
-        usage, choices = fields.get("usage"), fields.get("choices")
+        choices = fields.get("choices")
         if type(choices) is not list:
-            return _other_row(fields, provider, rates)
+            return None
+        usage, model, response_id = _of_answer(fields)
         if type(usage) is not dict:
             usage = _fields(usage)
-        inputs, outputs = usage["prompt_tokens"], usage["completion_tokens"]
+        inputs, outputs = _of_usage(usage)
         reads, writes = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
         if type(reads) is not dict:
             reads = _fields(reads)
         if type(writes) is not dict:
             writes = _fields(writes)
-        reason = ""
+        reason = None
         if choices:
             [choice] = choices
             if type(choice) is not dict:
                 choice = _fields(choice)
             reason = choice["finish_reason"]
-        cached, written = reads.get("cached_tokens"), reads.get("cache_write_tokens")
-        reasoning = writes.get("reasoning_tokens")
-        model, response_id = fields["model"], fields["id"]
-        if (
-            type(inputs) is int
-            and type(outputs) is int
-            and type(cached) is int
-            and type(reasoning) is int
-            and written is None
-            and type(model) is str
-            and type(response_id) is str
-            and type(reason) is str
-            and response_id
-            and len(response_id) <= NAME_CHARS_MAX
-        ):
-            most, for_input, for_cached, _, for_output = rates[model]
-            if 0 <= cached <= inputs <= most and 0 <= reasoning <= outputs <= TOKENS_MAX:
-                return (
-                    inputs, outputs, cached, None, reasoning, model, response_id, _REASONS[reason], provider,
-                    None if for_input is None
-                    else ((inputs - cached) * for_input + cached * for_cached + outputs * for_output) / 1e6,
-                )  # fmt: skip
-        if cached is None:
-            cached = usage.get("prompt_cache_hit_tokens")  # DeepSeek
-        return _row(inputs, outputs, cached, written, reasoning, model, response_id, reason, provider, rates)
+        cached = reads.get("cached_tokens")
+        if "prompt_cache_hit_tokens" in usage:  # DeepSeek
+            if cached is not None:
+                return None
+            cached = usage["prompt_cache_hit_tokens"]
+        if inputs is None:
+            return None
+        return (
+            inputs, outputs, cached, reads.get("cache_write_tokens"), writes.get("reasoning_tokens"), model, response_id,
+            reason, provider,
+        )  # fmt: skip
     except Exception:
         # Law 1. Something is missing, new, or of another type: that is for who reads with care.
         return None
+
+
+def is_reading(usage: Usage | UsageRow | Reading) -> TypeGuard[Reading]:
+    """Whether it is not yet known what is in it."""
+    return len(usage) == _READING_FIELDS
 
 
 def _fields(value: Any) -> Mapping[str, Any]:
@@ -166,51 +190,61 @@ def _fields(value: Any) -> Mapping[str, Any]:
     raise LookupError
 
 
-def _row(
-    inputs: Any,
-    outputs: Any,
-    cached: Any,
-    written: Any,
-    reasoning: Any,
-    model: Any,
-    response_id: Any,
-    reason: Any,
-    provider: str | None,
-    rates: Mapping[str, Rate],
-) -> UsageRow | None:
-    """Make the row of values of which the details may be missing; None where one is not what it should be."""
-    if not (
-        type(inputs) is int
-        and type(outputs) is int
-        and type(cached) in _OPTIONAL
-        and type(written) in _OPTIONAL
-        and type(reasoning) in _OPTIONAL
-        and type(model) is str
-        and (response_id is None or (type(response_id) is str and 0 < len(response_id) <= NAME_CHARS_MAX))
-        and (reason is None or type(reason) is str)
-    ):
+def row_of(reading: Reading, rates: Mapping[str, Rate]) -> UsageRow | None:
+    """
+    Look at what a response says of its usage, and price it.
+
+    Args:
+        reading:
+            Values of any type.
+        rates:
+            As for `usage_row`.
+
+    Returns:
+        None where something is not what it should be, or not known: that is to be looked at with care.
+    """
+    try:
+        if tuple(map(type, reading)) not in _USUAL_TYPES:
+            return None
+        inputs, outputs, cached, written, reasoning, model, response_id, reason, provider = reading
+        most, for_input, for_cached, for_written, for_output = rates[model]
+        known, new = cached or 0, written or 0
+        if not (
+            0 <= known <= known + new <= inputs <= most
+            and 0 <= outputs <= TOKENS_MAX
+            and (reasoning is None or 0 <= reasoning <= TOKENS_MAX)
+            and (response_id is None or 0 < len(response_id) <= NAME_CHARS_MAX)
+        ):
+            return None
+        cost_usd = None
+        if for_input is not None:
+            input_usd = (inputs - known - new) * for_input + known * for_cached + new * for_written
+            cost_usd = (input_usd + outputs * for_output) / 1e6
+        return (
+            inputs, outputs, cached, written, reasoning, model, response_id, _REASONS[reason], provider, cost_usd
+        )  # fmt: skip
+    except LookupError:
+        return None  # The model, or the reason, was never read with care.
+
+
+def other_row(value: Any, rates: Mapping[str, Rate]) -> UsageRow | None:
+    """As `usage_row`, of what is no chat completion: a message of Anthropic, a response of OpenAI, an answer of Google."""
+    try:
+        fields, provider, kind = value, None, type(value)
+        if kind is not dict:
+            if not ((kind in _MODELS and not value.__pydantic_extra__) or kind in _PLAIN):
+                return None
+            fields, provider = value.__dict__, (_MODELS if kind in _MODELS else _PLAIN)[kind]
+        if type(fields.get("choices")) is list:
+            return None
+        return _other_row(fields, provider, rates)
+    except Exception:
+        # Law 1, as above.
         return None
-    most, for_input, for_cached, for_written, for_output = rates[model]
-    known, new = cached or 0, written or 0
-    if (
-        known < 0
-        or new < 0
-        or not known + new <= inputs <= most
-        or not 0 <= outputs <= TOKENS_MAX
-        or not 0 <= (reasoning or 0) <= TOKENS_MAX
-    ):
-        return None
-    cost_usd = None
-    if for_input is not None:
-        input_usd = (inputs - known - new) * for_input + known * for_cached + new * for_written
-        cost_usd = (input_usd + outputs * for_output) / 1e6
-    return (
-        inputs, outputs, cached, written, reasoning, model, response_id, _REASONS[reason], provider, cost_usd
-    )  # fmt: skip
 
 
 def _other_row(fields: Mapping[str, Any], provider: str | None, rates: Mapping[str, Rate]) -> UsageRow | None:
-    """Read what is no chat completion: a message of Anthropic, a response of OpenAI, an answer of Google."""
+    """Read it as one of those."""
     usage = fields.get("usage")
     if usage is None:
         metadata = fields.get("usage_metadata")
@@ -227,17 +261,19 @@ def _other_row(fields: Mapping[str, Any], provider: str | None, rates: Mapping[s
             return None
         # Anthropic leaves the cached tokens out.
         inputs += (cached or 0) + (written or 0)
-        return _row(
-            inputs, outputs, cached, written, writes.get("thinking_tokens"), model, response_id,
-            fields.get("stop_reason"), provider, rates,
+        return row_of(
+            (inputs, outputs, cached, written, writes.get("thinking_tokens"), model, response_id,
+             fields.get("stop_reason"), provider),
+            rates,
         )  # fmt: skip
     reads = usage.get("input_tokens_details")
     if reads is None:
         return None
     reads = _fields(reads)
-    return _row(
-        inputs, outputs, reads.get("cached_tokens"), reads.get("cache_write_tokens"),
-        writes.get("reasoning_tokens"), model, response_id, fields.get("status"), provider, rates,
+    return row_of(
+        (inputs, outputs, reads.get("cached_tokens"), reads.get("cache_write_tokens"),
+         writes.get("reasoning_tokens"), model, response_id, fields.get("status"), provider),
+        rates,
     )  # fmt: skip
 
 
@@ -250,12 +286,13 @@ def _row_of_metadata(
         reads = _fields(counts.get("input_token_details"))
         writes = _fields(counts.get("output_token_details"))
         about = _fields(fields.get("response_metadata"))
-        return _row(
-            counts.get("input_tokens"), counts.get("output_tokens"), reads.get("cache_read"),
-            reads.get("cache_creation"), writes.get("reasoning"),
-            text_of(about.get("model_name")) or text_of(about.get("model")), fields.get("id"),
-            text_of(about.get("finish_reason") or about.get("stop_reason")),
-            text_of(about.get("model_provider")), rates,
+        return row_of(
+            (counts.get("input_tokens"), counts.get("output_tokens"), reads.get("cache_read"),
+             reads.get("cache_creation"), writes.get("reasoning"),
+             text_of(about.get("model_name")) or text_of(about.get("model")), fields.get("id"),
+             text_of(about.get("finish_reason") or about.get("stop_reason")),
+             text_of(about.get("model_provider"))),
+            rates,
         )  # fmt: skip
     tools = counts.get("tool_use_prompt_token_count")
     outputs, thoughts = counts.get("candidates_token_count"), counts.get("thoughts_token_count")
@@ -272,10 +309,11 @@ def _row_of_metadata(
         or len(candidates) != 1
     ):
         return None
-    return _row(
-        inputs + (tools or 0), outputs + (thoughts or 0), counts.get("cached_content_token_count"), None, thoughts,
-        fields.get("model_version"), fields.get("response_id"), text_of(read(candidates[0], "finish_reason")),
-        provider, rates,
+    return row_of(
+        (inputs + (tools or 0), outputs + (thoughts or 0), counts.get("cached_content_token_count"), None, thoughts,
+         fields.get("model_version"), fields.get("response_id"), text_of(read(candidates[0], "finish_reason")),
+         provider),
+        rates,
     )  # fmt: skip
 
 
@@ -292,6 +330,14 @@ def learn(value: object, usage: Usage) -> None:
         usage:
             What was read.
     """
+    learn_names(usage)
+    if type(value) is not dict:
+        with suppress(Exception):  # A class that cannot be looked at stays one that is read with care.
+            _learn_classes(value, _DEPTH_MAX)
+
+
+def learn_names(usage: Usage) -> None:
+    """Remember the names in a usage that was read with care."""
     if usage.model is not None:
         if len(UNPRICED) >= RATES_MAX:
             # Names come from providers; they must not fill the memory.
@@ -300,9 +346,6 @@ def learn(value: object, usage: Usage) -> None:
     for reason in usage.finish_reasons:
         if len(_REASONS) < _REASONS_MAX:
             _REASONS[reason] = (reason,)
-    if type(value) is not dict:
-        with suppress(Exception):  # A class that cannot be looked at stays one that is read with care.
-            _learn_classes(value, _DEPTH_MAX)
 
 
 def _learn_classes(value: Any, depth: int) -> None:

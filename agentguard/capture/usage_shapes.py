@@ -89,12 +89,12 @@ def reasons_of(items: object, name: str) -> tuple[str, ...]:
     if not isinstance(items, (list, tuple)):
         return ()
     if len(items) == 1:
-        return _one(read(items[0], name))
+        return one_reason(read(items[0], name))
     found = [text_of(read(item, name)) for item in items[:_CHOICES_MAX]]
     return tuple([reason for reason in found if reason])
 
 
-def _one(value: object) -> tuple[str, ...]:
+def one_reason(value: object) -> tuple[str, ...]:
     """Take one finish reason."""
     reason = text_of(value)
     return (reason,) if reason else ()
@@ -115,23 +115,40 @@ def openai_chat(value: object, usage: object) -> Usage:
     """Read a chat completion of OpenAI, or of what speaks its dialect."""
     count, of, package = reader(usage), reader(value), package_of(value)
     read_detail = reader(count("prompt_tokens_details", None))
-    inputs, outputs, cache_read, cache_write, reasoning = _token_counts(
+    found = chat_usage(
         count("prompt_tokens", None),
         count("completion_tokens", None),
         read_detail("cached_tokens", None),
         read_detail("cache_write_tokens", None),
         read(count("completion_tokens_details", None), "reasoning_tokens"),
+        of("model", None),
+        of("id", None),
+        reasons_of(of("choices", None), "finish_reason"),
+        PROVIDERS.get(package),
+        _litellm_cost(value) if package == "litellm" else None,
     )
-    if cache_read is None:
-        cache_read = token_count(count("prompt_cache_hit_tokens", None))  # DeepSeek
-    return new_tuple(
-        Usage,
-        (
-            inputs, outputs, cache_read, cache_write, reasoning, text_of(of("model", None)), text_of(of("id", None)),
-            reasons_of(of("choices", None), "finish_reason"), PROVIDERS.get(package),
-            _litellm_cost(value) if package == "litellm" else None,
-        )
-    )  # fmt: skip
+    if found.cache_read_tokens is None:
+        cached = token_count(count("prompt_cache_hit_tokens", None))  # DeepSeek
+        if cached is not None:
+            found = found._replace(cache_read_tokens=cached)
+    return found
+
+
+def chat_usage(
+    inputs: object,
+    outputs: object,
+    cache_read: object,
+    cache_write: object,
+    reasoning: object,
+    model: object,
+    response_id: object,
+    reasons: tuple[str, ...],
+    provider: str | None,
+    cost_usd: float | None,
+) -> Usage:
+    """Make a usage of what a chat completion says, whatever that is."""
+    counts = _token_counts(inputs, outputs, cache_read, cache_write, reasoning)
+    return new_tuple(Usage, (*counts, text_of(model), text_of(response_id), reasons, provider, cost_usd))
 
 
 def _litellm_cost(value: object) -> float | None:
@@ -151,7 +168,7 @@ def openai_responses(value: object, usage: object) -> Usage:
         reasoning_tokens=token_count(read(read(usage, "output_tokens_details"), "reasoning_tokens")),
         model=text_of(read(value, "model")),
         response_id=text_of(read(value, "id")),
-        finish_reasons=_one(read(value, "status")),
+        finish_reasons=one_reason(read(value, "status")),
         provider=PROVIDERS.get(package_of(value)),
     )
 
@@ -169,7 +186,7 @@ def anthropic(value: object, usage: object) -> Usage:
         reasoning_tokens=token_count(read(read(usage, "output_tokens_details"), "thinking_tokens")),
         model=text_of(read(value, "model")),
         response_id=text_of(read(value, "id")),
-        finish_reasons=_one(read(value, "stop_reason")),
+        finish_reasons=one_reason(read(value, "stop_reason")),
         provider=PROVIDERS.get(package_of(value)),
     )
 
@@ -185,7 +202,7 @@ def bedrock(value: object, usage: object) -> Usage:
         cache_read_tokens=cache_read,
         cache_write_tokens=cache_write,
         response_id=text_of(read(read(value, "ResponseMetadata"), "RequestId")),
-        finish_reasons=_one(read(value, "stopReason")),
+        finish_reasons=one_reason(read(value, "stopReason")),
         provider="aws.bedrock",
     )
 
@@ -201,7 +218,7 @@ def pydantic_ai(value: object, usage: object) -> Usage:
         reasoning_tokens=token_count(read(read(usage, "details"), "reasoning_tokens")),
         model=text_of(read(response, "model_name")),
         response_id=text_of(read(response, "provider_response_id")),
-        finish_reasons=_one(read(response, "finish_reason")),
+        finish_reasons=one_reason(read(response, "finish_reason")),
         provider=text_of(read(response, "provider_name")),
     )
 
@@ -247,6 +264,6 @@ def langchain(value: object, metadata: object) -> Usage:
         reasoning_tokens=token_count(read(read(metadata, "output_token_details"), "reasoning")),
         model=text_of(read(about, "model_name")) or text_of(read(about, "model")),
         response_id=text_of(read(value, "id")),
-        finish_reasons=_one(read(about, "finish_reason") or read(about, "stop_reason")),
+        finish_reasons=one_reason(read(about, "finish_reason") or read(about, "stop_reason")),
         provider=text_of(read(about, "model_provider")),
     )

@@ -20,16 +20,19 @@ from agentguard.capture import (
     SPAN_KEYS,
     UNPRICED,
     Rare,
+    Reading,
     StreamUsage,
     UsageRow,
     UsageTotals,
     add_to_totals,
     add_totals,
+    chat_reading,
     extract_usage,
     is_stream,
+    other_row,
     span_values,
     totals_of,
-    usage_row,
+    usage_of,
     watch_stream,
 )
 from agentguard.reckoning import RECKONING
@@ -94,10 +97,10 @@ class FastCall(RecordedSpan):
             if self.full is not None:
                 return self.full.finish(result)
             return watch_stream(result, self, lane.model_rates if lane.is_model else UNPRICED)
-        usage = told
+        usage: Usage | UsageRow | Reading | None = told
         if lane.is_model and told is None:
             if self.stream is None or result is not None:
-                usage = usage_row(result, lane.model_rates) or extract_usage(result)
+                usage = chat_reading(result) or other_row(result, lane.model_rates) or extract_usage(result)
             if self.stream is not None:
                 if usage is not None:
                     # What it says may be what its items said.
@@ -165,9 +168,10 @@ class FastCall(RecordedSpan):
 
     def reckon(self, *, is_ours: bool) -> Callable[[], object] | None:
         """As `Owing.reckon`."""
-        lane, usage, owner, say = self.form, self.usage, self.owner, None
-        self.owner = None
+        lane, said, owner, say = self.form, self.usage, self.owner, None
+        self.usage = self.owner = None
         try:
+            usage = None if said is None else usage_of(said, lane.model_rates)
             if usage is not None:
                 tokens, cost_usd = (usage[0] or 0) + (usage[1] or 0), usage[9]
                 is_local = type(usage) is tuple  # What is read in one go has our price.
@@ -175,10 +179,11 @@ class FastCall(RecordedSpan):
                     cost_usd = self._price_usd(usage)
                     is_local = cost_usd is not None
                     if cost_usd is not None:
-                        self.usage = usage = (*usage[:-1], cost_usd)  # type: ignore[assignment] # of the same form
+                        usage = (*usage[:-1], cost_usd)  # type: ignore[assignment] # of the same form
                     elif tokens:
                         cost_usd = self._charge(owner, tokens)
                         say = partial(name_unpriced, lane.services, usage[5] or lane.spec.model)
+                self.usage = usage
                 if is_local and lane.own is not None:
                     self.own = lane.own if self.own is None else {**self.own, **lane.own}
                 if tokens or cost_usd:

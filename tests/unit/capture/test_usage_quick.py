@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from agentguard.capture import Price, PriceTable, extract_usage
 from agentguard.capture import usage_quick as quick
-from agentguard.capture.usage import _probe
-from agentguard.capture.usage_quick import UNPRICED, usage_row
+from agentguard.capture.usage import _probe, usage_of
+from agentguard.capture.usage_quick import UNPRICED, chat_reading, usage_row
 from agentguard.values import Usage
 
 CHAT = {
@@ -396,6 +396,12 @@ def is_read_alike(build: Callable[[Any, Any], Any], shape: Any, changed: Any) ->
                 assert known is not None
                 assert row == (*known[:-1], price)
                 assert kinds(row) == kinds((*known[:-1], price))
+            reading = chat_reading(value)
+            if reading is not None:
+                late = usage_of(reading, TABLE.rates)
+                priced = known if known is None or type(late) is Usage else (*known[:-1], price)
+                assert late == priced
+                assert kinds(late) == kinds(priced)
 
 
 @shapes
@@ -446,6 +452,7 @@ def test_common_shapes_are_read_in_one_go(name: str, shape: Any) -> None:
     table = PriceTable()
     price = table.price_usd(usage)
     assert usage_row(value, UNPRICED) == tuple(usage)
+    assert (chat_reading(value) is not None) is ("choices" in shape)
     assert usage_row(value, table.rates) == (*usage[:-1], price)
     assert (price is None) is (usage.model == "own-model")
 
