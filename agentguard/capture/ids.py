@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 
-from agentguard.forks import process_mark
+from agentguard.forks import ProcessMark, process_mark
 
 _BATCH_BYTES = 32
 
@@ -41,3 +42,15 @@ class RandomIds:
         if not self._mark[0]:
             self._reseed()
         return self._bits(64) or 1
+
+    def drawing(self) -> tuple[ProcessMark, Callable[[int], int]]:
+        """
+        Give what draws random bits, for who does so at every call.
+
+        Returns:
+            The mark of the process, which is to be looked at before each draw: once its item 0 is 0 this is to be
+            asked again. And a function that takes a number of bits, and may give 0.
+        """
+        if not self._mark[0]:
+            self._reseed()
+        return self._mark, self._bits

@@ -39,7 +39,7 @@ from agentguard.policy._tool_types import (
     tools_from_mcp,
     write_tool_schema,
 )
-from agentguard.policy.conditions import Condition
+from agentguard.policy.conditions import Condition, CountedFact, FactSources
 
 if TYPE_CHECKING:
     from agentguard.policy._flip import Change, smallest_change
@@ -60,8 +60,10 @@ __all__ = [
     "Bundle",
     "Change",
     "Condition",
+    "CountedFact",
     "Engine",
     "Expectation",
+    "FactSources",
     "Finding",
     "Lock",
     "Mutant",

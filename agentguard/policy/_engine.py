@@ -9,16 +9,17 @@ a kind of question goes to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentguard.errors import PolicyEvaluationError
 from agentguard.policy._bundle import Bundle
 from agentguard.policy._finite import find_not_finite
 from agentguard.policy._history import NAMES, remembered
 from agentguard.policy._partly import kinds_looked_for
-from agentguard.policy._plan import Asked, Group, Plan, Shelf, shelve
+from agentguard.policy._plan import GROUP_RULES_MAX, Asked, Group, Plan, Shelf, shelve
 from agentguard.policy._terms import terms_of
 from agentguard.policy._verdict import Fault, conclude
+from agentguard.policy.conditions import FactSources, ask_any
 from agentguard.values import Decision, Effect, Mode, Point
 
 PLANS_MAX = 2_048
@@ -32,18 +33,15 @@ class Silence(NamedTuple):
     """
     How to find out that no rule has anything to say.
 
-    `question` takes facts, of which no number in `args` is anything but finite. Where it gives `nothing`,
-    the decision is `decision`; for anything else `Engine.follow` says what it is. It raises nothing.
+    Holds for calls of which no number in `args` is anything but finite, and for which `FactSources.known` is so.
     """
 
-    question: Callable[[Mapping[str, object]], object]
-    nothing: tuple[bool, ...]
+    question: Callable[[Any, object], object] | None
+    """Takes the call and its `args`. Where it gives False, the decision is `decision`; for anything else
+    `Engine.follow` says what it is. It raises nothing. None: the decision is `decision`."""
+    reads_args: bool
+    """Whether it looks at them."""
     decision: Decision
-
-
-def _of_nobody(_: Mapping[str, object]) -> tuple[bool, ...]:
-    """Answer for no rules."""
-    return ()
 
 
 class _Book(NamedTuple):
@@ -296,24 +294,28 @@ class Engine:
         asked = [one for group in plan.groups for _, one in group.asked]
         return frozenset(name for one in asked for name in one.rule.conditions[one.point].reads)
 
-    def silence_of(self, plan: Plan) -> Silence | None:
+    def silence_of(self, plan: Plan, sources: FactSources) -> Silence | None:
         """
-        Give what says at once that no rule of a plan has anything to say; of a plan that was followed often.
+        Make what says at once that no rule of a plan has anything to say; worth it for what is asked often.
 
         Args:
             plan:
                 Given by `plan_of`, of this engine.
+            sources:
+                Where the facts of these questions are found.
 
         Returns:
-            What to ask; None where `follow` is to be asked, and this again later.
+            What to ask; None where `follow` is to be asked, always.
         """
         decision = plan.answers.get(())
         if decision is None:
             return None
-        if not plan.groups:
-            return Silence(_of_nobody, (), decision)
-        together = plan.groups[0].together if len(plan.groups) == 1 else None
-        return None if together is None else Silence(together, plan.groups[0].nothing, decision)
+        trees = [one.rule.conditions[one.point].tree for group in plan.groups for _, one in group.asked]
+        made = ask_any(trees, sources, trees_max=GROUP_RULES_MAX)
+        if made is None:
+            return None
+        question, reads = made
+        return Silence(question, "args" in reads, decision)
 
     def follow(self, plan: Plan, facts: Mapping[str, object]) -> Decision:
         """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentguard.forks import free_in_child
-from agentguard.runtime.declaration import Declaration
+from agentguard.runtime.declaration import IN_CHARGE, Declaration
 
 if TYPE_CHECKING:
     # Only the types: they need the store and its keys, `import agentguard` does not.
@@ -25,15 +25,23 @@ if TYPE_CHECKING:
 class _Active:
     """What this process has been set up with."""
 
-    __slots__ = ("is_off", "lock", "runtime", "start")
+    __slots__ = ("is_off", "lock", "start")
 
     def __init__(self) -> None:
         self.lock = free_in_child(threading.RLock())
-        self.runtime: Runtime | None = None
         self.is_off = False
         """Whether calls before `init()` are known to run as they are."""
         self.start: Callable[[], Runtime | None] | None = None
         """Initialises without arguments; set by the module that has `init`."""
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The one that governs now."""
+        return IN_CHARGE.runtime  # type: ignore[no-any-return] # nothing else is put there
+
+    @runtime.setter
+    def runtime(self, runtime: Runtime | None) -> None:
+        IN_CHARGE.runtime = runtime
 
 
 ACTIVE = _Active()
@@ -53,12 +61,12 @@ def begin_call(
         ApprovalPending: A person must decide first.
         ConfigurationError: Policies are configured, and cannot be put in force.
     """
-    runtime = ACTIVE.runtime
     lane = declaration.lane
-    if lane is not None and lane.services is runtime:
-        call: FastCall | None = lane.begin(lane, args, kwargs)
+    if lane is not None:
+        call: FastCall | None = lane.begin(args, kwargs)
         if call is not None:
             return call
+    runtime = ACTIVE.runtime
     if runtime is None:
         runtime = governing()
         if runtime is None:

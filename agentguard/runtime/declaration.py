@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 from weakref import WeakSet
 
 ToolEffect: TypeAlias = Literal["none", "read", "write"]
@@ -12,10 +12,8 @@ ToolEffect: TypeAlias = Literal["none", "read", "write"]
 class Way(Protocol):
     """How calls of one callable begin where nothing has to be found out; a `lane.Lane`."""
 
-    services: Any
-    """The runtime that it belongs to."""
     begin: Callable[..., Any]
-    """Takes the lane, and positional and keyword arguments; gives None where the long way is to be taken."""
+    """Takes positional and keyword arguments; gives None where the long way is to be taken."""
 
 
 class Declaration:
@@ -36,3 +34,16 @@ class Declaration:
 
 DECLARATIONS: WeakSet[Declaration] = WeakSet()
 """Every decorated callable that is still alive: for what writes schemas of them."""
+
+
+class InCharge:
+    """The runtime that governs the calls of this process."""
+
+    __slots__ = ("runtime",)
+
+    def __init__(self) -> None:
+        self.runtime: Any = None
+        """A `core.Runtime`; None where there is none, or not yet."""
+
+
+IN_CHARGE: Final = InCharge()

@@ -10,7 +10,7 @@ yet, and the call begins there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from sys import modules as _modules
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,14 +20,13 @@ from opentelemetry.trace import SpanContext
 
 from agentguard.capture import GENAI_UTIL, QUEUED_KEY, find_parent
 from agentguard.runtime.calls import CALL_KEY, GuardedCall, begin
-from agentguard.runtime.declaration import Declaration
-from agentguard.runtime.fast_call import FastCall, FastFacts
-from agentguard.runtime.lane import Lane, lane_of
-from agentguard.runtime.mirror import has_provider
-from agentguard.runtime.plain import COMPARABLE, plain
+from agentguard.runtime.declaration import IN_CHARGE, Declaration
+from agentguard.runtime.fast_call import FastCall
+from agentguard.runtime.lane import Begin, Lane, inside_of, lane_of
+from agentguard.runtime.mirror import BARE_GETTER
+from agentguard.runtime.plain import COMPARABLE
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
 from agentguard.runtime.services import Services
-from agentguard.values import Decision
 from agentguard.wrapping import current_context
 
 if TYPE_CHECKING:
@@ -35,128 +34,147 @@ if TYPE_CHECKING:
     from agentguard.runtime.late_span import LateTracer
 
 _OPEN: Final = object()
+_NO_ARGUMENTS: Final[dict[str, Any]] = {}
+_WAYS_MAX: Final = 64
 _new: Final = dict.__new__
 
 
-def begin_fast(  # noqa: PLR0915 - one frame, and every attribute once: this is the way of most calls
-    lane: Lane, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> FastCall | None:
+def beginner(lane: Lane) -> Begin:  # noqa: PLR0915 - one frame: this is the way of most calls
     """
-    Begin a call.
+    Make what begins the calls of a lane.
 
-    Args:
-        lane:
-            One of the callable, in the runtime that is set up.
-        args:
-            Positional arguments, a receiver included.
-        kwargs:
-            Keyword arguments.
-
-    Returns:
-        The call; None where it is not for this path: then nothing has happened.
+    What they have in common is looked up here, once. What may change is looked at in each call: whether the
+    runtime and its rules are those of the lane, whether this is its process, whether anything is stopped.
     """
-    services = lane.services
-    if services.engine is not lane.engine or GENAI_UTIL in _modules:
-        return None
-    tracer = None
-    if lane.joins and has_provider():
-        tracer = services.mirror.late_tracer()
-        if tracer is None:
-            return None
-    call = _new(FastCall)
-    context = current_context()
-    if type(context) is FastCall and context.full is None:
-        if not lane.is_agent:
-            above = context.form
-            if above.agent != lane.agent or above.agent_version != lane.agent_version:
-                sibling = lane.siblings.get((above.agent, above.agent_version))
-                if sibling is None:
-                    return None
-                lane = sibling
-        if tracer is None and context.identity is not None:
-            return None
-        call.owner = context
-        call.around = context.around
-        call.run = run = context.run
-        call.trace_id = context.trace_id
-        call.parent_id = context.span_id
-    else:
-        found = _found_around(lane, call, context, is_beside=tracer is not None)
-        if found is None:
-            return None
-        lane, run = found, call.run
-    call.form = lane
-    call.args = args
-    call.kwargs = kwargs
-    call.span_id = lane.ids.span_id()
-    call.start_unix_ns = lane.unix_ns()
-    call.start_monotonic_ns = started_ns = lane.monotonic_ns()
-    try:
-        if lane.kill.in_force_at(started_ns):
-            return None
-        arguments: Mapping[str, Any] | None
-        given = args[1:] if lane.has_receiver else args
-        if len(given) == lane.size and not kwargs:
-            arguments = dict(zip(lane.names, given))  # noqa: B905 - there are as many
-        else:
-            arguments = _by_name(lane, args, given, kwargs)
-            if arguments is None:
-                return None
-        if lane.plan is not None:
-            if lane.decision is not _decision(lane, call, arguments):
-                return None
-            call.evaluation_ns = lane.monotonic_ns() - started_ns
-    except Exception:
-        # Whatever it was: `calls` meets it too, and says so.
-        return None
-    call.own = run.attributes() if run.conversation_id or run.labels else None
-    call.full = call.usage = call.totals = call.identity = call.mirror = call.rare = call.stream = None
-    if tracer is not None and not _begin_beside(lane, call, tracer, context):
-        return None
-    call.has_inner = False
-    call.duration_ns = -1
-    call.log_state = lane.first_log_state
-    call.is_open = _OPEN
-    in_flight, kind = lane.in_flight, lane.kind
-    try:
-        in_flight[kind] = call.in_flight = in_flight[kind] + 1
-    except KeyError:
-        in_flight[kind] = call.in_flight = 1
-    run.count_call(is_tool=lane.is_tool, is_model=lane.is_model)
-    if lane.plan is not None:
-        lane.append_later(call)
-    return call
-
-
-def _by_name(
-    lane: Lane, args: tuple[Any, ...], given: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Mapping[str, Any] | None:
-    """Name the arguments of a call, some of which come by name; as `Binder.bind`, quicker where each parameter is given."""
-    if len(given) + len(kwargs) == lane.size and len(given) < 2:
-        arguments = {lane.first_name: given[0], **kwargs} if given else kwargs
-        if arguments.keys() == lane.keys:
-            return arguments
-    return lane.binder.bind(args, kwargs)
-
-
-def _decision(lane: Lane, call: FastCall, arguments: Mapping[str, Any]) -> Decision:
-    """Ask the rules, as `deciding.judge` does."""
-    facts = FastFacts(lane.constants)
-    facts.call = call
-    for value in arguments.values():
-        kind = type(value)
-        if kind not in COMPARABLE and (kind is not float or value - value != 0.0):
-            facts["args"] = plain(arguments)
-            return lane.follow(facts)
-    facts["args"] = arguments
-    silence = lane.silence
-    if silence is None:
-        silence = lane.learn_silence()
-    return (
-        silence.decision
-        if silence is not None and silence.question(facts) == silence.nothing
-        else lane.follow(facts)
+    services, engine, joins = lane.services, lane.engine, lane.joins
+    mark, bits, unix_ns, monotonic_ns = lane.mark, lane.bits, lane.unix_ns, lane.monotonic_ns
+    kill, numbers, paged = lane.kill, lane.kill.numbers, lane.kill.PAGED
+    needed, siblings = None if lane.is_agent else lane.inside, lane.siblings
+    is_as_ever, is_governed, is_tool, is_model = (
+        asker(lane),
+        lane.plan is not None,
+        lane.is_tool,
+        lane.is_model,
     )
+    in_flight, kind, append_later, log_state = (
+        lane.in_flight,
+        lane.kind,
+        lane.append_later,
+        lane.first_log_state,
+    )
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> FastCall | None:
+        if IN_CHARGE.runtime is not services or services.engine is not engine:
+            return None
+        if not mark[0] or GENAI_UTIL in _modules:
+            return None
+        tracer = None
+        # As `has_provider`.
+        if joins and (trace._TRACER_PROVIDER is not None or trace.get_tracer_provider is not BARE_GETTER):
+            tracer = services.mirror.late_tracer()
+            if tracer is None:
+                return None
+        call = _new(FastCall)
+        context = current_context()
+        if type(context) is FastCall and context.full is None:
+            if needed is not None and context.form.inside is not needed:
+                sibling = siblings.get(context.form.inside)
+                return None if sibling is None else sibling.begin(args, kwargs)
+            if tracer is None and context.identity is not None:
+                return None
+            call.owner = context
+            call.around = context.around
+            call.run = run = context.run
+            call.trace_id = context.trace_id
+            call.parent_id = context.span_id
+        else:
+            found = _found_around(lane, call, context, is_beside=tracer is not None)
+            if found is not lane:
+                return None if found is None else found.begin(args, kwargs)
+            run = call.run
+        call.form, call.args, call.kwargs = lane, args, kwargs
+        call.span_id = bits(64) or 1
+        call.start_unix_ns = unix_ns()
+        call.start_monotonic_ns = started_ns = monotonic_ns()
+        try:
+            if (numbers[paged] != kill.calm or started_ns > kill.due_ns) and kill.in_force_at(started_ns):
+                return None
+            if not is_as_ever(call, args, kwargs):
+                return None
+        except Exception:
+            # Whatever it was: `calls` meets it too, and says so.
+            return None
+        call.own = run.attributes() if run.conversation_id or run.labels else None
+        call.full = call.usage = call.totals = call.identity = call.mirror = call.rare = call.stream = None
+        if tracer is not None and not _begin_beside(lane, call, tracer, context):
+            return None
+        call.has_inner, call.duration_ns, call.log_state, call.is_open = False, -1, log_state, _OPEN
+        try:
+            in_flight[kind] = call.in_flight = in_flight[kind] + 1
+        except KeyError:
+            in_flight[kind] = call.in_flight = 1
+        with run.lock:  # As `Run.count_call`.
+            if is_tool:
+                run.tool_calls += 1
+            elif is_model:
+                run.model_calls += 1
+            else:
+                run.other_calls += 1
+        if is_governed:
+            append_later(call)
+        return call
+
+    return begin
+
+
+def asker(lane: Lane) -> Callable[[FastCall, tuple[Any, ...], dict[str, Any]], bool]:
+    """Make what looks at the arguments of a call, and whether rules say of it what they say of all calls of the lane."""
+    binder, monotonic_ns, question, reads_args = (
+        lane.spec.binder,
+        lane.monotonic_ns,
+        lane.question,
+        lane.reads_args,
+    )
+    names, has_receiver, is_governed = binder.names_in_order or (), binder.skip > 0, lane.plan is not None
+    size = -1 if binder.names_in_order is None else len(names)
+    ways: set[tuple[object, ...]] = set()
+    """How calls have given each parameter: how many by place, and which by name."""
+
+    def is_as_ever(call: FastCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        nonlocal question, reads_args
+        values: Iterable[Any]
+        given = args[1:] if has_receiver else args
+        if len(given) == size and not kwargs:
+            values = given
+            arguments = dict(zip(names, given)) if reads_args else _NO_ARGUMENTS  # noqa: B905 - as many
+        elif (len(given), *kwargs) in ways:
+            arguments = dict(zip(names, given))  # noqa: B905 - the others come by name
+            arguments |= kwargs
+            values = arguments.values()
+        else:
+            bound = binder.bind(args, kwargs)
+            if bound is None:
+                return False
+            arguments = bound
+            if len(given) + len(kwargs) == len(arguments) == size and len(ways) < _WAYS_MAX:
+                ways.add((len(given), *kwargs))
+            values = arguments.values()
+        if is_governed:
+            for value in values:
+                of = type(value)
+                if of not in COMPARABLE and (of is not float or value - value != 0.0):
+                    answer: object = None
+                    break
+            else:
+                answer = question is not None and question(call, arguments)
+            if answer is not False:
+                if not lane.is_answer(call, arguments or dict(zip(names, given))):  # noqa: B905 - as above
+                    return False
+                question, reads_args = lane.question, lane.reads_args
+            call.evaluation_ns = monotonic_ns() - call.start_monotonic_ns
+        return True
+
+    return is_as_ever
 
 
 def _begin_beside(lane: Lane, call: FastCall, tracer: LateTracer, context: Context) -> bool:
@@ -221,10 +239,9 @@ def _found_around(lane: Lane, call: FastCall, context: Context, *, is_beside: bo
     call.run = new_run(services.ids, services.clock) if run is None else run
     if lane.is_agent:
         return lane
-    agent, version = ("", "") if owner is None else (owner.agent, owner.agent_version)
-    if agent == lane.agent and version == lane.agent_version:
-        return lane
-    return lane.siblings.get((agent, version))
+    return lane.siblings.get(
+        inside_of("", "") if owner is None else inside_of(owner.agent, owner.agent_version)
+    )
 
 
 def begin_and_learn(
@@ -240,7 +257,7 @@ def begin_and_learn(
         lane = declaration.lane
         if not isinstance(lane, Lane) or not lane.is_for(call):
             try:
-                declaration.lane = lane_of(call, lane, begin_fast) or declaration.lane
+                declaration.lane = lane_of(call, lane, beginner) or declaration.lane
             except Exception as error:
                 services.health("runtime.fast_path", error)
     return call

@@ -9,26 +9,35 @@ Worked out at a call that went the long way without anything coming up; those li
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from sys import intern
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from agentguard.audit import CallForm
 from agentguard.capture import UNPRICED, SpanForm
 from agentguard.runtime.calls import GuardedCall
-from agentguard.runtime.facts import PROVIDERS
+from agentguard.runtime.facts import PROVIDERS, CallFacts
 from agentguard.runtime.later import Admitted, takes_turns
 from agentguard.runtime.mirror import KINDS
+from agentguard.runtime.plain import plain
 from agentguard.values import AttributeValue, Decision
 from agentguard.values import attributes as names
 
 if TYPE_CHECKING:
-    # Only the type: without policies neither YAML nor pydantic is loaded.
-    from agentguard.policy import Plan, Silence
+    # Only the types: without policies neither YAML nor pydantic is loaded.
+    from agentguard.policy import Engine, Plan
 
+Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+"""Takes positional and keyword arguments, gives a `FastCall`; None where it is not for the fast path: then nothing
+has happened."""
 UNTOLD, DUE, TOLD = range(3)
 """What the decision log knows of a call's end: it need not be told yet, it must be, it has seen it."""
 _LOCAL_PRICE: Final[dict[str, AttributeValue]] = {names.COST_SOURCE: "local"}
 _LANES_MAX: Final = 64
 """Agents under which one callable has lanes; then they are made anew."""
+_OFTEN: Final = 256
+"""Calls after which their question gets a function of its own: what it takes to make it delays one call."""
+_COUNTERS: Final = ("run.calls", "run.tool_calls", "run.model_calls")
+"""Facts that are whole numbers of ours, under the same names as on the call."""
 
 
 class Lane(SpanForm):
@@ -39,48 +48,45 @@ class Lane(SpanForm):
         "agent_version",
         "append_later",
         "begin",
-        "binder",
-        "constants",
+        "bits",
         "content",
         "decision",
         "engine",
         "first_log_state",
-        "first_name",
         "forms",
-        "has_receiver",
         "ids",
         "in_flight",
+        "inside",
         "is_agent",
         "is_model",
         "is_tool",
         "joins",
-        "keys",
         "kill",
         "last_5m",
-        "model_rates", "monotonic_ns",
-        "names",
+        "left",
+        "mark",
+        "model_rates",
+        "monotonic_ns",
         "own",
         "plan",
+        "question",
         "rates",
+        "reads_args",
         "revision",
         "services",
         "siblings",
-        "silence",
         "sink",
-        "size",
         "span_kind",
         "spec",
         "spend",
         "unix_ns",
     )  # fmt: skip
 
+    begin: Begin
+    """Begins a call; made of all else."""
+
     def __init__(
-        self,
-        call: GuardedCall,
-        plan: Plan | None,
-        decision: Decision | None,
-        siblings: dict[tuple[str, str], Lane],
-        begin: Callable[..., Any],
+        self, call: GuardedCall, plan: Plan | None, decision: Decision | None, siblings: dict[str, Lane]
     ) -> None:
         """
         Work it out.
@@ -93,19 +99,18 @@ class Lane(SpanForm):
             decision:
                 The answer where no rule has anything to say; None as above.
             siblings:
-                Lanes of the same callable, by agent and version.
-            begin:
-                Begins a call on this lane.
+                Lanes of the same callable, by what is `inside` them.
         """
-        self.begin = begin
         services, spec = call.services, call.spec
         state, environment = services.state, call.span._environment
         self.services, self.engine, self.revision = services, services.engine, services.revision
-        self.spec, self.binder, self.content = spec, spec.binder, call.content
+        self.spec, self.content = spec, call.content
         self.siblings = siblings
         self.is_agent, self.is_model = spec.governed_as == "agent", spec.governed_as == "model"
         self.is_tool = spec.governed_as == "tool"
         self.agent, self.agent_version = call.agent, call.agent_version
+        self.inside = inside_of(call.agent, call.agent_version)
+        """The agent in whose hands calls inside these are: one object for each, to be compared by identity."""
         # The span, as `calls` would begin it.
         self.environment = environment
         self.name, self.kind, self.otel_kind = spec.span_name, spec.kind, spec.otel_kind
@@ -115,19 +120,12 @@ class Lane(SpanForm):
         """What stands on the span of a call that we have priced."""
         # The question, as `calls` would ask it.
         self.plan, self.decision = plan, decision
-        self.silence: Silence | None = None
-        """Set when the question has been asked often."""
-        self.constants: dict[str, object] = (
-            {"model.name": spec.model}
-            if self.is_model
-            else {"tool.name": spec.name, "tool.effect": spec.effect}
-        )
-        """Facts that are the same for each call."""
-        in_order, self.has_receiver = spec.binder.names_in_order, spec.binder.skip > 0
-        self.names = in_order or ()
-        """Of the parameters, where each can be given by place or by name; else see the binder."""
-        self.first_name = self.names[0] if self.names else ""
-        self.keys, self.size = frozenset(self.names), -1 if in_order is None else len(self.names)
+        self.question: Callable[[Any, object], object] | None = _not_known
+        """Asks what is left of all rules; gives False where none has anything to say. None: none ever has."""
+        self.reads_args = True
+        """Whether that looks at the arguments by name."""
+        self.left = _OFTEN
+        """Calls until that is made; negative: never."""
         # The record, as `calls` would have it written.
         self.append_later = services.journal.append_later
         self.first_log_state = UNTOLD if takes_turns() or plan is None else DUE
@@ -135,29 +133,56 @@ class Lane(SpanForm):
         """By principal: what the decision log writes of each call."""
         # Looked up once, for all calls.
         self.joins, self.span_kind = services.mirror.joins, KINDS[spec.otel_kind]
-        self.ids, self.unix_ns, self.monotonic_ns = (
-            services.ids,
-            environment.unix_ns,
-            environment.monotonic_ns,
-        )
+        self.ids = services.ids
+        self.mark, self.bits = self.ids.drawing()
+        self.unix_ns, self.monotonic_ns = environment.unix_ns, environment.monotonic_ns
         self.model_rates = UNPRICED if environment.rates is None else environment.rates
         self.in_flight, self.sink = environment.in_flight, environment.sink
         self.kill, self.spend = state.kill, state.spend
         self.rates = state.rates.of(spec.name) if self.is_tool else None
         self.last_5m = self.rates.window(300.0) if self.rates is not None else None
 
-    def follow(self, facts: Mapping[str, object]) -> Decision:
-        """Ask each rule."""
+    def is_answer(self, call: Any, arguments: Mapping[str, Any]) -> bool:
+        """Ask each rule, as `deciding.judge` does; False where they say anything else than they usually do."""
         assert self.engine is not None
         assert self.plan is not None
-        return self.engine.follow(self.plan, facts)
+        self.left -= 1
+        if self.left == 0:
+            self._learn(self.engine, self.plan)
+        facts = CallFacts({**self._known, "args": plain(arguments)})
+        facts.call = call
+        return self.engine.follow(self.plan, facts) is self.decision
 
-    def learn_silence(self) -> Silence | None:
-        """Look whether there is by now what can be asked instead of each rule."""
-        assert self.engine is not None
-        assert self.plan is not None
-        self.silence = found = self.engine.silence_of(self.plan)
+    @property
+    def _known(self) -> dict[str, str]:
+        """Facts that are the same for each call."""
+        spec = self.spec
+        found = {
+            "agent.name": self.agent,
+            "agent.version": self.agent_version,
+            "env.name": self.services.config.environment,
+            "env.service": self.services.config.service,
+        }
+        if self.is_tool:
+            found.update({"tool.name": spec.name, "tool.effect": spec.effect})
+        elif self.is_model:
+            found.update({"model.name": spec.model, "model.provider": spec.provider})
         return found
+
+    def _learn(self, engine: Engine, plan: Plan) -> None:
+        """Make what is asked from now on."""
+        # Imported here: there is an engine, so policies are loaded; without them they never are.
+        from agentguard.policy import CountedFact, FactSources
+
+        counters = {name: CountedFact(tuple(name.split("."))) for name in _COUNTERS}
+        others: dict[str, Callable[[Any], object]] = dict(PROVIDERS)
+        if (recent := self.last_5m) is not None:
+            counters["tool.calls_5m"] = CountedFact(("start_unix_ns",), recent.calls)
+            others["tool.error_rate_5m"] = lambda call: recent.error_rate(call.start_unix_ns)
+        silence = engine.silence_of(plan, FactSources(self._known, counters, others))
+        if silence is not None and silence.decision is self.decision:
+            self.reads_args = silence.reads_args
+            self.question = silence.question
 
     def is_for(self, call: GuardedCall) -> bool:
         """Whether calls like this one have a lane, this one or a sibling of it."""
@@ -165,11 +190,22 @@ class Lane(SpanForm):
         return (
             self.services is services
             and self.engine is services.engine
-            and (call.agent, call.agent_version) in self.siblings
+            and self.mark[0] == 1  # As long as this is the process in which it was made.
+            and inside_of(call.agent, call.agent_version) in self.siblings
         )
 
 
-def lane_of(call: GuardedCall, known: object, begin: Callable[..., Any]) -> Lane | None:
+def inside_of(agent: str, version: str) -> str:
+    """Give the one object that stands for an agent in one version."""
+    return intern(f"{agent}\0{version}")
+
+
+def _not_known(_call: object, _args: object) -> bool:
+    """Stand for what is not made yet."""
+    return True
+
+
+def lane_of(call: GuardedCall, known: object, beginner: Callable[[Lane], Begin]) -> Lane | None:
     """
     Make a lane for calls like one that has just begun, where there can be one.
 
@@ -178,8 +214,8 @@ def lane_of(call: GuardedCall, known: object, begin: Callable[..., Any]) -> Lane
             Begun by `calls.begin`.
         known:
             The last lane of the callable; None where it has none.
-        begin:
-            Begins a call on a lane: takes the lane, and positional and keyword arguments.
+        beginner:
+            Makes what begins calls on a lane.
 
     Returns:
         The lane; None where something has to be looked at in each call.
@@ -208,10 +244,12 @@ def lane_of(call: GuardedCall, known: object, begin: Callable[..., Any]) -> Lane
         ):
             return None
         decision = call.ending.decision
-    siblings: dict[tuple[str, str], Lane] = {}
-    if isinstance(known, Lane) and known.services is services and known.engine is engine:
+    siblings: dict[str, Lane] = {}
+    if isinstance(known, Lane) and known.services is services and known.engine is engine and known.mark[0]:
         siblings = known.siblings
     if len(siblings) >= _LANES_MAX:
         siblings.clear()
-    made = siblings[call.agent, call.agent_version] = Lane(call, plan, decision, siblings, begin)
+    made = Lane(call, plan, decision, siblings)
+    made.begin = beginner(made)
+    siblings[made.inside] = made
     return made

@@ -37,14 +37,13 @@ def has_provider() -> bool:
     nobody has put a function of theirs in the place of OpenTelemetry's.
     """
     return (
-        getattr(trace, "_TRACER_PROVIDER", trace) is not None
-        or _IS_NAMED
-        or trace.get_tracer_provider is not _GET_PROVIDER
+        getattr(trace, "_TRACER_PROVIDER", trace) is not None or trace.get_tracer_provider is not BARE_GETTER
     )
 
 
 _GET_PROVIDER = trace.get_tracer_provider
-_IS_NAMED = OTEL_PYTHON_TRACER_PROVIDER in os.environ
+BARE_GETTER = None if OTEL_PYTHON_TRACER_PROVIDER in os.environ else _GET_PROVIDER
+"""OpenTelemetry's own way to its provider, where that looks nowhere but at `trace._TRACER_PROVIDER`."""
 
 
 class Relay:

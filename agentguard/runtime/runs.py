@@ -40,15 +40,15 @@ class Run:
 
     __slots__ = (
         "_cost_usd",
-        "_lock",
         "_repeats",
         "_tokens",
         "_tools",
-        "calls",
         "conversation_id",
         "errors",
         "labels",
+        "lock",
         "model_calls",
+        "other_calls",
         "principal",
         "retries",
         "roles",
@@ -82,13 +82,14 @@ class Run:
                 _text(label)[:LABEL_CHARS_MAX]: _text(value)[:LABEL_CHARS_MAX]
                 for label, value in labels.items()
             }
-        self.calls = self.tool_calls = self.model_calls = 0
+        self.tool_calls = self.model_calls = self.other_calls = 0
         self.errors = self.retries = self._tokens = 0
         self._cost_usd = 0.0
         # Made when something is put in: most runs need neither, and there is one run for each call outside any.
         self._tools: dict[str, int] | None = None
         self._repeats: dict[tuple[str, int], int] | None = None
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Of all counters."""
 
     def attributes(self) -> dict[str, AttributeValue]:
         """Give what stands on each span of the run: its conversation and its labels, in a fresh dict."""
@@ -104,17 +105,23 @@ class Run:
 
     def count_call(self, *, is_tool: bool, is_model: bool) -> None:
         """Count a call that begins."""
-        with self._lock:
-            self.calls += 1
+        with self.lock:
             if is_tool:
                 self.tool_calls += 1
             elif is_model:
                 self.model_calls += 1
+            else:
+                self.other_calls += 1
+
+    @property
+    def calls(self) -> int:
+        """Of all kinds."""
+        return self.tool_calls + self.model_calls + self.other_calls
 
     def count_end(self, *, is_error: bool, tokens: int, cost_usd: float, retries: int) -> None:
         """Count what a call that ended has used."""
         RECKONING.settle()  # In the order in which they ended: sums of doubles depend on it.
-        with self._lock:
+        with self.lock:
             self.errors += is_error
             self._tokens += tokens
             self._cost_usd += cost_usd
@@ -122,7 +129,7 @@ class Run:
 
     def add_used(self, tokens: int, cost_usd: float) -> None:
         """Count what a call has used that ended before; for the reckoning."""
-        with self._lock:
+        with self.lock:
             self._tokens += tokens
             self._cost_usd += cost_usd
 
@@ -145,7 +152,7 @@ class Run:
         Raises:
             OverflowError: The run has called more tools than are remembered.
         """
-        with self._lock:
+        with self.lock:
             tools = self._tools
             if tools is None:
                 tools = self._tools = {}
@@ -172,7 +179,7 @@ class Run:
             How often the run made this very call before.
         """
         key = (tool, fingerprint)
-        with self._lock:
+        with self.lock:
             repeats = self._repeats
             if repeats is None:
                 repeats = self._repeats = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agentguard.errors import StoreError
 from agentguard.state.cells import Cells, Document
@@ -22,7 +22,6 @@ ORDERS_MAX = 256
 STALE_NS_MAX = 1_000_000_000
 _SCOPE = re.compile(r"all\Z|(agent|tool|model):.{1,256}\Z", re.DOTALL)
 _KIND, _KEY = "kill", "orders"
-_PAGED = KILL // NUMBER_BYTES
 
 
 class KillOrder(NamedTuple):
@@ -38,15 +37,22 @@ class KillOrder(NamedTuple):
 class Kill:
     """Sets, clears and asks for orders."""
 
+    PAGED: Final = KILL // NUMBER_BYTES
+    """Place of the generation of the orders in `numbers`."""
+
     def __init__(self, cells: Cells, page: Page, clock: Clock) -> None:
         self._cells = cells
         self._page = page
         self._clock = clock
         self._lock = threading.Lock()
         self._orders: Mapping[str, KillOrder] = {}
-        self._numbers = page.numbers
+        self.numbers = page.numbers
+        """Of the control page; that at `PAGED` changes with the orders."""
         self._generation = -1
-        self._due_ns = 0
+        self.calm = -1
+        """What the page says while nothing is stopped; another number where something is, or may be. With
+        `due_ns` it is all that has to be looked at at a call: where both hold, `in_force_at` gives no order."""
+        self.due_ns = 0
         """When to read the orders again even though the page says nothing: its writer may have died."""
 
     def begin(self) -> None:
@@ -115,7 +121,7 @@ class Kill:
         Raises:
             StoreError: The orders are missing, were set back, or cannot be read: nothing may run.
         """
-        if self._numbers[_PAGED] != self._generation or now_monotonic_ns > self._due_ns:
+        if self.numbers[self.PAGED] != self._generation or now_monotonic_ns > self.due_ns:
             self.refresh()
         return self._orders
 
@@ -187,8 +193,10 @@ class Kill:
                 # Whoever changed the orders has not yet said so, or died before.
                 self._page.write(KILL, generation)
             # The orders first: another thread takes them for what the generation says.
-            self._orders, self._due_ns = orders, due_ns
+            self.calm = -1
+            self._orders, self.due_ns = orders, due_ns
             self._generation = generation
+            self.calm = -1 if orders else generation
 
     def after_fork(self) -> None:
         """Begin with a lock of our own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 
 
 class SequentialIds:
@@ -17,6 +18,10 @@ class SequentialIds:
 
     def span_id(self) -> int:
         return next(self._spans)
+
+    def drawing(self) -> tuple[Sequence[int], Callable[[int], int]]:
+        """As that of `RandomIds`, of the same sequences."""
+        return (1,), lambda bits: self.span_id() if bits == 64 else self.trace_id()
 
 
 def trace_hex(number: int) -> str:

@@ -8,7 +8,7 @@ ever a name.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -97,11 +97,10 @@ class Builder:
         handler = n.ExceptHandler(self._global(Exception), None, [n.Return(otherwise)])
         return n.Try(statements, [handler], [], [])
 
-    def _made(self, statements: list[ast.stmt]) -> Callable[[Mapping[str, object]], Any]:
-        """Make the function of the facts that has these statements."""
-        arguments = ast.arguments(
-            posonlyargs=[], args=[n.Argument(FACTS)], kwonlyargs=[], kw_defaults=[], defaults=[]
-        )
+    def _made(self, statements: list[ast.stmt], *parameters: str) -> Callable[..., Any]:
+        """Make the function that has these statements; of the facts, where no other parameters are named."""
+        given: list[ast.arg] = [n.Argument(name) for name in parameters or (FACTS,)]
+        arguments = ast.arguments(posonlyargs=[], args=given, kwonlyargs=[], kw_defaults=[], defaults=[])
         definition = n.FunctionDef("condition", arguments, statements, [])
         if "type_params" in ast.FunctionDef._fields:  # Python 3.12 asks for the field
             definition.type_params = []  # type: ignore[attr-defined, unused-ignore]

@@ -23,6 +23,11 @@ class Assign(ast.Assign):
     col_offset = 0
 
 
+class Attribute(ast.Attribute):
+    lineno = 1
+    col_offset = 0
+
+
 class BinOp(ast.BinOp):
     lineno = 1
     col_offset = 0
