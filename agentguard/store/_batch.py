@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from agentguard.store._codec import RAW
 from agentguard.store._derive import encode_features
+from agentguard.store._facts import Facts, facts_of
 from agentguard.store._grid import Grid, grid_of, grid_of_columns
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
@@ -134,7 +135,7 @@ class Batcher:
         gaps = self._drops.take()
         if not gaps:
             return []
-        body = make_body(Kind.GAPS, encode_gaps(gaps, self._gaps))
+        body = make_body(Kind.GAPS, encode_gaps(gaps, self._gaps))._replace(facts=Facts(rows=len(gaps)))
         self._gaps += len(gaps)
         return [body]
 
@@ -164,7 +165,8 @@ class Batcher:
 
 def _encoded(grid: Grid) -> tuple[list[Body], int]:
     """Encode a frame of spans and their features; returns how long the spans are uncompressed, too."""
-    features = encode_features(grid)
+    features, facts = encode_features(grid), facts_of(grid)
     bodies, size = span_bodies(grid)
     # As narrow as they are, features would hardly become shorter.
-    return [*bodies, Body(Kind.FEATURES, RAW, features)], size
+    bodies.append(Body(Kind.FEATURES, RAW, features))
+    return [body._replace(facts=facts) for body in bodies], size

@@ -84,7 +84,7 @@ class ContentKeys:
         if missing:
             self._draw(missing)
         sealed = map(self._sealed, pending)
-        return [next(sealed) if body.codec == PENDING else body for body in bodies]
+        return [next(sealed)._replace(facts=body.facts) if body.codec == PENDING else body for body in bodies]
 
     def _sealed(self, content: Sequence[Any]) -> Body:
         """Seal the content of one frame, for which there are keys."""

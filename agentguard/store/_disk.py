@@ -7,6 +7,7 @@ Each method raises `OSError` as the system does; none retries and none hides.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -34,6 +35,12 @@ class Disk:
     def write(self, fd: int, data: bytes) -> None:
         """Write all of *data*."""
         write_all(fd, data)
+
+    def overwrite(self, fd: int, data: bytes) -> None:
+        """Put *data* over the first bytes of a file to which nothing is appended any more."""
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_APPEND)
+        if os.pwrite(fd, data, 0) < len(data):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     def truncate(self, fd: int, size_bytes: int) -> None:
         """Cut the file back to *size_bytes*."""

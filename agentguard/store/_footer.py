@@ -272,9 +272,11 @@ class Tags:
     def __init__(self) -> None:
         self._shares: list[array[int]] = [array("Q") for _ in range(_SHARES)]
 
-    def add(self, tag: int, chunk: int) -> None:
-        """Note that a trace has spans in a chunk."""
-        self._shares[tag >> _SHARE_SHIFT].append(tag << 16 | chunk)
+    def add(self, tags: Iterable[int], chunk: int) -> None:
+        """Note which traces have spans in a chunk."""
+        shares = self._shares
+        for tag in tags:
+            shares[tag >> _SHARE_SHIFT].append(tag << 16 | chunk)
 
     def arrays(self, rest: Callable[[], None] = lambda: None) -> tuple[array[int], array[int]]:
         """Give the distinct tags in order, and the chunk of each; *rest* is called between the shares."""
@@ -291,7 +293,7 @@ def tag_arrays(pairs: Iterable[tuple[int, int]]) -> tuple[array[int], array[int]
     """Sort distinct pairs of tag and chunk number into two arrays."""
     tags = Tags()
     for tag, chunk in pairs:
-        tags.add(tag, chunk)
+        tags.add((tag,), chunk)
     return tags.arrays()
 
 

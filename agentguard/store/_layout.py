@@ -52,6 +52,8 @@ class State(IntEnum):
     """Written once, with a footer."""
     PACKED = 2
     """Many whole segments in one file, written once, with a footer."""
+    FINISHED = 3
+    """Live once; the process that appended to it has put a footer behind its frames."""
 
 
 class Kind(IntEnum):
@@ -71,6 +73,9 @@ class Kind(IntEnum):
 
 FLAG_LAST = 1
 """Nothing follows this frame."""
+
+CHUNK_SPANS = 128
+"""So many spans a sealed frame has where short ones are put together; one that is at least half as long may stay."""
 
 
 class Header(NamedTuple):
@@ -104,8 +109,9 @@ class Header(NamedTuple):
 
     @property
     def bound(self) -> bytes:
-        """What every seal of the file is bound to: the header up to the salt."""
-        return self.pack()[:_BOUND_BYTES]
+        """What every seal of the file is bound to: the header up to the salt, as it was when the file was begun."""
+        begun = self._replace(state=State.LIVE) if self.state == State.FINISHED else self
+        return begun.pack()[:_BOUND_BYTES]
 
     def seal_key(self, root: RootKey) -> SealKey:
         """Derive the key of this file; its commitment is not checked here."""

@@ -3,7 +3,8 @@ The segment that a process appends to.
 
 A file belongs to one process and one writer id, and is never appended to again
 once it was closed. What could not be written is cut off, so that a full disk
-leaves whole frames.
+leaves whole frames. What the footer needs is noted with each frame, so that a file
+of long frames is sealed where it lies: nothing is read again, nor written twice.
 """
 
 from __future__ import annotations
@@ -17,8 +18,19 @@ from typing import NamedTuple
 from agentguard.seal import NONCE_BYTES, SALT_BYTES, Keystore
 from agentguard.store import _codec
 from agentguard.store._disk import Disk
+from agentguard.store._facts import NO_FACTS, Facts
 from agentguard.store._features import DESCRIPTION
-from agentguard.store._layout import HEADER_BYTES, Header, Kind, State, pack_frame, segment_key
+from agentguard.store._footer import Footer, Place, Places, Tags
+from agentguard.store._layout import (
+    CHUNK_SPANS,
+    HEADER_BYTES,
+    Header,
+    Kind,
+    State,
+    pack_frame,
+    pack_trailer,
+    segment_key,
+)
 from agentguard.store._msgpack import encode
 
 RandomBytes = Callable[[int], bytes]
@@ -32,6 +44,7 @@ class Body(NamedTuple):
     data: bytes
     records: int = 0
     """How many spans or outcomes it holds; 0 for features."""
+    facts: Facts = NO_FACTS
 
 
 def make_body(kind: Kind, plain: bytes, *, records: int = 0, level: int = _codec.LIVE_LEVEL) -> Body:
@@ -69,11 +82,16 @@ class LiveSegment:
         self._disk = disk
         self.path = folder / header.name
         self.created_unix_ns = created_unix_ns
-        self._bound = header.bound
+        self._header, self._bound = header, header.bound
         self._key = header.seal_key(keystore.root)
         self._index = 0
         self.size_bytes = 0
         self.spans = 0
+        self._outcomes = 0
+        self._places = Places.of(())
+        self._tags: list[Sequence[int]] = []
+        """Of each frame of spans."""
+        self._contents = 0
         self.is_broken = False
         """The end of the file is unknown, or a sync failed: nothing more may be appended."""
         # Under another name until it has a header: nobody ever reads a file without one.
@@ -86,7 +104,9 @@ class LiveSegment:
                 "resource": dict(resource), "created_unix_ns": created_unix_ns, "features": DESCRIPTION,
             }  # fmt: skip
             body = make_body(Kind.RESOURCE, encode(about))
-            self._write(header.pack() + self._seal(body, 0, random_bytes(NONCE_BYTES)), frames=1)
+            frame = self._seal(body, 0, random_bytes(NONCE_BYTES))
+            self._write(header.pack() + frame, frames=1)
+            self._note(body, len(frame))
             disk.rename(new, self.path)
             disk.sync_folder(folder)
         except BaseException:
@@ -108,11 +128,24 @@ class LiveSegment:
         index, size = self._index, NONCE_BYTES
         # One look at the system for all of them: each lets another thread have the interpreter.
         nonces = self._random_bytes(size * len(bodies))
-        data = b"".join([
+        frames = [
             self._seal(body, index + i, nonces[i * size : (i + 1) * size]) for i, body in enumerate(bodies)
-        ])  # fmt: skip
-        self._write(data, frames=len(bodies))
-        self.spans += sum(body.records for body in bodies if body.kind == Kind.SPANS)
+        ]
+        self._write(b"".join(frames), frames=len(bodies))
+        for body, frame in zip(bodies, frames, strict=True):
+            self._note(body, len(frame))
+
+    def _note(self, body: Body, size_bytes: int) -> None:
+        """Note for the footer what was appended."""
+        first, rows, *starts, tags = body.facts
+        self._places.append(Place(body.kind, 0, size_bytes, first, rows or body.records, *starts))
+        if body.kind == Kind.SPANS:
+            self.spans += body.records
+            self._tags.append(tags)
+        elif body.kind == Kind.OUTCOMES:
+            self._outcomes += body.records
+        elif body.kind == Kind.CONTENT:
+            self._contents += 1
 
     def sync(self) -> None:
         """
@@ -129,8 +162,39 @@ class LiveSegment:
             self.is_broken = True
             raise
 
+    @property
+    def is_long_framed(self) -> bool:
+        """
+        Whether writing the file anew would gain nothing.
+
+        Short frames are better put together, and so is what a person said in several frames.
+        """
+        return len(self._tags) <= 2 * -(-self.spans // CHUNK_SPANS) and self._contents <= 1
+
+    def finish(self, now_unix_ns: int) -> None:
+        """
+        Seal the file where it lies: append footer and trailer.
+
+        Raises:
+            OSError: It may not be sealed, and may end within the footer; its records are all there.
+        """
+        tags = Tags()
+        for chunk, found in enumerate(self._tags):
+            tags.add(found, chunk)
+        footer = Footer(
+            self._places, *tags.arrays(), spans=self.spans, outcomes=self._outcomes, damage={},
+            sealed_unix_ns=now_unix_ns,
+        )  # fmt: skip
+        body = make_body(Kind.FOOTER, footer.pack())
+        frame, offset = self._seal(body, self._index, self._random_bytes(NONCE_BYTES)), self.size_bytes
+        self._write(frame + pack_trailer(offset, len(frame)), frames=1)
+        self.sync()
+        # Last: a header that says so is never there without the footer, after a power cut neither. Where it did not
+        # come, others seal the file.
+        self._disk.overwrite(self._fd, self._header._replace(state=State.FINISHED).pack())
+
     def end(self) -> None:
-        """Mark the segment as closed on purpose."""
+        """Mark the segment as closed on purpose; it is for others to seal."""
         self.append([Body(Kind.END, _codec.RAW, b"")])
         self.sync()
 
@@ -142,7 +206,7 @@ class LiveSegment:
         """Seal one frame of this file."""
         return pack_frame(
             self._key, self._bound, kind=body.kind, codec=body.codec, number=index, plain=body.data,
-            is_last=body.kind == Kind.END, nonce=nonce,
+            is_last=body.kind in {Kind.END, Kind.FOOTER}, nonce=nonce,
         )  # fmt: skip
 
     def _write(self, data: bytes, *, frames: int) -> None:

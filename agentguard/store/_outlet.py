@@ -68,6 +68,9 @@ class Outlet:
         self.trouble = ""
         """Why nothing can be written just now: disk_full, io_error or empty."""
         self.has_rotated = False
+        """A segment was closed that is to be sealed."""
+        self._is_sealed = False
+        """Whether the segment that was closed last is sealed."""
 
     @property
     def is_blocked(self) -> bool:
@@ -195,7 +198,7 @@ class Outlet:
                 resource=self._resource, created_unix_ns=self._clock.unix_ns(), disk=self._disk,
             )  # fmt: skip
             self._n += 1
-            self._live, self._last_path = live, live.path
+            self._live, self._last_path, self._is_sealed = live, live.path, False
             self._opened_ns = time.monotonic_ns()
         return self._live
 
@@ -212,15 +215,20 @@ class Outlet:
         ):
             return
         self._end(live)
-        self.has_rotated = True
+        self.has_rotated = not self._is_sealed
 
     def _end(self, live: LiveSegment) -> None:
-        """Close a segment on purpose."""
+        """Close a segment on purpose: sealed where it lies, or marked for the sealer."""
+        self._is_sealed = self._config.is_sealing and live.is_long_framed
         try:
-            live.end()
+            if self._is_sealed:
+                live.finish(self._clock.unix_ns())
+            else:
+                live.end()
         except OSError as error:
-            # The mark is a courtesy to readers; all records are on disk already.
+            # All records are on disk already: the sealer comes to it, or comes again.
             self._on_internal_error("store.disk", error)
+            self._is_sealed = False
         live.close()
         self._live = None
 
@@ -234,8 +242,8 @@ class Outlet:
                 self._end(self._live)
 
     def seal_own(self) -> None:
-        """Seal the segment that was closed last."""
-        if self._last_path is not None and self._live is None:
+        """Seal the segment that was closed last, where that is still to be done."""
+        if self._last_path is not None and self._live is None and not self._is_sealed:
             Sealer(self._segments, self._keystore, self._clock, self._disk).seal(self._last_path)
 
     def abandon(self) -> None:

@@ -9,15 +9,16 @@ looked at, for the footer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store import _codec
 from agentguard.store._content_frame import ContentFrame
+from agentguard.store._facts import Facts, facts_of
 from agentguard.store._features import decode_features
-from agentguard.store._footer import CHUNKS_MAX, Footer, Tags, trace_tag
-from agentguard.store._grid import trace_ids, unpack_grid
+from agentguard.store._footer import CHUNKS_MAX, Footer, Tags
+from agentguard.store._grid import unpack_grid
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, make_body
 from agentguard.store._members import Member, Members
@@ -116,13 +117,13 @@ class PackWriter:
         member = self._members.setdefault(key, Member(*key, 0, 0))
         first = rows = 0
         starts: tuple[int, int] | None = None
-        tags: set[int] = set()
+        tags: Sequence[int] = ()
         if frame.kind == Kind.SPANS:
             grid = unpack_grid(frame.plain)
-            first, rows = grid.first_sequence, grid.count
-            if not rows:
+            if not grid.count:
                 return
-            starts, tags = (min(grid.start), max(grid.start)), set(map(trace_tag, trace_ids(grid)))
+            first, rows, *ends, tags = facts_of(grid)
+            starts = ends[0], ends[1]
             following = max(member.next_sequence, first + rows)
             member = member._replace(spans=member.spans + rows, next_sequence=following)
         elif frame.kind == Kind.CONTENT:
@@ -151,8 +152,7 @@ class PackWriter:
             self._flush(frame.kind)
         group = self._group(frame.kind)
         group.add(Part(frame.writer, frame.n, first, rows, frame.plain), starts)
-        for tag in tags:
-            self._tags.add(tag, self._chunks)
+        self._tags.add(tags, self._chunks)
 
     def finish(self, damage: Mapping[str, int], now_unix_ns: int) -> Footer:
         """Write what is left and the footer, and bring all to disk."""
@@ -204,4 +204,4 @@ class PackWriter:
         self._later, self._later_bytes = [], 0
 
     def _write(self, body: Body, group: _Group) -> None:
-        self._sealed.add(body, rows=group.rows, start_range=group.start_range or (0, 0))
+        self._sealed.add(body._replace(facts=Facts(0, group.rows, *(group.start_range or (0, 0)))))

@@ -32,12 +32,10 @@ class SealedFile:
         """How long the file is, with what waits to be written."""
         return self._offset
 
-    def add(
-        self, body: Body, *, first_sequence: int = 0, rows: int = 0, start_range: tuple[int, int] = (0, 0)
-    ) -> None:
+    def add(self, body: Body) -> None:
         """Seal and write one frame, and remember where it is."""
         frame = self._seal(body)
-        self.places.append(Place(body.kind, self._offset, len(frame), first_sequence, rows, *start_range))
+        self.places.append(Place(body.kind, self._offset, len(frame), *body.facts[:4]))
         self._write(frame)
 
     def finish(self, footer: Footer) -> None:

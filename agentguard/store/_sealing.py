@@ -1,5 +1,8 @@
 """
-Sealing: turning a closed live segment into 128-span chunks with a footer.
+Sealing what its writer did not: turning a closed live segment into long frames with a footer.
+
+A writer whose frames are long finishes its file by itself (`LiveSegment.finish`). What is left are files with many
+short frames, those whose content is better put together, and those of processes that died.
 
 The sealed file takes the name of the live one in one step, so a reader sees the
 one or the other. What was damaged in the live file is counted in the footer, and
@@ -21,18 +24,25 @@ from agentguard.store._content_keys import ContentKeys
 from agentguard.store._damage import Damage
 from agentguard.store._derive import encode_features
 from agentguard.store._disk import Disk, try_lock
+from agentguard.store._facts import Facts, facts_of
 from agentguard.store._features import decode_features, place_of
-from agentguard.store._footer import Footer, Tags, trace_tag
-from agentguard.store._grid import Grid, cut, joined, pack_grid, trace_ids, unpack_grid
+from agentguard.store._footer import Footer, Tags
+from agentguard.store._grid import Grid, cut, joined, pack_grid, unpack_grid
 from agentguard.store._keyring import Keyring
-from agentguard.store._layout import HEADER_BYTES, Kind, State, parse_segment_name, unpack_header
+from agentguard.store._layout import (
+    CHUNK_SPANS,
+    HEADER_BYTES,
+    Kind,
+    State,
+    parse_segment_name,
+    unpack_header,
+)
 from agentguard.store._live import Body, make_body, new_header
 from agentguard.store._rows import decode_gaps, decode_outcomes
 from agentguard.store._sealed_file import SealedFile
 from agentguard.store._segment import Frame, SegmentFile
 from agentguard.values import Clock
 
-CHUNK_SPANS = 128
 QUARANTINE = "quarantine"
 _LEFTOVER_AGE_NS = 60 * 10**9
 _DATA_KINDS = frozenset(Kind) - {Kind.FOOTER, Kind.END}
@@ -109,6 +119,8 @@ class Sealer:
                 return False
             if live.header.name != path.name or not try_lock(live.fd) or not _is_same_file(live, path):
                 return False
+            if _says_sealed(path):
+                return False  # Its writer has finished it since it was opened.
             self._replace(live, path, damage)
             self._known_sealed.add(path.name)
             return True
@@ -180,15 +192,6 @@ class _Spans(NamedTuple):
     features: Frame | None = None
 
 
-class _Chunk(NamedTuple):
-    """A frame that waits: of spans for that of content before it, of features for its like."""
-
-    body: Body
-    first_sequence: int
-    rows: int
-    start_range: tuple[int, int]
-
-
 class _Chunks:
     """Cuts a stream of spans into chunks of consecutive ones, each stretch of them behind its content."""
 
@@ -200,9 +203,10 @@ class _Chunks:
         self._count = 0
         self._contents: list[ContentFrame] = []
         self._content_bytes = 0
-        self._held: list[_Chunk] = []
+        self._held: list[Body] = []
         """Chunks behind content that is not written yet."""
-        self._features: list[_Chunk] = []
+        self._features: list[Body] = []
+        """Those wait for their like."""
         self._features_bytes = 0
         self.tags = Tags()
         self.chunks = 0
@@ -227,7 +231,7 @@ class _Chunks:
         self._content_bytes += len(frame.plain)
 
     def add(self, spans: _Spans) -> None:
-        """Take the spans of one live frame; as they are, compressed, where they make a chunk."""
+        """Take the spans of one live frame; as they are, compressed, where they are enough."""
         grid = spans.grid
         if not grid.count:
             return
@@ -236,7 +240,7 @@ class _Chunks:
             and grid.first_sequence != self._waiting[-1].first_sequence + self._waiting[-1].count
         ):
             self._end_chunk()  # Spans are absent in between: a chunk has consecutive ones only.
-        if spans.features is not None and 0.75 * self._size <= grid.count <= self._size:
+        if spans.features is not None and grid.count >= 0.75 * self._size:
             self._end_chunk()
             self._write(grid, _as_it_is(spans.frame), _as_it_is(spans.features))
             return
@@ -275,22 +279,17 @@ class _Chunks:
         """Write the content at hand as one frame, and the chunks behind it."""
         if self._contents:
             joint = self._keys.joined(self._contents)
-            self._sealed.add(joint.body, first_sequence=joint.first_sequence, rows=joint.rows)
+            self._sealed.add(joint.body._replace(facts=Facts(joint.first_sequence, joint.rows)))
         self._contents, self._content_bytes = [], 0
         self._add_all(self._held)
         self._held = []
         if self._features_bytes >= _FEATURES_BYTES_MAX:
             self.write_features()
 
-    def _add_all(self, frames: list[_Chunk]) -> None:
+    def _add_all(self, frames: list[Body]) -> None:
         """Write frames one after the other."""
         for frame in frames:
-            self._sealed.add(
-                frame.body,
-                first_sequence=frame.first_sequence,
-                rows=frame.rows,
-                start_range=frame.start_range,
-            )
+            self._sealed.add(frame)
 
     def _encode(self, grid: Grid) -> None:
         """Make a chunk of spans and write it."""
@@ -299,11 +298,10 @@ class _Chunks:
 
     def _write(self, grid: Grid, spans: Body, features: Body) -> None:
         """Write one chunk once its content is, and its features with those of others."""
-        start_range = (min(grid.start), max(grid.start))
-        for tag in set(map(trace_tag, trace_ids(grid))):
-            self.tags.add(tag, self.chunks)
-        self._held.append(_Chunk(spans, grid.first_sequence, grid.count, start_range))
-        self._keep_features(_Chunk(features, grid.first_sequence, grid.count, start_range))
+        facts = facts_of(grid)
+        self.tags.add(facts.tags, self.chunks)
+        self._held.append(spans._replace(facts=facts))
+        self._keep_features(features._replace(facts=facts))
         self.chunks += 1
         self.spans += grid.count
         if not self._contents or len(self._held) >= _STRETCH_CHUNKS:
@@ -314,13 +312,13 @@ class _Chunks:
         block = decode_features(frame.plain, frozenset({"start_unix_ns"}))
         if block.rows:
             starts = block.columns["start_unix_ns"].values
-            start_range = (min(starts), max(starts))
-            self._keep_features(_Chunk(_as_it_is(frame), block.first_sequence, block.rows, start_range))
+            facts = Facts(block.first_sequence, block.rows, min(starts), max(starts))
+            self._keep_features(_as_it_is(frame)._replace(facts=facts))
 
-    def _keep_features(self, block: _Chunk) -> None:
+    def _keep_features(self, block: Body) -> None:
         """Keep a feature block until there are many: a scan over them reads neighbours at once."""
         self._features.append(block)
-        self._features_bytes += len(block.body.data)
+        self._features_bytes += len(block.data)
 
 
 def _copy(
@@ -358,7 +356,7 @@ def _copy(
     chunks.flush()
     outcomes = 0
     for frame, count in others:
-        sealed.add(_as_it_is(frame), rows=count)
+        sealed.add(_as_it_is(frame)._replace(facts=Facts(rows=count)))
         outcomes += count if frame.kind == Kind.OUTCOMES else 0
     chunks.write_features()
     tags, numbers = chunks.tags.arrays()

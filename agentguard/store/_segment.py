@@ -167,7 +167,7 @@ class SegmentFile:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the file was written once, with a footer."""
+        """Whether the file has a footer: it was written at once, or its writer has finished it."""
         return self.header.state != State.LIVE
 
     @property
@@ -328,7 +328,9 @@ class SegmentFile:
                 self._note("missing", place, 0, f"frames {expected} to {head.number - 1} are absent")
             seen.add(head.number)
             expected, is_after_damage = max(expected, head.number + 1), False
-            has_ended = has_ended or head.kind == Kind.END
+            has_ended = has_ended or head.kind in {Kind.END, Kind.FOOTER}
+            if head.kind == Kind.FOOTER and base + offset + TRAILER_BYTES >= size:
+                break  # What follows is the trailer, or as much of it as was written.
             if head.kind in kinds:
                 yield from self._decompress(sealed, head, place)
         if is_empty and not self.is_written():

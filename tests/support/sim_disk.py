@@ -74,6 +74,10 @@ class SimDisk(Disk):
         self.steps.append(Step("write", self._numbers[fd], data=bytes(data), offset=self._sizes[fd]))
         self._sizes[fd] += len(data)
 
+    def overwrite(self, fd: int, data: bytes) -> None:
+        super().overwrite(fd, data)
+        self.steps.append(Step("write", self._numbers[fd], data=bytes(data)))
+
     def truncate(self, fd: int, size_bytes: int) -> None:
         super().truncate(fd, size_bytes)
         self.steps.append(Step("cut", self._numbers[fd], offset=size_bytes))

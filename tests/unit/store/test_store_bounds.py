@@ -98,8 +98,8 @@ def test_sealing_keeps_few_feature_blocks(tmp_path: Path, monkeypatch: pytest.Mo
     """Blocks are written side by side once they are many, not kept until the end; all are found again."""
     monkeypatch.setattr(_sealing, "_FEATURES_BYTES_MAX", 20_000)
     store = new_store(tmp_path / "store", FaultyDisk())
-    fill(store, [make_span(i, start_unix_ns=START_UNIX_NS + i) for i in range(2000)], is_sealed=True)
-    store.seal_segments()
+    fill(store, [make_span(i, start_unix_ns=START_UNIX_NS + i) for i in range(2000)], is_sealed=False)
+    assert store.seal_segments() == 1
     blocks = list(store.query().features(["start_unix_ns"]))
     starts = [start for block in blocks for start in block.columns["start_unix_ns"].values]
     assert starts == [START_UNIX_NS + i for i in range(2000)]

@@ -31,6 +31,7 @@ EXPECTED_KINDS = {
     "header failure": {"header", "foreign", "newer"},
     "tampered": {"tampered", "duplicate"},
     "truncated": {"torn"},
+    "no footer": {"footer"},
     "damaged": {"damaged"},
     "decode failure": {"undecodable"},
 }

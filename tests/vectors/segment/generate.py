@@ -219,6 +219,22 @@ def vectors() -> Iterator[tuple[str, Vector]]:
     sealed.add_spans(0, 6)
     sealed_data = sealed.sealed()
     yield "sealed", vector("success", "a sealed segment with footer", ALL, sealed_data)
+    finished = _Maker(State.FINISHED)
+    finished.add(Kind.RESOURCE, encode({"resource": {}, "created_unix_ns": 1}))
+    finished.add_spans(0, 6)
+    data = finished.sealed()
+    cut = data[: sum(map(len, finished.frames[:-1])) + HEADER_BYTES]
+    begun = finished.header._replace(state=State.LIVE).pack()
+    yield "finished", vector("success", "a segment that its writer sealed where it lies", ALL, data)
+    yield "finished-cut", vector("no footer", "the same, cut off behind its last spans", ALL, cut)
+    yield (
+        "finished-begun",
+        vector("success", "the same, whose header was not changed yet", ALL, begun + data[HEADER_BYTES:]),
+    )
+    yield (
+        "finished-no-trailer",
+        vector("no footer", "the same, without its last byte", ALL, data[:-1]),
+    )
     yield "packed", vector("success", "two segments of a writer in one pack", ALL, _pack())
     strange = _Maker(State.PACKED)
     strange.add(Kind.SPANS, encode((1, [(b"short", 0, 0, 1, encode_spans([make_span(0)], 0))])), codec=0)

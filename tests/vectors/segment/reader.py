@@ -63,6 +63,7 @@ def read(
     if not hmac.compare_digest(material[32:], header[72:104]):
         return Result("tampered", [])
     key = AESGCM(material[:32])
+    bound = header[:10] + (b"\0" if state == 3 else header[10:11]) + header[11:72]
     verdicts: list[str] = []
     seen: set[int] = set()
     spans: dict[int, list[Any]] = {}
@@ -70,7 +71,7 @@ def read(
     for head, payload in _frames(data, state, verdicts):
         kind, codec = head[4], head[6]
         try:
-            plain = key.decrypt(payload[:12], payload[12:], header[:72] + head[:16])
+            plain = key.decrypt(payload[:12], payload[12:], bound + head[:16])
         except InvalidTag:
             verdicts.append("tampered")
             continue
@@ -104,8 +105,8 @@ def _frames(data: bytes, state: int, verdicts: list[str]) -> list[tuple[bytes, b
     """Walk the frames; on damage go on at the next whole one."""
     found, offset = [], 128
     while offset < len(data):
-        if state >= 1 and data[offset : offset + 8] == b"AGSEGEND" and len(data) - offset == 24:
-            break
+        if len(data) - offset <= 24 and found and found[-1][0][4] == 6:
+            break  # The trailer, or what there is of it.
         frame = _frame_at(data, offset)
         if frame is None:
             following = next((o for o in range(offset + 1, len(data)) if _frame_at(data, o)), len(data))
@@ -117,7 +118,14 @@ def _frames(data: bytes, state: int, verdicts: list[str]) -> list[tuple[bytes, b
         offset += 20 + len(frame[1])
     if len(data) == 128:
         verdicts.append("truncated")
+    if state >= 1 and not _is_trailer(data[-24:]):
+        verdicts.append("no footer")
     return found
+
+
+def _is_trailer(data: bytes) -> bool:
+    """Whether these are the last bytes of a sealed file."""
+    return data[:8] == b"AGSEGEND" and zlib.crc32(data[:20]) == _u32(data, 20)
 
 
 def _frame_at(data: bytes, offset: int) -> tuple[bytes, bytes] | None:
