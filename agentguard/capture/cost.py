@@ -10,7 +10,6 @@ Source: prices of the providers as genai-prices 0.2.3 has them, November 2026.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from math import isfinite
 from typing import Final, NamedTuple, TypeAlias
@@ -209,6 +208,9 @@ def parse_prices(text: str, where: str) -> dict[str, Price]:
         2.0
 
     """
+    # Imported here: most programs have no prices of their own, and it stays in memory.
+    import tomllib
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

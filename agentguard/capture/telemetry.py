@@ -9,6 +9,7 @@ imported, and no provider is ever set. Meant for the thread that writes spans.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from agentguard.values import attributes as names
 from agentguard.values.attributes import SCHEMA_URL, Profile
 from agentguard.values.metric_names import METRICS
 
+_METRICS: Final = "opentelemetry.metrics"
 _VARIABLE: Final = "_METER_PROVIDER"
 """Where OpenTelemetry keeps the provider, beside its function that gives it."""
 
@@ -67,7 +69,9 @@ class Meters:
 
         """
         if self._api is None:
-            # Imported here: a process without metrics needs nothing of it.
+            if not self._is_named and _METRICS not in sys.modules:
+                # Whoever sets one has loaded it: half a megabyte, of which a process without metrics needs nothing.
+                return False
             with IMPORTS:
                 from opentelemetry import metrics
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,8 +208,11 @@ def _file_settings(folder: Path, problems: list[str]) -> tuple[Mapping[str, obje
         if file.stat().st_uid not in {os.geteuid(), 0}:
             problems.append(f"{file}: owned by another user, expected the user that runs this program")
             return {}, file
+        # Imported here: many programs have no such file, and it stays in memory.
+        import tomllib
+
         table: object = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # Of which no text and no TOML are two.
         problems.append(f"{file or folder}: cannot be read as TOML: {error}")
         return {}, file
     if file.name == "pyproject.toml":

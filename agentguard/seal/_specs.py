@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -108,4 +107,9 @@ def _passphrase(environ: Mapping[str, str]) -> str:
             return text.decode().rstrip("\r\n")
         except UnicodeDecodeError:
             raise KeyUnavailableError("passphrase file: got no text, expected a passphrase") from None
-    return getpass.getpass("passphrase of the store: ") if sys.stdin.isatty() and sys.stderr.isatty() else ""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return ""
+    # Imported here: few programs ask a person, and it stays in memory.
+    import getpass
+
+    return getpass.getpass("passphrase of the store: ")
