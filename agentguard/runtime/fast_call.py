@@ -51,6 +51,7 @@ from agentguard.wrapping import Hold, Passes
 
 _OUR_KEYS: Final = frozenset({*SPAN_KEYS, CALL_KEY, RUN_KEY})
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
+_owe: Final = RECKONING.add
 _ANYTHING: Final[Passes] = id
 """Of whatever comes nothing is to be noted."""
 
@@ -87,35 +88,43 @@ class FastCall(RecordedSpan):
 
     # What runs the function asks
 
-    def finish(self, result: Any, told: Usage | UsageRow | None = None) -> Any:
+    def finish(  # noqa: PLR0915 - one frame, and every attribute once: this is the way of most calls
+        self, result: Any, told: Usage | UsageRow | None = None
+    ) -> Any:
         """As `GuardedCall.finish`; what a stream has told that it used is not looked for."""
         lane = self.form
         if lane.services.engine is not lane.engine:
             # Rules that came into force meanwhile may judge the result.
             return self.grow().finish(result)
-        if not lane.is_tool and is_stream(result):
-            if self.full is not None:
-                return self.full.finish(result)
-            return watch_stream(result, self, lane.model_rates if lane.is_model else UNPRICED)
         usage: Usage | UsageRow | Reading | None = told
-        if lane.is_model and told is None:
-            if self.stream is None or result is not None:
-                usage = chat_reading(result) or other_row(result, lane.model_rates) or extract_usage(result)
-            if self.stream is not None:
-                if usage is not None:
-                    # What it says may be what its items said.
-                    return self.grow().finish(result)
-                usage = self.stream.row()
-        if usage is not None and self.has_inner:
-            # What it says may be what a call inside it said.
-            return self._finish_grown(result, told)
+        if not lane.is_tool:
+            if type(result) is not lane.usual_result:
+                if is_stream(result):
+                    return self._finish_stream(result)
+                lane.usual_result = type(result)
+            if lane.is_model:
+                if told is None:
+                    if self.stream is None or result is not None:
+                        usage = (
+                            chat_reading(result)
+                            or other_row(result, lane.model_rates)
+                            or extract_usage(result)
+                        )
+                    if self.stream is not None:
+                        if usage is not None:
+                            # What it says may be what its items said.
+                            return self.grow().finish(result)
+                        usage = self.stream.row()
+                if usage is not None and self.has_inner:
+                    # What it says may be what a call inside it said.
+                    return self._finish_grown(result, told)
         try:
             # One step of the interpreter: either the call ends here, or it has grown.
             del self.is_open
         except AttributeError:
             return self._finish_grown(result, told)
         self.args, self.kwargs = (), _NO_ARGUMENTS
-        self.duration_ns = duration_ns = lane.monotonic_ns() - self.start_monotonic_ns
+        self.duration_ns = lane.monotonic_ns() - self.start_monotonic_ns
         try:
             in_flight, kind = lane.in_flight, lane.kind
             # As `load.leave`, without its frame; a forked child has no entry for what its parent began. Nothing
@@ -127,11 +136,22 @@ class FastCall(RecordedSpan):
                 pass
             if usage is not None or self.has_inner:
                 self.usage = usage
-                self._owe()
+                owner = self.owner
+                if owner is None:
+                    _owe(self)
+                elif type(owner) is FastCall and owner.full is None:
+                    if owner.duration_ns < 0:
+                        owner.has_inner = True
+                    else:
+                        self.owner = None  # It has ended without this one.
+                    _owe(self)
+                else:
+                    _owe(self)
+                    RECKONING.settle()  # Its span can be looked at, and ended, by anyone.
             else:
                 self.owner = None
             if lane.rates is not None:
-                lane.rates.record(False, self.start_unix_ns + duration_ns)
+                lane.rates.record(False, self.start_unix_ns + self.duration_ns)
             if self.mirror is not None:
                 self.end_mirror()
             if not lane.sink(self):
@@ -142,6 +162,13 @@ class FastCall(RecordedSpan):
             lane.services.health("runtime.end", error)
         return result
 
+    def _finish_stream(self, result: Any) -> Any:
+        """Go on until what it returned has ended."""
+        if self.full is not None:
+            return self.full.finish(result)
+        lane = self.form
+        return watch_stream(result, self, lane.model_rates if lane.is_model else UNPRICED)
+
     def _finish_grown(self, result: Any, told: Usage | UsageRow | None) -> Any:
         """End what it has grown into."""
         full = self.grow()
@@ -150,21 +177,6 @@ class FastCall(RecordedSpan):
         return full.finish(result)
 
     # What it used
-
-    def _owe(self) -> None:
-        """Have what was used here, or inside, added to the sums before anybody reads one."""
-        owner = self.owner
-        if owner is None:
-            RECKONING.add(self)
-        elif type(owner) is FastCall and owner.full is None:
-            if owner.duration_ns < 0:
-                owner.has_inner = True
-            else:
-                self.owner = None  # It has ended without this one.
-            RECKONING.add(self)
-        else:
-            RECKONING.add(self)
-            RECKONING.settle()  # Its span can be looked at, and ended, by anyone.
 
     def reckon(self, *, is_ours: bool) -> Callable[[], object] | None:
         """As `Owing.reckon`."""

@@ -80,6 +80,7 @@ class Lane(SpanForm):
         "spec",
         "spend",
         "unix_ns",
+        "usual_result",
     )  # fmt: skip
 
     begin: Begin
@@ -141,6 +142,8 @@ class Lane(SpanForm):
         self.kill, self.spend = state.kill, state.spend
         self.rates = state.rates.of(spec.name) if self.is_tool else None
         self.last_5m = self.rates.window(300.0) if self.rates is not None else None
+        self.usual_result: type | None = None
+        """Class of the last result that was no stream: nearly all are of one."""
 
     def is_answer(self, call: Any, arguments: Mapping[str, Any]) -> bool:
         """Ask each rule, as `deciding.judge` does; False where they say anything else than they usually do."""
