@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     # Only the types: they need the store and its keys, `import agentguard` does not.
     from agentguard.runtime.calls import GuardedCall
     from agentguard.runtime.core import Runtime
-    from agentguard.runtime.fast_call import FastCall
 
 
 class _Active:
@@ -49,9 +48,9 @@ ACTIVE = _Active()
 
 def begin_call(
     declaration: Declaration, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> FastCall | GuardedCall | None:
+) -> GuardedCall | None:
     """
-    Begin a call of a decorated callable; what every wrapper asks first.
+    Begin a call of a decorated callable that did not take the fast path.
 
     Returns:
         The call, or None where the function runs as if it were not wrapped.
@@ -61,11 +60,6 @@ def begin_call(
         ApprovalPending: A person must decide first.
         ConfigurationError: Policies are configured, and cannot be put in force.
     """
-    lane = declaration.lane
-    if lane is not None:
-        call: FastCall | None = lane.begin(args, kwargs)
-        if call is not None:
-            return call
     runtime = ACTIVE.runtime
     if runtime is None:
         runtime = governing()

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from weakref import WeakSet
 
 ToolEffect: TypeAlias = Literal["none", "read", "write"]
 
 
-class Way(Protocol):
-    """How calls of one callable begin where nothing has to be found out; a `lane.Lane`."""
+Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+"""Takes positional and keyword arguments, gives a `FastCall`; None where it is not for the fast path: then nothing
+has happened."""
 
-    begin: Callable[..., Any]
-    """Takes positional and keyword arguments; gives None where the long way is to be taken."""
+
+def _not_yet(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    """Send a call the long way."""
 
 
 class Declaration:
     """One decorated callable and the options given; holds its spec once there is one."""
 
-    __slots__ = ("__weakref__", "function", "lane", "options", "spec")
+    __slots__ = ("__weakref__", "begin", "function", "lane", "options", "spec")
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         self.function = function
@@ -27,8 +29,10 @@ class Declaration:
         """Keyword arguments of `spec.make_spec`."""
         self.spec: object | None = None
         """The `spec.CallSpec`, once the first call was governed; `spec.spec_of` gives it."""
-        self.lane: Way | None = None
-        """By which its calls take the fast path, once one has shown that they can."""
+        self.lane: object | None = None
+        """A `lane.Lane`, by which its calls take the fast path, once one has shown that they can."""
+        self.begin: Begin = _not_yet
+        """Begins calls of that lane, or of one like it."""
         DECLARATIONS.add(self)
 
 

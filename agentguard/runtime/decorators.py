@@ -26,7 +26,8 @@ Decorator = Callable[[F], F]
 
 
 def _guard(function: F, options: Mapping[str, Any]) -> F:
-    return wrap(function, partial(begin_call, Declaration(function, options)))
+    declaration = Declaration(function, options)
+    return wrap(function, partial(begin_call, declaration), declaration)
 
 
 def _decorate(function: F | None, options: Mapping[str, Any]) -> Any:

@@ -20,9 +20,9 @@ from opentelemetry.trace import SpanContext
 
 from agentguard.capture import GENAI_UTIL, QUEUED_KEY, find_parent
 from agentguard.runtime.calls import CALL_KEY, GuardedCall, begin
-from agentguard.runtime.declaration import IN_CHARGE, Declaration
+from agentguard.runtime.declaration import IN_CHARGE, Begin, Declaration
 from agentguard.runtime.fast_call import FastCall
-from agentguard.runtime.lane import Begin, Lane, inside_of, lane_of
+from agentguard.runtime.lane import Lane, inside_of, lane_of
 from agentguard.runtime.mirror import BARE_GETTER
 from agentguard.runtime.plain import COMPARABLE
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
@@ -257,7 +257,9 @@ def begin_and_learn(
         lane = declaration.lane
         if not isinstance(lane, Lane) or not lane.is_for(call):
             try:
-                declaration.lane = lane_of(call, lane, beginner) or declaration.lane
+                made = lane_of(call, lane, beginner)
+                if made is not None:
+                    declaration.lane, declaration.begin = made, made.begin
             except Exception as error:
                 services.health("runtime.fast_path", error)
     return call

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from sys import intern
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from agentguard.audit import CallForm
 from agentguard.capture import UNPRICED, SpanForm
 from agentguard.runtime.calls import GuardedCall
+from agentguard.runtime.declaration import Begin
 from agentguard.runtime.facts import PROVIDERS, CallFacts
 from agentguard.runtime.later import Admitted, takes_turns
 from agentguard.runtime.mirror import KINDS
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     # Only the types: without policies neither YAML nor pydantic is loaded.
     from agentguard.policy import Engine, Plan
 
-Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
-"""Takes positional and keyword arguments, gives a `FastCall`; None where it is not for the fast path: then nothing
-has happened."""
 UNTOLD, DUE, TOLD = range(3)
 """What the decision log knows of a call's end: it need not be told yet, it must be, it has seen it."""
 _LOCAL_PRICE: Final[dict[str, AttributeValue]] = {names.COST_SOURCE: "local"}

@@ -88,6 +88,36 @@ class BeginCall(Protocol):
         ...
 
 
+class Shortcut(Protocol):
+    """By which most calls begin."""
+
+    @property
+    def begin(self) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+        """
+        Begins a call that is a `LazyContext`; None means that `BeginCall` is to be asked.
+
+        It may be another function at each call.
+        """
+        ...
+
+
+class NoShortcut:
+    """What there is where no call has a shortcut."""
+
+    def begin(self, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        """Have `BeginCall` asked."""
+
+
+def with_shortcut(begin: BeginCall, shortcut: Shortcut) -> BeginCall:
+    """Make one function of both."""
+
+    def begin_either_way(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActiveCall | None:
+        call: ActiveCall | None = shortcut.begin(args, kwargs)
+        return begin(args, kwargs) if call is None else call
+
+    return begin_either_way  # type: ignore[return-value] # what wrappers hand over is a dict
+
+
 def what_runs(function: Callable[..., Any], call: ActiveCall) -> Callable[..., Any]:
     """What runs: the function itself, or what stands in for it, which may be an object that counts as false."""
     return function if call.replacement is None else call.replacement

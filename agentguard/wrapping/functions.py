@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import types
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Token
 from sys import modules as _modules
 from typing import Any, cast
 
+from opentelemetry.context import Context
+
 from agentguard.event_loop import is_future
-from agentguard.wrapping.call import ActiveCall, BeginCall, admit, what_runs
+from agentguard.wrapping.call import ActiveCall, BeginCall, Shortcut, admit, what_runs
 from agentguard.wrapping.generators import wrap_async_generator, wrap_generator
-from agentguard.wrapping.lazy_context import LazyContext
-from agentguard.wrapping.steps import attach, detach
+from agentguard.wrapping.steps import attach, detach, reset
 
 _DONE = frozenset({str, int, float, bool, bytes, dict, list, tuple, type(None)})
 """What most functions return; of these nothing is to be waited for."""
@@ -19,28 +21,45 @@ _LAZY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)
 """What a plain function may return while its work is still to be done; futures besides."""
 
 
-def wrap_function(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
+def wrap_function(function: Callable[..., Any], begin: BeginCall, shortcut: Shortcut) -> Callable[..., Any]:
     """Wrap a function."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = begin(args, kwargs)
+        quick = shortcut.begin
+        call = quick(args, kwargs)
         if call is None:
-            return function(*args, **kwargs)
-        if not isinstance(call, LazyContext):
-            return _drive_function(function, call)
+            return _run(function, begin, args, kwargs)
         token = attach(call)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            call.fail(error)
+            _fail(call, error, token)
             raise
-        finally:
-            detach(token)
+        try:  # noqa: SIM105 - as `detach`, without its frame or any other
+            reset(token)
+        except ValueError:
+            pass
         if type(result) in _DONE:
             return call.finish(result)
         return _ended(result, call)
 
     return wrapper
+
+
+def _run(
+    function: Callable[..., Any], begin: BeginCall, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run a function whose call has no shortcut."""
+    call = begin(args, kwargs)
+    return function(*args, **kwargs) if call is None else _drive_function(function, call)
+
+
+def _fail(call: ActiveCall, error: BaseException, token: Token[Context]) -> None:
+    """End a call with what its function raised, still in its context."""
+    try:
+        call.fail(error)
+    finally:
+        detach(token)
 
 
 def _drive_function(function: Callable[..., Any], call: ActiveCall) -> Any:
@@ -65,14 +84,16 @@ def _ended(result: Any, call: ActiveCall) -> Any:
     return call.finish(result)
 
 
-def wrap_coroutine(function: Callable[..., Any], begin: BeginCall) -> Callable[..., Any]:
+def wrap_coroutine(function: Callable[..., Any], begin: BeginCall, shortcut: Shortcut) -> Callable[..., Any]:
     """Wrap a coroutine function."""
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = begin(args, kwargs)
+        quick = shortcut.begin
+        call = quick(args, kwargs)
         if call is None:
-            return await function(*args, **kwargs)
-        if not isinstance(call, LazyContext):
+            call = begin(args, kwargs)
+            if call is None:
+                return await function(*args, **kwargs)
             return await _drive_coroutine(lambda: what_runs(function, call)(*call.args, **call.kwargs), call)
         token = attach(call)
         try:

@@ -12,18 +12,19 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-from agentguard.wrapping.call import BeginCall
+from agentguard.wrapping.call import BeginCall, NoShortcut, Shortcut, with_shortcut
 from agentguard.wrapping.functions import wrap_coroutine, wrap_function
 from agentguard.wrapping.generators import wrap_async_generator, wrap_generator
 from agentguard.wrapping.guarded_object import GuardedObject
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_Wrapper = Callable[[Callable[..., Any], BeginCall], Callable[..., Any]]
+_Wrapper = Callable[[Callable[..., Any], BeginCall, Shortcut], Callable[..., Any]]
+_NO_SHORTCUT: Final = NoShortcut()
 
 
-def wrap(callable_: _F, begin: BeginCall) -> _F:
+def wrap(callable_: _F, begin: BeginCall, shortcut: Shortcut = _NO_SHORTCUT) -> _F:
     """
     Wrap a callable in one of its own shape.
 
@@ -33,7 +34,9 @@ def wrap(callable_: _F, begin: BeginCall) -> _F:
             function, method, `staticmethod`, `classmethod`, partial, or an
             object with `__call__`.
         begin:
-            Called with the arguments of each call.
+            Called with the arguments of each call that has no shortcut.
+        shortcut:
+            Asked first.
 
     Returns:
         The wrapper; `__wrapped__` is the original.
@@ -42,7 +45,7 @@ def wrap(callable_: _F, begin: BeginCall) -> _F:
         TypeError: It cannot be called.
     """
     if isinstance(callable_, (staticmethod, classmethod)):
-        return cast("_F", type(callable_)(wrap(callable_.__func__, begin)))
+        return cast("_F", type(callable_)(wrap(callable_.__func__, begin, shortcut)))
     if not callable(callable_):
         raise TypeError(f"agentguard wraps callables, got `{type(callable_).__name__}`")
     wrap_shape = _wrapper_for(callable_)
@@ -53,22 +56,34 @@ def wrap(callable_: _F, begin: BeginCall) -> _F:
             raise TypeError(
                 f"agentguard wraps callables, got the class `{callable_.__name__}`; decorate its methods"
             )
-        return cast("_F", GuardedObject(callable_, lambda target: _called(target, begin)))
-    return cast("_F", functools.wraps(callable_)(wrap_shape(callable_, begin)))
+        return cast("_F", GuardedObject(callable_, lambda target: _called(target, begin, shortcut)))
+    return cast("_F", functools.wraps(callable_)(wrap_shape(callable_, begin, shortcut)))
 
 
 def _wrapper_for(function: Callable[..., Any]) -> _Wrapper:
     """Choose by the shape."""
     if inspect.isasyncgenfunction(function):
-        return wrap_async_generator
+        return _wrap_async_steps
     if inspect.iscoroutinefunction(function):
         return wrap_coroutine
     if inspect.isgeneratorfunction(function):
-        return wrap_generator
+        return _wrap_steps
     return wrap_function
 
 
-def _called(target: Any, begin: BeginCall) -> Callable[..., Any]:
+def _wrap_steps(function: Callable[..., Any], begin: BeginCall, shortcut: Shortcut) -> Callable[..., Any]:
+    return wrap_generator(function, with_shortcut(begin, shortcut))
+
+
+def _wrap_async_steps(
+    function: Callable[..., Any], begin: BeginCall, shortcut: Shortcut
+) -> Callable[..., Any]:
+    return wrap_async_generator(function, with_shortcut(begin, shortcut))
+
+
+def _called(target: Any, begin: BeginCall, shortcut: Shortcut) -> Callable[..., Any]:
     """Wrap the `__call__` of an object, or what a partial stands for, whose shape it has."""
     called = target if isinstance(target, functools.partial) else target.__call__
-    return _wrapper_for(called.func if isinstance(called, functools.partial) else called)(called, begin)
+    return _wrapper_for(called.func if isinstance(called, functools.partial) else called)(
+        called, begin, shortcut
+    )
