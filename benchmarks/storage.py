@@ -11,7 +11,7 @@ by the name that `--only` takes:
 
 * `append`: finished spans through the writer (columns, features, compression, seal, sync)
   in frames of 100, against the codec floor and against a row a span in SQLCipher; then
-  sealing and compaction of the same spans. The floor: orjson, zstd-3 and AES-256-GCM over
+  sealing, by the writer and by others, and compaction of the same spans. The floor: orjson, zstd-3 and AES-256-GCM over
   batches of 100 (see `storage_sample.py`). Once more where each span names its
   conversation, so that what was said is sealed for each conversation by itself. Bytes a
   span on disk, live and sealed, and against SQLCipher.

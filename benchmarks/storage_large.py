@@ -10,39 +10,40 @@ import msgspec
 from storage_sample import START_UNIX_NS, make_spans
 
 from agentguard.store import Disk, Store
+from agentguard.store._codec import RAW
 from agentguard.store._derive import encode_features
+from agentguard.store._facts import facts_of
 from agentguard.store._grid import Grid, grid_of, pack_grid
 from agentguard.store._layout import Kind
 from agentguard.store._live import Body, LiveSegment, make_body
 
-CHUNK_SPANS = 128
-SEGMENT_SPANS = 128 * 156
-"""As long as a writer makes them."""
+FRAME_SPANS = 400
+SEGMENT_SPANS = 400 * 50
+"""As long as a writer makes them of such spans, where they come quickly."""
 
 
 def build_large(store: Store, count: int, say: Callable[[str], None]) -> Store:
     """
     Fill a store with this many spans, sealed.
 
-    What was said repeats from segment to segment; ids do not. The frames go through the
-    same live file and the same sealing as those of a writer.
+    What was said repeats from segment to segment; ids do not. The frames go into a file
+    that is sealed where it lies, like those of a writer.
     """
     sample = make_spans(SEGMENT_SPANS, seed=3)
-    grids = [grid_of(sample[i : i + CHUNK_SPANS], i) for i in range(0, len(sample), CHUNK_SPANS)]
+    grids = [grid_of(sample[i : i + FRAME_SPANS], i) for i in range(0, len(sample), FRAME_SPANS)]
     features = [encode_features(grid) for grid in grids]
     chance = random.Random(5)
     made, told = 0, time.monotonic()
     while made < count:
-        frames = min(len(grids), -(-(count - made) // CHUNK_SPANS))
+        frames = min(len(grids), -(-(count - made) // FRAME_SPANS))
         live = LiveSegment(
             store.segments, keystore=store.keystore, writer=chance.randbytes(8), n=0, resource={},
             created_unix_ns=START_UNIX_NS, disk=Disk(),
         )  # fmt: skip
         live.append(list(_bodies(grids[:frames], features, chance)))
-        live.end()
+        live.finish(START_UNIX_NS)
         live.close()
-        made += frames * CHUNK_SPANS
-        store.seal_segments()
+        made += frames * FRAME_SPANS
         if time.monotonic() - told > 5:
             say(f"{made:,} of {count:,} spans")
             told = time.monotonic()
@@ -59,8 +60,9 @@ def _bodies(grids: list[Grid], features: list[bytes], chance: random.Random) -> 
             span=_other(grid.span, mask[:8]),
             parent=_other(grid.parent, mask[:8]),
         )
-        yield make_body(Kind.SPANS, pack_grid(renamed), records=grid.count)
-        yield make_body(Kind.FEATURES, block)
+        facts = facts_of(renamed)
+        yield make_body(Kind.SPANS, pack_grid(renamed), records=grid.count)._replace(facts=facts)
+        yield Body(Kind.FEATURES, RAW, block, facts=facts)
 
 
 def _other(ids: object, mask: bytes) -> bytes:

@@ -10,6 +10,7 @@ from agentguard.values.attributes import AGENT_NAME
 
 _NEEDLE_CHARS_MIN = 4
 """A shorter beginning of an id is in every frame."""
+_ID_BYTES = {TRACE: 16, SPAN: 8}
 _FIRST, _LAST = -(2**63), 2**64
 
 
@@ -85,7 +86,14 @@ class RowFilter:
         if self.has_times:
             found = [row for row in found if self.since <= row[START] < self.until]
         for place, text in self._ids:
-            found = [row for row in found if id_text(row[place]).startswith(text)]
+            whole = _packed(text, _ID_BYTES[place])
+            found = [
+                row
+                for row in found
+                # Most are packed, and one that is sought whole needs not be made text of.
+                if (one := row[place]) == whole
+                or ((whole is None or type(one) is str) and id_text(one).startswith(text))
+            ]
         for place, text in self._texts:
             found = [row for row in found if row[place] == text]
         if self._agent is not None:
@@ -96,6 +104,15 @@ class RowFilter:
                 if (place := places[row[SHAPE]]) >= 0 and row[VALUES][place] == self._agent
             ]
         return list(found)
+
+
+def _packed(text: str, length: int) -> bytes | None:
+    """A whole id as bytes; `None` for the beginning of one, and for what is no id."""
+    try:
+        packed = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return packed if len(packed) == length and packed.hex() == text else None
 
 
 def _id_needles(text: str) -> tuple[bytes, ...]:
