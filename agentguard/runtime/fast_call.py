@@ -138,7 +138,8 @@ class FastCall(RecordedSpan):
                 self.usage = usage
                 owner = self.owner
                 if owner is None:
-                    _owe(self)
+                    if usage is not None:  # Else only calls inside it have something to add, to it.
+                        _owe(self)
                 elif type(owner) is FastCall and owner.full is None:
                     if owner.duration_ns < 0:
                         owner.has_inner = True
