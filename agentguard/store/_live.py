@@ -75,8 +75,44 @@ class LiveSegment:
         resource: Mapping[str, str],
         created_unix_ns: int,
         disk: Disk,
+        previous_frames: int = 0,
         random_bytes: RandomBytes = os.urandom,
     ) -> None:
+        """
+        Make the file.
+
+        Args:
+            folder:
+                Where it lies.
+
+            keystore:
+                What its key is derived of.
+
+            writer:
+                Who writes.
+
+            n:
+                Its number in its writer.
+
+            resource:
+                What the writer says of its process.
+
+            created_unix_ns:
+                Now.
+
+            disk:
+                What writes.
+
+            previous_frames:
+                How many frames of records the writer's file before this one had when it was closed on purpose: it
+                can no longer be cut off unnoticed. 0 where there is none, or its end is unknown.
+
+            random_bytes:
+                Draws salt and nonces.
+
+        Raises:
+            OSError: The disk refused; there is no file.
+        """
         header = new_header(keystore, writer, n, State.LIVE, random_bytes)
         self._random_bytes = random_bytes
         self._disk = disk
@@ -102,6 +138,7 @@ class LiveSegment:
             disk.lock(self._fd)
             about = {
                 "resource": dict(resource), "created_unix_ns": created_unix_ns, "features": DESCRIPTION,
+                "previous_frames": previous_frames,
             }  # fmt: skip
             body = make_body(Kind.RESOURCE, encode(about))
             frame = self._seal(body, 0, random_bytes(NONCE_BYTES))
@@ -161,6 +198,11 @@ class LiveSegment:
         except OSError:
             self.is_broken = True
             raise
+
+    @property
+    def frames(self) -> int:
+        """How many frames it has, but for what ends it."""
+        return len(self._places)
 
     @property
     def is_long_framed(self) -> bool:

@@ -71,6 +71,8 @@ class Outlet:
         """A segment was closed that is to be sealed."""
         self._is_sealed = False
         """Whether the segment that was closed last is sealed."""
+        self._frames = 0
+        """Of the segment that was closed last; 0 where its end is unknown."""
 
     @property
     def is_blocked(self) -> bool:
@@ -196,8 +198,9 @@ class Outlet:
             live = LiveSegment(
                 self._segments, keystore=self._keystore, writer=self.writer, n=self._n,
                 resource=self._resource, created_unix_ns=self._clock.unix_ns(), disk=self._disk,
+                previous_frames=self._frames,
             )  # fmt: skip
-            self._n += 1
+            self._n, self._frames = self._n + 1, 0
             self._live, self._last_path, self._is_sealed = live, live.path, False
             self._opened_ns = time.monotonic_ns()
         return self._live
@@ -219,6 +222,7 @@ class Outlet:
 
     def _end(self, live: LiveSegment) -> None:
         """Close a segment on purpose: sealed where it lies, or marked for the sealer."""
+        self._frames = live.frames
         self._is_sealed = self._config.is_sealing and live.is_long_framed
         try:
             if self._is_sealed:

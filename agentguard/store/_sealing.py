@@ -32,12 +32,15 @@ from agentguard.store._keyring import Keyring
 from agentguard.store._layout import (
     CHUNK_SPANS,
     HEADER_BYTES,
+    Header,
     Kind,
     State,
     parse_segment_name,
+    segment_name,
     unpack_header,
 )
 from agentguard.store._live import Body, make_body, new_header
+from agentguard.store._msgpack import decode_map
 from agentguard.store._rows import decode_gaps, decode_outcomes
 from agentguard.store._sealed_file import SealedFile
 from agentguard.store._segment import Frame, SegmentFile
@@ -145,7 +148,9 @@ class Sealer:
         try:
             self._disk.lock(fd)
             sealed = SealedFile(header, header.seal_key(self._keystore.root), self._disk, fd)
-            footer = _copy(live, sealed, self._content, damage, self._clock.unix_ns())
+            footer = _copy(
+                live, sealed, self._content, damage, self._clock.unix_ns(), self._frames_said(live.header)
+            )
             sealed.finish(footer)
         except BaseException:
             self._disk.unlink(temporary)
@@ -158,6 +163,23 @@ class Sealer:
             self._disk.link(path, quarantine / path.name)
         self._disk.rename(temporary, path)
         self._disk.sync_folder(path.parent)
+
+    def _frames_said(self, header: Header) -> int:
+        """How many frames a file had at least, as its writer's next one says; 0 where nothing says so."""
+        if header.state == State.SEALED:
+            return 0  # Its frames are not those that its writer counted.
+        path = self._folder / segment_name(header.writer, header.n + 1)
+        following = SegmentFile.open(path, self._keystore, lambda _: None)  # Who reads that file is told.
+        if following is None:
+            return 0
+        with following:
+            for frame in following.frames({Kind.RESOURCE}):
+                try:
+                    said = decode_map(frame.plain, "resource").get("previous_frames")
+                except SegmentCorruptError:
+                    continue
+                return said if type(said) is int else 0
+        return 0
 
 
 def _says_sealed(path: Path) -> bool:
@@ -322,13 +344,20 @@ class _Chunks:
 
 
 def _copy(
-    live: SegmentFile, sealed: SealedFile, content: ContentKeys, damage: list[Damage], now_unix_ns: int
+    live: SegmentFile,
+    sealed: SealedFile,
+    content: ContentKeys,
+    damage: list[Damage],
+    now_unix_ns: int,
+    frames_said: int,
 ) -> Footer:
     """Copy all that a live file holds: spans in chunks, then the rest; features in a few places, side by side."""
     chunks = _Chunks(sealed, content)
     others: list[tuple[Frame, int]] = []
     waiting: _Spans | None = None
+    following = 0
     for frame in live.frames(_DATA_KINDS):
+        following = max(following, frame.number + 1)
         try:
             if frame.kind == Kind.FEATURES:
                 if waiting is not None and place_of(frame.plain) == (
@@ -359,6 +388,9 @@ def _copy(
         sealed.add(_as_it_is(frame)._replace(facts=Facts(rows=count)))
         outcomes += count if frame.kind == Kind.OUTCOMES else 0
     chunks.write_features()
+    if following < frames_said:
+        detail = f"frames {following} to {frames_said - 1} are absent, the writer's next file says"
+        damage.append(Damage("missing", live.path.name, 0, 0, detail))
     tags, numbers = chunks.tags.arrays()
     counts = Counter(place.kind for place in damage)
     return Footer(

@@ -168,6 +168,49 @@ def test_a_file_that_is_cut_off_is_no_live_one(tmp_path: Path) -> None:
     assert query.damage.counts["footer"]
 
 
+def test_a_damaged_file_that_was_written_anew_is_not_held_to_its_first_length(tmp_path: Path) -> None:
+    """It has fewer frames since it was sealed: repairing it finds none of them missing."""
+    store = new_store(tmp_path / "store")
+    writer = new_writer(store, segment_spans_max=300, is_sealing=False)
+    for place, span in enumerate(_spans()):
+        writer.append(_Finished(span))
+        if place % 30 == 29:
+            writer.flush(10)
+    assert writer.close(10).is_complete
+    assert store.seal_segments() == 2
+    first_file, _ = segment_files(store)
+    data = bytearray(first_file.read_bytes())
+    data[-1] ^= 1
+    first_file.write_bytes(data)
+    assert open_store(store.folder).repair().rebuilt == (first_file.name,)
+    query = open_store(store.folder).query()
+    assert (len(list(query.spans())), dict(query.damage.counts)) == (COUNT, {"footer": 1})
+
+
+def test_a_cut_that_says_the_file_is_live_is_missed_by_the_next_file(tmp_path: Path) -> None:
+    """Its header can be put back by who can write; the writer's next file knows how long it was."""
+    store = new_store(tmp_path / "store")
+    spans = _spans()
+    writer = new_writer(store, segment_spans_max=300, frame_spans_max=100, frame_bytes_max=2**30)
+    for first in range(0, COUNT, 100):
+        for span in spans[first : first + 100]:
+            writer.append(_Finished(span))
+        writer.flush(10)
+    assert writer.close(10).is_complete
+    first_file, _ = segment_files(store)
+    with SegmentFile.open(first_file, store.keystore, pytest.fail) as segment:  # type: ignore[union-attr, arg-type]
+        assert segment.footer is not None
+        places, header = list(segment.footer.places), segment.header
+    data = first_file.read_bytes()
+    first_file.write_bytes(header._replace(state=State.LIVE).pack() + data[HEADER_BYTES : places[3].offset])
+    store = open_store(store.folder)
+    assert store.seal_segments() == 1
+    query = store.query()
+    assert len(list(query.spans())) == COUNT - 200
+    assert query.damage.counts == {"missing": 1}
+    assert (store.folder / "quarantine" / first_file.name).exists()
+
+
 def test_facts_of_odd_spans() -> None:
     """An id that is none, and times beyond 64 bits, have a place in the footer too."""
     spans = [make_span(0)._replace(trace_id="odd"), make_span(1, start_unix_ns=2**70)]
