@@ -96,7 +96,8 @@ class ShortSpan(LazyContext):
     duration_ns: int
     """-1 while it is open."""
     identity: SpanContext | None
-    """That of the span of the application's provider, which is also ours; None where no provider has one."""
+    """That of the span of the application's provider, which is also ours, or one that has the flags and the state of
+    a trace that began elsewhere; None where neither is there."""
     mirror: trace.Span | None
     """That span, until this one ends."""
     in_flight: int

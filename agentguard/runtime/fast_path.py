@@ -25,7 +25,7 @@ from agentguard.runtime.fast_call import FastCall
 from agentguard.runtime.lane import Lane, inside_of, lane_of
 from agentguard.runtime.mirror import BARE_GETTER
 from agentguard.runtime.plain import COMPARABLE
-from agentguard.runtime.runs import RUN_KEY, Run, new_run
+from agentguard.runtime.runs import RUN_KEY, Run
 from agentguard.runtime.services import Services
 from agentguard.wrapping import current_context
 
@@ -50,18 +50,9 @@ def beginner(lane: Lane) -> Begin:  # noqa: PLR0915 - one frame: this is the way
     mark, bits, unix_ns, monotonic_ns = lane.mark, lane.bits, lane.unix_ns, lane.monotonic_ns
     kill, numbers, paged = lane.kill, lane.kill.numbers, lane.kill.PAGED
     needed, siblings = None if lane.is_agent else lane.inside, lane.siblings
-    is_as_ever, is_governed, is_tool, is_model = (
-        asker(lane),
-        lane.plan is not None,
-        lane.is_tool,
-        lane.is_model,
-    )
-    in_flight, kind, append_later, log_state = (
-        lane.in_flight,
-        lane.kind,
-        lane.append_later,
-        lane.first_log_state,
-    )
+    is_as_ever, is_governed = asker(lane), lane.plan is not None
+    is_tool, is_model, in_flight, kind = lane.is_tool, lane.is_model, lane.in_flight, lane.kind
+    append_later, log_state = lane.append_later, lane.first_log_state
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> FastCall | None:
         if IN_CHARGE.runtime is not services or services.engine is not engine:
@@ -80,18 +71,17 @@ def beginner(lane: Lane) -> Begin:  # noqa: PLR0915 - one frame: this is the way
             if needed is not None and context.form.inside is not needed:
                 sibling = siblings.get(context.form.inside)
                 return None if sibling is None else sibling.begin(args, kwargs)
-            if tracer is None and context.identity is not None:
-                return None
+            far = None if tracer is not None else context.identity
             call.owner = context
             call.around = context.around
             call.run = run = context.run
             call.trace_id = context.trace_id
             call.parent_id = context.span_id
         else:
-            found = _found_around(lane, call, context, is_beside=tracer is not None)
+            found = _found_around(lane, call, context)
             if found is not lane:
                 return None if found is None else found.begin(args, kwargs)
-            run = call.run
+            run, far = call.run, call.identity
         call.form, call.args, call.kwargs = lane, args, kwargs
         call.span_id = bits(64) or 1
         call.start_unix_ns = unix_ns()
@@ -106,8 +96,11 @@ def beginner(lane: Lane) -> Begin:  # noqa: PLR0915 - one frame: this is the way
             return None
         call.own = run.attributes() if run.conversation_id or run.labels else None
         call.full = call.usage = call.totals = call.identity = call.mirror = call.rare = call.stream = None
-        if tracer is not None and not _begin_beside(lane, call, tracer, context):
-            return None
+        if tracer is not None:
+            if not _begin_beside(lane, call, tracer, context):
+                return None
+        elif far is not None:
+            call.identity = SpanContext(call.trace_id, call.span_id, False, far.trace_flags, far.trace_state)
         call.has_inner, call.duration_ns, call.log_state, call.is_open = False, -1, log_state, _OPEN
         try:
             in_flight[kind] = call.in_flight = in_flight[kind] + 1
@@ -207,8 +200,12 @@ def _begin_beside(lane: Lane, call: FastCall, tracer: LateTracer, context: Conte
     return True
 
 
-def _found_around(lane: Lane, call: FastCall, context: Context, *, is_beside: bool) -> Lane | None:
-    """Find what is around a call that is not right inside another one of this path; None where it is not for it."""
+def _found_around(lane: Lane, call: FastCall, context: Context) -> Lane | None:
+    """
+    Find what is around a call that is not right inside another one of this path; None where it is not for it.
+
+    The identity of the call is to have the flags and the state of the one that it has then.
+    """
     services = lane.services
     owner: GuardedCall | None = None
     run: Run | None = None
@@ -225,18 +222,27 @@ def _found_around(lane: Lane, call: FastCall, context: Context, *, is_beside: bo
         owner, run = context.get(CALL_KEY), context.get(RUN_KEY)  # type: ignore[assignment]
         call.around = context
     span = None if owner is None else owner.span
-    if context:
-        parent, above = find_parent(context, only_ours=not services.mirror.is_visible)
-        # The span of a provider knows what has been decided about its trace.
-        is_usual = is_beside or span is None or span.is_usual
-        if parent is not span or above is not span or not is_usual:
-            return None
+    call.identity = None
     if span is None:
-        call.trace_id, call.parent_id = services.ids.trace_id(), 0
+        call.trace_id, call.parent_id = lane.bits(128) or 1, 0
     else:
         call.trace_id, call.parent_id = span._trace_id, span._span_id
+    if context:
+        parent, above = find_parent(context, only_ours=not services.mirror.is_visible)
+        if above is not span:
+            return None
+        if parent is not span:
+            if type(parent) is not SpanContext or not parent.is_remote:
+                return None  # What is said of a call under a foreign span of this process is said there.
+            call.identity, call.trace_id, call.parent_id = parent, parent.trace_id, parent.span_id
+        elif span is not None and not span.is_usual:
+            call.identity = span.get_span_context()
     call.owner = owner
-    call.run = new_run(services.ids, services.clock) if run is None else run
+    call.run = (
+        Run((lane.bits(128) or 1).to_bytes(16, "big").hex(), start_ns=lane.monotonic_ns())
+        if run is None
+        else run
+    )
     if lane.is_agent:
         return lane
     return lane.siblings.get(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, create_key
 
@@ -19,6 +19,7 @@ RUN_KEY = create_key("agentguard-run")
 REPEATS_MAX = 4096
 TOOLS_MAX = 4096
 """Tools that one run remembers for `history.called`."""
+_NOT_SAID: Final = ""
 LABEL_CHARS_MAX = 1024
 """Longer labels are cut: they stand on each span of the run."""
 
@@ -62,26 +63,19 @@ class Run:
         run_id: str,
         *,
         start_ns: int,
-        conversation_id: str = "",
-        principal: str = "",
+        conversation_id: str = _NOT_SAID,
+        principal: str = _NOT_SAID,
         roles: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
     ) -> None:
         self.run_id = run_id
         self.start_ns = start_ns
         """Monotonic nanoseconds."""
-        self.conversation_id = conversation_id if type(conversation_id) is str else _text(conversation_id)
-        self.principal = principal if type(principal) is str else _text(principal)
+        self.conversation_id = self.principal = _NOT_SAID
         self.roles: tuple[str, ...] = ()
-        if roles:
-            # One role given as text would be one for each of its letters.
-            self.roles = (_text(roles),) if isinstance(roles, str) else tuple(_text(role) for role in roles)
         self.labels: dict[str, str] = {}
-        if labels:
-            self.labels = {
-                _text(label)[:LABEL_CHARS_MAX]: _text(value)[:LABEL_CHARS_MAX]
-                for label, value in labels.items()
-            }
+        if conversation_id is not _NOT_SAID or principal is not _NOT_SAID or roles or labels:
+            self._describe(conversation_id, principal, roles or (), labels or {})
         self.tool_calls = self.model_calls = self.other_calls = 0
         self.errors = self.retries = self._tokens = 0
         self._cost_usd = 0.0
@@ -90,6 +84,17 @@ class Run:
         self._repeats: dict[tuple[str, int], int] | None = None
         self.lock = threading.Lock()
         """Of all counters."""
+
+    def _describe(
+        self, conversation_id: str, principal: str, roles: Sequence[str], labels: Mapping[str, str]
+    ) -> None:
+        """Take what an application has said of it, as plain text."""
+        self.conversation_id, self.principal = _text(conversation_id), _text(principal)
+        # One role given as text would be one for each of its letters.
+        self.roles = (_text(roles),) if isinstance(roles, str) else tuple(_text(role) for role in roles)
+        self.labels = {
+            _text(label)[:LABEL_CHARS_MAX]: _text(value)[:LABEL_CHARS_MAX] for label, value in labels.items()
+        }
 
     def attributes(self) -> dict[str, AttributeValue]:
         """Give what stands on each span of the run: its conversation and its labels, in a fresh dict."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import agentguard
@@ -599,7 +599,14 @@ class World:
                 finally:
                     otel_context.detach(token)
             case "remote":
-                far = SpanContext(0xABC << 96, 0xDEF << 48, is_remote=True, trace_flags=TraceFlags(1))
+                # Sampled or not, with a state or without one.
+                flags, state = (
+                    TraceFlags(len(self.seen) % 2),
+                    TraceState([("far", "1")] * (len(self.seen) % 3 > 0)),
+                )
+                far = SpanContext(
+                    0xABC << 96, 0xDEF << 48, is_remote=True, trace_flags=flags, trace_state=state
+                )
                 token = otel_context.attach(trace.set_span_in_context(NonRecordingSpan(far)))
                 try:
                     self.do(body)
