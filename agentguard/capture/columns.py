@@ -100,8 +100,9 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
         heads[0] if len(heads) == 1 else _whole(heads, shape)
     )
     pack_ids = struct.Struct(f">{len(spans)}Q").pack
+    packed = _packed_trace_ids(trace_ids)
     return SpanColumns(
-        _pack_trace_ids(trace_ids),
+        b"".join(packed),
         pack_ids(*span_ids),
         pack_ids(*parent_ids),
         names,
@@ -118,6 +119,7 @@ def columns_of(spans: Sequence[Any]) -> SpanColumns | None:
         states,
         shape,
         [group.attributes for group in groups],
+        tuple(set(packed)),
     )
 
 
@@ -257,7 +259,7 @@ def _whole(heads: Sequence[Sequence[Column]], shape: Sequence[int]) -> Iterator[
             yield itemgetter(*shape)([part[0] for part in parts])
 
 
-def _pack_trace_ids(trace_ids: Sequence[int]) -> bytes:
+def _packed_trace_ids(trace_ids: Sequence[int]) -> list[bytes]:
     """16 bytes for each; spans of one trace follow each other, and have one id."""
     packed: list[bytes] = []
     last, of_last = 0, b""
@@ -265,4 +267,4 @@ def _pack_trace_ids(trace_ids: Sequence[int]) -> bytes:
         if trace_id is not last:
             last, of_last = trace_id, trace_id.to_bytes(16, "big")
         packed.append(of_last)
-    return b"".join(packed)
+    return packed

@@ -113,7 +113,7 @@ class Batcher:
             columns = columns_of(sources)
             if columns is None:
                 return None
-            bodies, size = _encoded(grid_of_columns(columns, first))
+            bodies, size = _encoded(grid_of_columns(columns, first), columns.traces)
         except Exception as error:  # Law 1: records show which span it is.
             self._on_internal_error("store.columns", error)
             return None
@@ -163,9 +163,9 @@ class Batcher:
         return bodies
 
 
-def _encoded(grid: Grid) -> tuple[list[Body], int]:
+def _encoded(grid: Grid, traces: Sequence[bytes] = ()) -> tuple[list[Body], int]:
     """Encode a frame of spans and their features; returns how long the spans are uncompressed, too."""
-    features, facts = encode_features(grid), facts_of(grid)
+    features, facts = encode_features(grid), facts_of(grid, traces)
     bodies, size = span_bodies(grid)
     # As narrow as they are, features would hardly become shorter.
     bodies.append(Body(Kind.FEATURES, RAW, features))

@@ -34,13 +34,15 @@ class Facts(NamedTuple):
 NO_FACTS: Final = Facts()
 
 
-def facts_of(grid: Grid) -> Facts:
-    """Gather the facts of a frame of spans, at least one."""
+def facts_of(grid: Grid, traces: Sequence[bytes] = ()) -> Facts:
+    """Gather the facts of a frame of spans, at least one; *traces* are the ids of theirs, where they are at hand."""
     first, last = min(grid.start), max(grid.start)
     if first not in _INT64 or last not in _INT64:
         first, last = (min(max(value, _INT64[0]), _INT64[-1]) for value in (first, last))
     trace = grid.trace
-    if type(trace) is bytes:
+    if traces:
+        tags = map(zlib.crc32, traces)
+    elif type(trace) is bytes:
         tags = map(zlib.crc32, set(_split(len(trace) // _TRACE_BYTES)(trace)))
     else:
         tags = map(trace_tag, trace_ids(grid))

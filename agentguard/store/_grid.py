@@ -101,7 +101,7 @@ def grid_of(records: Sequence[SpanRecord], first_sequence: int) -> Grid:
 def grid_of_columns(columns: SpanColumns, first_sequence: int) -> Grid:
     """Take over columns that were made elsewhere; what follows from the group stays so."""
     (traces, spans, parents, span_names, kinds, otel_kinds, starts, durations, statuses, descriptions,
-     events, links, scopes, scope_versions, trace_states, shape, groups) = columns  # fmt: skip
+     events, links, scopes, scope_versions, trace_states, shape, groups, _) = columns  # fmt: skip
     return Grid(
         SPANS_VERSION, first_sequence, len(spans) // 8, traces, spans, parents, _head(span_names),
         _head(kinds), _head(otel_kinds), starts, durations, _head(statuses),

@@ -53,3 +53,5 @@ class SpanColumns(NamedTuple):
     """For each span the number of its group; a single 0 where there is one group. Groups are numbered as they come."""
     groups: Sequence[tuple[Sequence[str], Sequence[Column]]]
     """The attributes of spans that have the same names: the names, and for each a column over the spans of the group."""
+    traces: Sequence[bytes] = ()
+    """Of whoever has them at hand: the ids of the traces, each at least once."""

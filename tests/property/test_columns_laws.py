@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 from agentguard.capture import CaptureEnvironment, PriceTable, Rare, ShortSpan, Span, SpanForm, UsageTotals
 from agentguard.capture.rare import NOTHING
 from agentguard.store._derive import encode_features
+from agentguard.store._facts import facts_of
 from agentguard.store._grid import grid_of, grid_of_columns, pack_grid, unpack_grid
 from agentguard.store._records import records_of
 from agentguard.values import Usage
@@ -181,6 +182,7 @@ def test_columns_say_what_records_say(
     records = [span.record() for span in spans]
     assert repr(records_of(unpack_grid(pack_grid(grid)))) == repr(records)
     assert encode_features(grid) == encode_features(grid_of(records, 5))
+    assert set(facts_of(grid, columns.traces).tags) == set(facts_of(grid).tags)
 
 
 def _fail(where: str, error: BaseException) -> None:
