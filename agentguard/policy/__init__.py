@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from agentguard.policy._bundle import Bundle
-from agentguard.policy._controls import CONTROLS
 from agentguard.policy._engine import Engine, Silence
 from agentguard.policy._exceptions import ends, is_expired
 from agentguard.policy._fallbacks import FALLBACKS_MAX, carried, check_functions, fallback_of
@@ -42,6 +41,7 @@ from agentguard.policy._tool_types import (
 from agentguard.policy.conditions import Condition, CountedFact, FactSources
 
 if TYPE_CHECKING:
+    from agentguard.policy._controls import CONTROLS
     from agentguard.policy._flip import Change, smallest_change
     from agentguard.policy._format import format_document
     from agentguard.policy._json_schema import json_schema
@@ -103,6 +103,7 @@ __all__ = [
 ]
 
 _LATER: Final = {
+    "CONTROLS": "_controls",
     "Change": "_flip",
     "Finding": "_lint",
     "Mutant": "_mutants",
