@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from agentguard.capture.column_groups import Alike, Attributes, MixedError, as_one, attributes_of, told_apart
-from agentguard.capture.rare import NOTHING
+from agentguard.capture.rare import NOTHING, Rare
 from agentguard.reckoning import RECKONING
 from agentguard.values import ByGroup, Column, SpanColumns
 
@@ -148,7 +148,7 @@ def _read_short(spans: Sequence[Any], forms: Sequence[Any]) -> Alike:
     # At one look: hardly any has either.
     if [span for span in spans if span.rare is not None or span.identity is not None]:
         rares = [span.rare for span in spans]
-        rares = () if rares.count(None) == size else [rare or NOTHING for rare in rares]
+        rares = () if rares.count(None) == size else list(map(Rare.whole, rares))
         identities = [span.identity for span in spans]
         if identities.count(None) < size:
             states = _headers([None if identity is None else identity.trace_state for identity in identities])

@@ -66,6 +66,15 @@ class Rare:
         rare.dropped = None if dropped is None else list(dropped)
         return rare
 
+    @classmethod
+    def whole(cls, rare: Rare | int | None) -> Rare:
+        """Give the rare part of a short span, which may be but the time to its first chunk."""
+        if type(rare) is not int:
+            return rare or NOTHING  # type: ignore[return-value] # by the line above
+        made = cls()
+        made.first_chunk_ns = rare
+        return made
+
     def note_later_chunk(self, environment: CaptureEnvironment, started_ns: int) -> None:
         """
         Note that a chunk with content has arrived, behind the first one; where somebody measures them.

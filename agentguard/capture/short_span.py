@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext
 from agentguard.capture.columns import columns_of
 from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.mirror import finish_mirror
-from agentguard.capture.rare import NOTHING, Rare
+from agentguard.capture.rare import Rare
 from agentguard.capture.span import BASE_BYTES, NO_STATE, OPEN, SAMPLED, Span
 from agentguard.capture.usage_quick import Reading, UsageRow, is_reading
 from agentguard.capture.usage_sums import UsageTotals
@@ -101,8 +101,8 @@ class ShortSpan(LazyContext):
     mirror: trace.Span | None
     """That span, until this one ends."""
     in_flight: int
-    rare: Rare | None
-    """The chunks of its stream; None before the first one."""
+    rare: Rare | int | None
+    """The chunks of its stream: None before the first one, and where chunks are not measured the time to the first one."""
     run: _Run
     own: dict[str, AttributeValue] | None
     """Attributes of this span alone; not to be changed, since several spans may have the same."""
@@ -127,13 +127,9 @@ class ShortSpan(LazyContext):
     columns = staticmethod(columns_of)
 
     def note_chunk(self) -> None:
-        """As `Span.chunk`, where there is room for it."""
+        """As `Span.chunk`, of any but the first."""
         rare, environment = self.rare, self.form.environment
-        if rare is None or self.duration_ns >= 0:
-            return
-        if rare.first_chunk_ns < 0:
-            rare.first_chunk_ns = environment.monotonic_ns() - self.start_monotonic_ns
-        elif environment.measures_chunks:
+        if environment.measures_chunks and self.duration_ns < 0 and isinstance(rare, Rare):
             rare.note_later_chunk(environment, self.start_monotonic_ns)
 
     @property
@@ -209,7 +205,7 @@ class ShortSpan(LazyContext):
         else:
             span._flags, span._trace_state = identity.trace_flags, identity.trace_state
         span._mirror = self.mirror if is_open else None
-        span._rare = self.rare or NOTHING
+        span._rare = Rare.whole(self.rare)
         span._owner = owner if is_open else None
         span._base = form.attributes
         span._own = None if self.own is None else dict(self.own)

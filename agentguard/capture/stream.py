@@ -14,7 +14,6 @@ from opentelemetry.context import Context
 
 from agentguard.capture.cost import Rate
 from agentguard.capture.failures import is_cancellation
-from agentguard.capture.stream_plain import IsPlain
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.usage import extract_usage
 from agentguard.capture.usage_quick import UNPRICED
@@ -49,7 +48,7 @@ class StreamObserver(Protocol):
         Args:
             usage:
                 What the chunks said, a `Usage`; of a stream that is ok and for which rates were given it is
-                what `StreamUsage.row` gives. None: unknown.
+                what `StreamUsage.said` gives. None: unknown.
             outcome:
                 ok, error, cancelled or abandoned.
             error:
@@ -66,7 +65,7 @@ class Watch(StreamUsage):
     Only they hold it, so that it is gone with the last of them.
     """
 
-    __slots__ = ("_inner", "_later", "_observer", "_open", "context", "is_over", "passes")
+    __slots__ = ("_inner", "_later", "_observer", "_open", "context", "is_over")
 
     def __init__(self, inner: object, observer: StreamObserver, rates: Mapping[str, Rate]) -> None:
         self.is_over = False
@@ -77,8 +76,6 @@ class Watch(StreamUsage):
         self._later: Callable[[], object] | None = None
         self._open = True
         self.context = observer.context
-        self.passes: IsPlain | None = None
-        """What tells of a further chunk that nothing is to be noted of it; None where each is to be heard of."""
 
     def __del__(self) -> None:
         if not self.is_over:
@@ -91,12 +88,13 @@ class Watch(StreamUsage):
     def note(self, chunk: object) -> None:
         """Look at a chunk, and tell the observer where it has content."""
         if self.chunk(chunk):
-            if self._later is None:
-                self._later = self._observer.first_chunk() or _nobody
+            later = self._later
+            if later is None:
+                later = self._later = self._observer.first_chunk() or _nobody
             else:
-                self._later()
-            if self._later is _nobody:
-                self.passes = self.plain
+                later()
+            if later is not _nobody:
+                self.passes = None  # Somebody is to hear of each.
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         """Report the end, once."""
@@ -107,7 +105,7 @@ class Watch(StreamUsage):
             return
         self.is_over = True
         if outcome == names.OUTCOME_OK and self._rates is not UNPRICED:
-            self._observer.end(self.row() or self._last_known(), outcome, error)
+            self._observer.end(self.said() or self._last_known(), outcome, error)
             return
         usage = self.usage() or self._last_known()
         if usage is not None and not (outcome == names.OUTCOME_OK or self.is_complete):

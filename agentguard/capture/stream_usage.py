@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from agentguard.capture.cost import Rate
+from agentguard.capture.cost import TOKENS_MAX, Rate
 from agentguard.capture.stream_plain import PLAIN, IsPlain
-from agentguard.capture.usage import add_usage, extract_usage
-from agentguard.capture.usage_quick import UNPRICED, UsageRow, usage_row
+from agentguard.capture.usage import add_usage, extract_usage, usage_of
+from agentguard.capture.usage_quick import UNPRICED, Reading, UsageRow, chat_reading, is_reading
 from agentguard.capture.usage_shapes import new_tuple, read, reader, token_count
 from agentguard.values import Usage
 
@@ -36,8 +36,8 @@ _TEXTS: Final = (str, bytes)
 _REASONS_MAX: Final = 16
 _CLASSES_MAX: Final = 64
 
-_plain: Final[dict[type, IsPlain]] = {}
-"""By class of chunks with content: what tells whether one of them has content and nothing else."""
+_plain: Final[dict[type, tuple[IsPlain, bool]]] = {}
+"""By class of chunks with content: what tells whether one of them has content and nothing else; and whether they say who answers."""
 
 
 class StreamUsage:
@@ -55,7 +55,7 @@ class StreamUsage:
 
     """
 
-    __slots__ = ("_answer", "_anthropic", "_rates", "_reasons", "_usage", "is_complete", "plain")
+    __slots__ = ("_answer", "_anthropic", "_rates", "_reasons", "_usage", "is_complete", "passes")
 
     _anthropic: dict[str, int]
     """Anthropic's counts so far; not there before one has come."""
@@ -66,18 +66,17 @@ class StreamUsage:
 
         Args:
             rates:
-                As for `usage_row`: what `row` gives is priced by them where the usage was read in one go.
+                As for `usage_row`, where a price is wanted.
 
         """
         self._rates = rates
-        self._usage: Usage | UsageRow | None = None
-        """A plain tuple where it was read in one go: then it is priced."""
+        self._usage: Usage | UsageRow | Reading | None = None
         self._answer: tuple[str, str] | None = None
         """Model and response id, as the first chunks say: the usage may never come."""
         self._reasons: tuple[str, ...] = ()
         self.is_complete = False
         """Whether the stream said itself that nothing of the answer is left."""
-        self.plain: IsPlain | None = None
+        self.passes: IsPlain | None = None
         """
         What tells of a further chunk that it is content and nothing else: such a chunk need not come here.
 
@@ -98,18 +97,19 @@ class StreamUsage:
 
         """
         try:
-            is_plain = _plain.get(type(value))
-            if is_plain is not None:
+            known = _plain.get(type(value))
+            if known is not None:
+                is_plain, says_who = known
                 found = is_plain(value)
                 if found:
-                    if self.plain is None:
+                    if says_who and self.passes is None:
                         self._note_answer(value)
-                    self.plain = is_plain
+                    self.passes = is_plain
                     return True
                 if found is None:
-                    row = usage_row(value, self._rates)
-                    if row is not None:
-                        self._usage, self.is_complete = row, True
+                    reading = chat_reading(value)
+                    if reading is not None and type(reading[0]) is int and 0 <= reading[0] <= TOKENS_MAX:
+                        self._usage, self.is_complete = reading, True
                         return False
         except Exception:  # noqa: S110 - a class without a hash, or one that is odd: the closer look tells
             pass
@@ -133,25 +133,28 @@ class StreamUsage:
             None where no chunk said anything. Counts that were not said are None: unknown, not zero.
 
         """
-        return _unpriced(self.row())
+        return _unpriced(self.said())
 
-    def row(self) -> Usage | UsageRow | None:
+    def said(self) -> Usage | UsageRow | Reading | None:
         """
-        Give the same, with a price where it was read in one go.
+        Give the same, as `chat_reading` does where it was read in one go: what is in it is for `usage_of` to say.
 
         Returns:
-            A plain tuple where that was so, else a `Usage`.
+            As that function takes it.
 
         """
-        usage = self._usage
+        usage, reasons = self._usage, self._reasons
         if usage is None:
-            if not self._reasons and self._answer is None:
+            if not reasons and self._answer is None:
                 return None
             # Without counts: who answered, and how it ended, is known all the same.
             model, response_id = self._answer or (None, None)
             usage = Usage(model=model, response_id=response_id)
-        if self._reasons and not usage[7]:
-            usage = new_tuple(type(usage), (*usage[:7], self._reasons, *usage[8:]))
+        if reasons and not usage[7]:
+            if is_reading(usage):
+                usage = usage_of(usage, self._rates)
+                assert usage is not None  # It has a count.
+            usage = new_tuple(type(usage), (*usage[:7], reasons, *usage[8:]))
         return usage
 
     def _look(self, value: object) -> bool:
@@ -178,10 +181,13 @@ class StreamUsage:
     def _note_answer(self, value: Any) -> None:
         """Note who answers, where a chunk says it."""
         if self._answer is None:
-            if isinstance(value, dict):
+            if type(value) is dict:
                 model, response_id = value.get("model"), value.get("id")
             else:
-                model, response_id = getattr(value, "model", None), getattr(value, "id", None)
+                try:
+                    model, response_id = value.model, value.id
+                except AttributeError:
+                    model, response_id = read(value, "model"), read(value, "id")
             if isinstance(model, str) and isinstance(response_id, str) and model and response_id:
                 self._answer = model, response_id
 
@@ -315,8 +321,9 @@ class StreamUsage:
         return True
 
 
-def _unpriced(usage: Usage | UsageRow | None) -> Usage | None:
+def _unpriced(said: Usage | UsageRow | Reading | None) -> Usage | None:
     """Give what was said alone: a price that was put to it here was not."""
+    usage = said and usage_of(said, UNPRICED)
     return new_tuple(Usage, (*usage[:9], None)) if type(usage) is tuple else usage  # type: ignore[return-value]
 
 
@@ -324,8 +331,7 @@ def _learn(value: object, dialect: str) -> bool:
     """Remember how to tell chunks like this one, which has content."""
     if len(_plain) >= _CLASSES_MAX:
         _plain.clear()
-    kind = type(value)
-    _plain[kind] = PLAIN[dialect][isinstance(value, dict)](kind)
+    _plain[type(value)] = PLAIN[dialect][isinstance(value, dict)](value), dialect == "chat"
     return True
 
 

@@ -368,6 +368,12 @@ def _learn_classes(value: Any, depth: int) -> None:
                 _learn_classes(inner, depth - 1)
 
 
+def keeps_fields(value: object) -> bool:
+    """Whether attributes of objects of this one's class are their fields; as far as they are read here."""
+    kind = type(value)
+    return kind in _MODELS or kind in _PLAIN or _learn_class(value, kind)
+
+
 def _learn_class(value: object, kind: type) -> bool:
     """Find out whether attributes of objects of a class are their fields, and nothing else."""
     if kind in _STRANGE:

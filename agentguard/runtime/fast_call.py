@@ -89,7 +89,7 @@ class FastCall(RecordedSpan):
     # What runs the function asks
 
     def finish(  # noqa: PLR0915 - one frame, and every attribute once: this is the way of most calls
-        self, result: Any, told: Usage | UsageRow | None = None
+        self, result: Any, told: Usage | UsageRow | Reading | None = None
     ) -> Any:
         """As `GuardedCall.finish`; what a stream has told that it used is not looked for."""
         lane = self.form
@@ -114,7 +114,7 @@ class FastCall(RecordedSpan):
                         if usage is not None:
                             # What it says may be what its items said.
                             return self.grow().finish(result)
-                        usage = self.stream.row()
+                        usage = self.stream.said()
                 if usage is not None and self.has_inner:
                     # What it says may be what a call inside it said.
                     return self._finish_grown(result, told)
@@ -170,11 +170,11 @@ class FastCall(RecordedSpan):
         lane = self.form
         return watch_stream(result, self, lane.model_rates if lane.is_model else UNPRICED)
 
-    def _finish_grown(self, result: Any, told: Usage | UsageRow | None) -> Any:
+    def _finish_grown(self, result: Any, told: Usage | UsageRow | Reading | None) -> Any:
         """End what it has grown into."""
         full = self.grow()
         if told is not None and not full.is_ended:
-            full.span.record_usage(_unpriced(told))
+            full.span.record_usage(_unpriced(told, self.form))
         return full.finish(result)
 
     # What it used
@@ -243,37 +243,34 @@ class FastCall(RecordedSpan):
 
     def chunk(self, item: Any) -> Passes | None:
         """As `GuardedCall.chunk`; once there is content, hardly an item is to be noted."""
-        form = self.form
+        form, stream = self.form, self.stream
         passes: Passes | None = _ANYTHING
-        if self.full is not None or (form.is_model and self.stream is None and not self._begin_stream()):
+        try:
+            if stream is None and form.is_model:
+                stream = self.stream = StreamUsage(form.model_rates)
+            # Who makes a call grow takes this away first, and then takes over what is here. So what is put here
+            # is taken over if this is still there after it.
+            self.is_open  # noqa: B018
+        except AttributeError:
             self.grow().chunk(item)
             return None
-        stream = self.stream
         if stream is not None:
             if not stream.chunk(item):
                 return None
-            passes = stream.plain
+            passes = stream.passes
         if self.rare is not None:
             self.note_chunk()
         elif not self._note_content():
             self.grow().span.chunk()
         return None if form.environment.measures_chunks else passes
 
-    # Who makes a call grow takes `is_open` away first, and then takes over what is here. So what is put here is
-    # taken over if `is_open` is still there after it.
-
-    def _begin_stream(self) -> bool:
-        """Make room for what items say; False where it has ended, or grown meanwhile."""
-        self.stream = StreamUsage(self.form.model_rates)
-        return hasattr(self, "is_open")
-
     def _note_content(self) -> bool:
         """Note the time to the first content; False where it has ended, or grown meanwhile."""
         try:
             self.is_open  # noqa: B018 - whether it is there
-            rare = Rare()
-            rare.first_chunk_ns = self.form.monotonic_ns() - self.start_monotonic_ns
-            self.rare = rare
+            form = self.form
+            first_chunk_ns = form.monotonic_ns() - self.start_monotonic_ns
+            self.rare = Rare.whole(first_chunk_ns) if form.environment.measures_chunks else first_chunk_ns
             self.is_open  # noqa: B018
         except AttributeError:
             return False
@@ -294,7 +291,9 @@ class FastCall(RecordedSpan):
         else:
             self.full.span.chunk()
 
-    def end(self, usage: Usage | UsageRow | None, outcome: str, error: BaseException | None) -> None:
+    def end(
+        self, usage: Usage | UsageRow | Reading | None, outcome: str, error: BaseException | None
+    ) -> None:
         """End the call; one that was left, or that nobody expected to say what it used, grows."""
         lane = self.form
         if (
@@ -305,7 +304,7 @@ class FastCall(RecordedSpan):
         ):
             self.finish(None, usage)
         else:
-            StreamEnd(self.grow(), is_held=False).end(usage and _unpriced(usage), outcome, error)
+            StreamEnd(self.grow(), is_held=False).end(usage and _unpriced(usage, lane), outcome, error)
 
     def abandon(self) -> None:
         """As `GuardedCall.abandon`."""
@@ -451,8 +450,9 @@ def _add_inside(owner: FastCall | GuardedCall, used: Usage | UsageRow | UsageTot
         owner.span.add_inner_usage(totals)  # type: ignore[union-attr] # by the lines above
 
 
-def _unpriced(usage: Usage | UsageRow) -> Usage:
+def _unpriced(said: Usage | UsageRow | Reading, lane: Lane) -> Usage | None:
     """Give what was said alone, for a span that puts the price to it itself."""
+    usage = usage_of(said, lane.model_rates)
     return Usage._make((*usage[:-1], None)) if type(usage) is tuple else usage  # type: ignore[return-value]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import types
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Token
 from sys import modules as _modules
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from opentelemetry.context import Context
 
@@ -15,8 +16,9 @@ from agentguard.wrapping.call import ActiveCall, BeginCall, Shortcut, admit, wha
 from agentguard.wrapping.generators import wrap_async_generator, wrap_generator
 from agentguard.wrapping.steps import attach, detach, reset
 
-_DONE = frozenset({str, int, float, bool, bytes, dict, list, tuple, type(None)})
-"""What most functions return; of these nothing is to be waited for."""
+_KINDS_MAX: Final = 256
+_done: Final[set[type]] = {str, int, float, bool, bytes, dict, list, tuple, type(None)}
+"""Types of results of which nothing is to be waited for: those that most functions return, and what was seen."""
 _LAZY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)
 """What a plain function may return while its work is still to be done; futures besides."""
 
@@ -39,9 +41,11 @@ def wrap_function(function: Callable[..., Any], begin: BeginCall, shortcut: Shor
             reset(token)
         except ValueError:
             pass
-        if type(result) in _DONE:
-            return call.finish(result)
-        return _ended(result, call)
+        try:
+            is_done = type(result) in _done
+        except TypeError:  # A class whose metaclass has no hash.
+            is_done = False
+        return call.finish(result) if is_done else _ended(result, call)
 
     return wrapper
 
@@ -81,6 +85,9 @@ def _ended(result: Any, call: ActiveCall) -> Any:
     kind = type(result)
     if issubclass(kind, _LAZY) or ("asyncio" in _modules and is_future(kind)):
         return _lazy(result, call)
+    if len(_done) < _KINDS_MAX:
+        with suppress(TypeError):
+            _done.add(kind)
     return call.finish(result)
 
 
