@@ -19,6 +19,7 @@ from agentguard.audit.anchors import (
     make_anchor,
     read_anchors,
 )
+from agentguard.audit.call_record import OUTCOME_NUMBERS, RUN_BYTES_MAX
 from agentguard.audit.checkpoint import Checkpoint
 from agentguard.audit.disk import Safeguards
 from agentguard.audit.events import EVENTS, EventKind
@@ -27,7 +28,7 @@ from agentguard.audit.notes import NoteKey
 from agentguard.audit.pruning import PrunedJournals, prune_journals
 from agentguard.audit.reader import read_decisions, read_entries
 from agentguard.audit.receipts import Receipt, Receipts
-from agentguard.audit.records import CallForm, StoredDecision, StoredEvent
+from agentguard.audit.records import CallForm, CallRecord, StoredDecision, StoredEvent
 from agentguard.audit.report import Answer, Finding, Question, VerdictLine, VerifyReport
 from agentguard.audit.targets import EXPECTED as ANCHOR_TARGETS
 from agentguard.audit.targets import is_target, sink_for
@@ -49,11 +50,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ANCHOR_TARGETS",
     "EVENTS",
+    "OUTCOME_NUMBERS",
+    "RUN_BYTES_MAX",
     "AdoptedJournal",
     "Anchor",
     "AnchorSink",
     "Answer",
     "CallForm",
+    "CallRecord",
     "Checkpoint",
     "DecisionJournal",
     "EventKind",

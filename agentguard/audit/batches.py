@@ -28,13 +28,13 @@ class Batches:
 
     def write(self, *, must_sync: bool) -> bool:
         """Write a batch of the queue; True where a batch was written."""
-        batch = records, tickets = Batch([], [])
+        batch = records, tickets, forms = Batch([], [], {})
         failure: AuditError | None = AuditError("decision log: interrupted while a record was written")
         taken = 0
         try:
             taken = self.records.take(self.limits.batch_records_max, batch, self._cannot_be_encoded)
             if records or tickets or self.committer.has_lost:
-                self.committer.write(records, must_sync=bool(tickets) or must_sync)
+                self.committer.write(records, forms, must_sync=bool(tickets) or must_sync)
             failure = None
         except (AgentGuardError, OSError) as error:
             failure = error if isinstance(error, AuditError) else not_durable(error)

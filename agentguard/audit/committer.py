@@ -20,7 +20,7 @@ from agentguard.audit.events import RESERVE_USED
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import Ledger
 from agentguard.audit.records import GAP, encode_event
-from agentguard.audit.writer import JournalFile, RandomBytes, UnsyncedError
+from agentguard.audit.writer import NO_FORMS, JournalFile, RandomBytes, UnsyncedError
 from agentguard.errors import AuditError
 from agentguard.seal import ensure_private_folder
 from agentguard.values import Clock, InternalErrorHook
@@ -98,7 +98,9 @@ class Committer:
         """Whether there are losses that no record tells of yet."""
         return bool(self._lost)
 
-    def write(self, records: list[bytes], *, must_sync: bool) -> None:
+    def write(
+        self, records: list[bytes], forms: Mapping[bytes, bytes] = NO_FORMS, *, must_sync: bool
+    ) -> None:
         """
         Write records to the present file, or to the next where that one fails.
 
@@ -107,6 +109,8 @@ class Committer:
         Args:
             records:
                 As `records` encodes them; counted losses go before them.
+            forms:
+                Those of the short ones, by their digest.
             must_sync:
                 Return only once they, and all before them, are on disk.
 
@@ -116,14 +120,14 @@ class Committer:
             StoreError: The folder cannot be made, or others may write to it.
         """
         try:
-            self._write(records, must_sync=must_sync)
+            self._write(records, forms, must_sync=must_sync)
         except (OSError, AuditError) as error:
             if not _may_pass(error):
                 raise
             self._on_internal_error("audit.write", error)
-            self._write(records, must_sync=must_sync)
+            self._write(records, forms, must_sync=must_sync)
 
-    def _write(self, records: list[bytes], *, must_sync: bool) -> None:
+    def _write(self, records: list[bytes], forms: Mapping[bytes, bytes], *, must_sync: bool) -> None:
         """Write records, once; none of them is in the log where it raises."""
         file = self._file
         if file is None and not records and not self._lost:
@@ -149,19 +153,19 @@ class Committer:
         try:
             try:
                 if batch:
-                    file.append(batch, sync=must_sync or is_much)
+                    file.append(batch, forms, sync=must_sync or is_much)
                 elif must_sync:
                     file.sync()
             except UnsyncedError as error:
                 self._on_internal_error("audit.sync", error)
-                self._write_anew(file, file.unsynced[:earlier], batch)
+                self._write_anew(file, file.unsynced[:earlier], batch, forms)
             except OSError as error:
                 if error.errno in FULL_DISK:
                     raise  # Another file has no more room.
                 self._on_internal_error("audit.write", error)
                 with contextlib.suppress(UnsyncedError):
                     file.sync()
-                self._write_anew(file, list(file.unsynced), batch)
+                self._write_anew(file, list(file.unsynced), batch, forms)
         except BaseException:
             self._give_back(lost)
             raise
@@ -184,7 +188,7 @@ class Committer:
                 file.sync()
             except UnsyncedError as error:
                 self._on_internal_error("audit.sync", error)
-                self._write_anew(file, list(file.unsynced), [])
+                self._write_anew(file, list(file.unsynced), [], NO_FORMS)
                 return
             name, size, root = file.journal.name, file.tree.size, file.tree.root()
         # Nobody who appends waits for the ledger, except where a file ends at this moment.
@@ -227,16 +231,19 @@ class Committer:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
         self._give_back({reason: [count, now, now]})
 
-    def _write_anew(self, left: JournalFile, earlier: list[bytes], batch: list[bytes]) -> None:
+    def _write_anew(
+        self, left: JournalFile, earlier: list[bytes], batch: list[bytes], forms: Mapping[bytes, bytes]
+    ) -> None:
         """Leave a file whose sync failed, and write what was not yet on disk to the next one."""
         self._file = None
+        forms = {**left.unsynced_forms, **forms}
         with self._ledger_lock:
             # A checkpoint that is on its way must not come behind what a later process says of this file.
             left.is_ended = True
         left.leave()
         try:
             file = self._open({"continues": {"journal": left.journal.name, "records": left.synced_records}})
-            file.append(earlier + batch, sync=True)
+            file.append(earlier + batch, forms, sync=True)
         except BaseException:
             if earlier:
                 self.count_lost("disk failed", len(earlier))

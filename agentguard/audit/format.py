@@ -17,9 +17,11 @@ from collections.abc import Iterator, Sequence
 from operator import add
 from typing import NamedTuple
 
+from agentguard.audit.call_record import digest_of, hashed_part, with_form
+
 MAGIC = b"AGDECJ1\n"
 FRAME_MAGIC = b"AGDF"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 HEADER = struct.Struct(">8sHHI16s8sI24s32sI")
 """magic, version, flags, generation of the root key, store id, writer, n, salt, key commitment, CRC-32 of all before."""
@@ -185,9 +187,11 @@ def leaf_hash(blind: bytes, record: bytes) -> bytes:
     """
     Hash a leaf: SHA-256(0x00 || blind || record); the blind keeps short records from being guessed.
 
+    Of a record with its form the leaf hashes the form's digest.
+
     Source: RFC 6962 section 2.1.
     """
-    return hashlib.sha256(b"\x00" + blind + record).digest()
+    return hashlib.sha256(b"\x00" + blind + hashed_part(record)).digest()
 
 
 def link_of(attested: bytes) -> bytes:
@@ -199,15 +203,19 @@ def link_of(attested: bytes) -> bytes:
     return hashlib.sha256(attested).digest()
 
 
-def pack_body(records: Sequence[bytes], drawn: bytes) -> tuple[list[bytes], list[bytes]]:
+def pack_body(
+    records: Sequence[bytes], drawn: bytes, forms: Sequence[bytes] = ()
+) -> tuple[list[bytes], list[bytes]]:
     """
-    Write the body of a frame before it is sealed: the lengths of the records, then what the leaf of each hashes.
+    Write the body of a frame before it is sealed: lengths, forms, then what the leaf of each record hashes.
 
     Args:
         records:
             One or more.
         drawn:
             `DRAWN_BYTES` random bytes for each: the blind, behind a byte that becomes the zero of its leaf.
+        forms:
+            Those that its short records need.
 
     Returns:
         The body in pieces, and the leaf hash of each record.
@@ -218,8 +226,8 @@ def pack_body(records: Sequence[bytes], drawn: bytes) -> tuple[list[bytes], list
     # In C as far as it goes: this is done for every record that there is.
     entries = list(map(add, struct.unpack(f"{DRAWN_BYTES}s" * count, begins), records))
     leaves = [sha256(entry).digest() for entry in entries]
-    entries.insert(0, struct.pack(f">{count}I", *map(len, records)))
-    return entries, leaves
+    lengths = struct.pack(f">{1 + len(forms) + count}I", len(forms), *map(len, forms), *map(len, records))
+    return [lengths, *forms, *entries], leaves
 
 
 def parse_body(body: bytes, leaves: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
@@ -233,17 +241,27 @@ def parse_body(body: bytes, leaves: Sequence[bytes]) -> list[tuple[bytes, bytes]
             As the frame states them.
 
     Returns:
-        Blind and record of each; None where the body is not what the leaf hashes say.
+        Blind and record of each, behind a short record its form; None where the body is not what the leaf hashes say.
     """
-    records, at = [], 4 * len(leaves)
-    if at > len(body):
+    count = int.from_bytes(body[:4], "big")
+    at = 4 * (1 + count + len(leaves))
+    if count > CLAIMED_RECORDS_MAX or at > len(body):
         return None
-    for leaf, length in zip(leaves, struct.unpack_from(f">{len(leaves)}I", body), strict=True):
+    lengths = struct.unpack_from(f">{count + len(leaves)}I", body, 4)
+    forms: dict[bytes, bytes] = {}
+    for length in lengths[:count]:
+        start, at = at, at + length
+        forms[digest_of(body[start:at])] = body[start:at]
+    records = []
+    for leaf, length in zip(leaves, lengths[count:], strict=True):
         start, at = at, at + DRAWN_BYTES + length
         entry = body[start:at]
         if at > len(body) or entry[0] or hashlib.sha256(entry).digest() != leaf:
             return None
-        records.append((entry[1:DRAWN_BYTES], entry[DRAWN_BYTES:]))
+        record = with_form(entry[DRAWN_BYTES:], forms)
+        if record is None:
+            return None
+        records.append((entry[1:DRAWN_BYTES], record))
     return records if at == len(body) else None
 
 

@@ -24,8 +24,8 @@ FIRST_LINE = "c2sp.org/tlog-proof@v1"
 PROOF_BYTES_MAX = 4 << 20
 _PATH_HASHES_MAX = 64
 _EXTRA = struct.Struct(">4s16s")
-"""magic, blind; then the record."""
-_MAGIC = b"AGP3"
+"""magic, blind; then the record, behind a short one its form."""
+_MAGIC = b"AGP4"
 
 
 class Proof(NamedTuple):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agentguard.audit import format as layout
+from agentguard.audit.call_record import may_be_of
 from agentguard.audit.checkpoint import Checkpoint, origin_of, parse, sign
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger_reader import Stated, read_ledger
@@ -179,7 +180,7 @@ def _find(
             except TamperedError:
                 continue
             for position, (_, record) in enumerate(records):
-                if wanted.encode() not in record:
+                if not may_be_of(record, wanted):
                     continue
                 entry = decode(record, journal=path.stem, index=part.number + position)
                 if (

@@ -9,11 +9,15 @@ newer versions.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
+from agentguard.audit import call_record
 from agentguard.audit.decision_fields import TEXT_CHARACTERS_MAX, decision_of, fields_of, plain, text
 from agentguard.errors import AuditError
 from agentguard.values import FACT_SCHEMA_VERSION, Decision, DecisionRecord, Effect
@@ -84,19 +88,6 @@ class _Row(msgspec.Struct, omit_defaults=True, gc=False):
     decision: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Own(msgspec.Struct, omit_defaults=True, gc=False):
-    """What differs from call to call, in the order in which it is written."""
-
-    decision_id: str
-    time_unix_ns: int
-    call_id: str
-    trace_id: str
-    run_id: str
-    evaluation_ns: int = 0
-    outcome: str = ""
-    ended_unix_ns: int = 0
-
-
 _fragments: dict[int, tuple[Decision, msgspec.Raw]] = {}
 """Written decisions by identity. The decision is held too, so its identity stays its own."""
 
@@ -162,64 +153,95 @@ def encode_decision(record: DecisionRecord) -> bytes:
     return data
 
 
+class CallRecord(NamedTuple):
+    """The short record of one call, and the form that it needs."""
+
+    record: bytes
+    form: CallForm
+
+    @property
+    def whole(self) -> bytes:
+        """Both, as readers have it."""
+        return self.record + self.form.text
+
+
 class CallForm:
     """
-    A form for the records of calls that share all but what is a call's own.
+    What the records of calls have in common that differ in no more than what is a call's own.
 
-    What they share is written once; filling in the rest is a quarter of the work of a whole record.
+    It is written once; a short record names it by its digest.
     """
 
-    __slots__ = ("_begin",)
+    __slots__ = ("_is_usable", "digest", "pack", "shared", "text")
 
     def __init__(self, shared: DecisionRecord) -> None:
         """
         Args:
             shared:
-                What is filled in must be left empty in it.
+                What is a call's own must be left empty in it.
 
         Raises:
             AuditError: It cannot be written.
         """  # noqa: D205 - the arguments say it all
-        self._begin = encode_decision(shared)[:-1] + b","
+        self.shared = shared
+        self.text = encode_decision(shared)
+        self.digest = call_record.digest_of(self.text)
+        self.pack = partial(call_record.OWN.pack, call_record.MAGIC, self.digest)
+        """Writes a short record, as far as its texts; takes the numbers of `call_record.OWN` behind the digest."""
+        self._is_usable = len(self.text) <= call_record.FORM_BYTES_MAX
 
     def fill(
         self,
-        decision_id: str,
+        call_id: int,
+        trace_id: int,
         time_unix_ns: int,
-        call_id: str,
-        trace_id: str,
-        run_id: str,
         evaluation_ns: int,
-        outcome: str = "",
-        ended_unix_ns: int = 0,
-    ) -> bytes:
+        ended_unix_ns: int,
+        outcome: str,
+        run_id: str,
+        principal: str,
+    ) -> CallRecord | bytes:
         """
-        Write the record of one call.
+        Write the record of one call; its decision has the id of the call.
 
         Args:
-            decision_id: As in `DecisionRecord`, as is all that follows.
-            time_unix_ns: As there.
-            call_id: As there.
+            call_id: As in `DecisionRecord`, as is all that follows.
             trace_id: As there.
-            run_id: Any text; it is cut as those of other records are.
+            time_unix_ns: As there.
             evaluation_ns: As there.
-            outcome: Empty where the call goes on.
             ended_unix_ns: As there.
+            outcome: Empty where the call goes on.
+            run_id: Any text; it is cut as those of other records are.
+            principal: As `run_id`.
 
         Returns:
-            The same JSON as `encode_decision` writes, in another order.
+            A short record; a whole one where something is not as it nearly always is.
         """
-        own = _Own(
-            decision_id, time_unix_ns, call_id, trace_id, run_id, evaluation_ns, outcome, ended_unix_ns
+        if self._is_usable:
+            try:
+                run, who = run_id.encode(), principal.encode()
+                own = self.pack(
+                    call_id, trace_id.to_bytes(16, "big"), time_unix_ns, evaluation_ns, ended_unix_ns,
+                    call_record.OUTCOME_NUMBERS[outcome], len(run), len(who),
+                )  # fmt: skip
+                if max(len(run), len(who)) <= call_record.RUN_BYTES_MAX:
+                    return CallRecord(own + run + who, self)
+            except (UnicodeEncodeError, LookupError, OverflowError, struct.error):
+                pass  # Then it is written whole, which says what is wrong with it, if anything is.
+        own_id = call_id.to_bytes(8, "big").hex()
+        return encode_decision(
+            self.shared._replace(
+                decision_id=own_id,
+                time_unix_ns=time_unix_ns,
+                call_id=own_id,
+                trace_id=trace_id.to_bytes(16, "big").hex(),
+                run_id=run_id,
+                principal=principal,
+                evaluation_ns=evaluation_ns,
+                outcome=outcome,
+                ended_unix_ns=ended_unix_ns,
+            )
         )
-        try:
-            written = _encode(own)
-        except UnicodeEncodeError:
-            written = b""
-        if not 0 < len(written) <= TEXT_CHARACTERS_MAX:
-            own.run_id = text(run_id)
-            written = _bytes(own)
-        return self._begin + written[1:]
 
 
 def _cut(record: DecisionRecord) -> DecisionRecord:
@@ -291,7 +313,7 @@ def decode(data: bytes, *, journal: str, index: int) -> StoredDecision | StoredE
 
     Args:
         data:
-            The bytes that were sealed.
+            The bytes that were sealed; behind a short record its form.
         journal:
             Where they stood.
         index:
@@ -305,7 +327,8 @@ def decode(data: bytes, *, journal: str, index: int) -> StoredDecision | StoredE
     """
     where = f"journal {journal}, record {index}"
     try:
-        fields = msgspec.json.decode(data)
+        form, own = call_record.read_short(data) if call_record.is_short(data) else (data, {})
+        fields = {**msgspec.json.decode(form), **own}
         version = fields["v"]
         if type(version) is not int or not 1 <= version <= RECORD_VERSION:
             raise AuditError(f"{where}: record version {version!r}, this program reads 1 to {RECORD_VERSION}")
@@ -321,7 +344,7 @@ def decode(data: bytes, *, journal: str, index: int) -> StoredDecision | StoredE
         raise AuditError(f"{where}: authentic, but it does not decode ({type(error).__name__})") from error
 
 
-def _bytes(fields: Mapping[str, object] | _Row | _Own) -> bytes:
+def _bytes(fields: Mapping[str, object] | _Row) -> bytes:
     try:
         return _encode(fields)
     except (TypeError, ValueError, msgspec.MsgspecError) as error:

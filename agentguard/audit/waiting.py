@@ -1,8 +1,8 @@
 """
 The queue of a journal: bounded by the memory of what waits, emptied in batches.
 
-Whatever stands in it can be called, and gives its bytes or itself, so that taking is one short loop. Only records
-with values of their own are weighed.
+Whatever stands in it can be called, and gives its record or itself; sources of one class may be written together. Only
+records with values of their own are weighed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, cast
 
-from agentguard.audit.records import encode_decision, encode_event
+from agentguard.audit.records import CallRecord, encode_decision, encode_event
 from agentguard.audit.ticket import RECORD_BYTES, Event, Ticket
 from agentguard.errors import AuditError
 from agentguard.values import DecisionRecord, DecisionSource
@@ -41,10 +41,15 @@ class Batch(NamedTuple):
     """In their order."""
     tickets: list[Ticket]
     """Who waits for some of them."""
+    forms: dict[bytes, bytes]
+    """Of the short records, by their digest."""
 
 
 Item = DecisionSource | Given | Ticket
-_BYTES_ALONE = {bytes}
+WriteAll = Callable[[Iterator[Any], list[bytes], dict[bytes, bytes]], None]
+"""What the class of a source may have as `write_all`: takes sources of this class, as many as there are, and adds the
+record of each to the list, and the forms of short ones, by their digest, to the dict. Called again where it raises."""
+_CHUNK_RECORDS = 256
 
 
 class WaitingRecords:
@@ -140,25 +145,28 @@ class WaitingRecords:
             How many were taken out.
         """
         # Only one takes: what is there stays there.
-        count, failed = min(len(self.items), records_max), 0
+        count = min(len(self.items), records_max)
         popleft = self.items.popleft
-        made: list[object] = []
-        add = made.append
-        try:
-            while left := count - failed - len(made):
-                try:
-                    # Each is called as it comes out, so it is let go of while the processor has it at hand.
-                    for _ in range(left):
-                        add(popleft()())
-                except Exception as error:
-                    failed += 1
-                    on_failure(_not_made(error))
-        finally:
-            if set(map(type, made)) <= _BYTES_ALONE:  # As they nearly always are.
-                batch.records.extend(made)  # type: ignore[arg-type] # bytes
-            else:
-                for one in made:
-                    self._sort(one, batch, on_failure)
+        for left in range(count, 0, -_CHUNK_RECORDS):
+            # A few at a time: each is let go of while the processor still has it at hand.
+            chunk = [popleft() for _ in range(min(left, _CHUNK_RECORDS))]
+            rest = iter(chunk)
+            try:
+                write: WriteAll | None = getattr(chunk[0], "write_all", None)
+                if write is not None and len(set(map(type, chunk))) == 1:
+                    _write_all(write, rest, batch, on_failure)
+                else:
+                    for item in rest:
+                        try:
+                            made = item()
+                        except Exception as error:
+                            on_failure(_not_made(error))
+                        else:
+                            self._sort(made, batch, on_failure)
+            except BaseException:
+                # A thread of the program's own was interrupted: the others wait on, in their order.
+                self.items.extendleft(reversed(list(rest)))
+                raise
         return count
 
     def _sort(self, made: object, batch: Batch, on_failure: Callable[[AuditError], None]) -> None:
@@ -173,7 +181,10 @@ class WaitingRecords:
                     self.heavy_bytes -= made.bytes
             made = made.payload
         try:
-            if isinstance(made, bytes):
+            if isinstance(made, CallRecord):
+                batch.forms[made.form.digest] = made.form.text
+                batch.records.append(made.record)
+            elif isinstance(made, bytes):
                 batch.records.append(made)
             elif isinstance(made, Event):
                 batch.records.append(encode_event(made.kind, made.time_unix_ns, made.details))
@@ -184,6 +195,19 @@ class WaitingRecords:
                 ticket.finish(error)
             else:
                 on_failure(_not_made(error))
+
+
+def _write_all(
+    write: WriteAll, rest: Iterator[Any], batch: Batch, on_failure: Callable[[AuditError], None]
+) -> None:
+    """Have sources of one class written together; one that cannot be written fails alone."""
+    while True:
+        try:
+            write(rest, batch.records, batch.forms)
+        except Exception as error:
+            on_failure(_not_made(error))
+        else:
+            return
 
 
 def _not_made(error: Exception) -> AuditError:

@@ -13,10 +13,13 @@ import errno
 import fcntl
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from agentguard.audit import format as layout
+from agentguard.audit.call_record import digests_in
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys, MacChain
 from agentguard.audit.records import CLOSE, OPEN, encode_event
@@ -27,6 +30,8 @@ from agentguard.seal import NONCE_BYTES, PRIVATE_FILE_MODE, SALT_BYTES, TAG_BYTE
 SUFFIX = ".agd"
 
 RandomBytes = Callable[[int], bytes]
+_FEW_FORMS: Final = 16
+NO_FORMS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
 class UnsyncedError(OSError):
@@ -69,6 +74,8 @@ class JournalFile:
         self.synced_bytes = 0
         self.unsynced: list[bytes] = []
         """Records written since; should a sync fail, they are written anew elsewhere."""
+        self.unsynced_forms: dict[bytes, bytes] = {}
+        """Forms of these, by their digest."""
         self._disk = disk
         # Kept from batch to batch: memory that is asked for and given back each time costs as much as a hash.
         self._body, self._out = io.BytesIO(), io.BytesIO()
@@ -104,13 +111,15 @@ class JournalFile:
                 path.unlink()
             raise
 
-    def append(self, records: Sequence[bytes], *, sync: bool) -> None:
+    def append(self, records: list[bytes], forms: Mapping[bytes, bytes] = NO_FORMS, *, sync: bool) -> None:
         """
         Chain, seal and write records, and bring them to disk where that is asked.
 
         Args:
             records:
                 As `records` encodes them.
+            forms:
+                Those of the short ones among them, and perhaps more, by their digest.
             sync:
                 Return only once they are on stable storage.
 
@@ -124,8 +133,9 @@ class JournalFile:
         ledger_sequence = self.ledger_sequence
         out = self._out
         size = out.seek(0)
-        for group in _frames_of(records):
-            pieces, leaves = layout.pack_body(group, self._random_bytes(layout.DRAWN_BYTES * len(group)))
+        for group, needed in _frames_of(records, forms):
+            drawn = self._random_bytes(layout.DRAWN_BYTES * len(group))
+            pieces, leaves = layout.pack_body(group, drawn, needed)
             self._body.seek(0)
             self._body.writelines(pieces)
             body_bytes = self._body.tell()
@@ -159,6 +169,7 @@ class JournalFile:
         self.tree, self._macs, self._previous = tree, macs, previous
         self.bytes += size
         self.unsynced += records
+        self.unsynced_forms.update(forms)
         if sync:
             self.sync()
 
@@ -176,6 +187,7 @@ class JournalFile:
         except OSError as error:
             raise UnsyncedError(error.errno or errno.EIO, "the disk did not take the decision log") from error
         self.unsynced.clear()
+        self.unsynced_forms.clear()
         self.synced_records, self.synced_bytes = self.tree.size, self.bytes
 
     def close(self, time_unix_ns: int, details: dict[str, object]) -> None:
@@ -217,22 +229,33 @@ class JournalFile:
             raise
 
 
-def _frames_of(records: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+def _frames_of(
+    records: list[bytes], forms: Mapping[bytes, bytes]
+) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """
-    Cut a batch into what goes into one frame each.
+    Cut a batch into what goes into one frame each: records, and the forms that they need.
 
     Raises:
         AuditError: A record is too long.
     """
     for start in range(0, len(records), layout.FRAME_RECORDS_MAX):
         group = records[start : start + layout.FRAME_RECORDS_MAX]
-        if sum(map(len, group)) <= layout.FRAME_BYTES_MAX:
-            yield group
+        needed = _needed(group, forms)
+        if sum(map(len, group)) + sum(map(len, needed)) <= layout.FRAME_BYTES_MAX:
+            yield group, needed
         else:
-            yield from _smaller(group)
+            for smaller in _smaller(group, forms):
+                yield smaller, [forms[digest] for digest in sorted(digests_in(smaller))]
 
 
-def _smaller(records: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+def _needed(records: list[bytes], forms: Mapping[bytes, bytes]) -> list[bytes]:
+    """List the forms that records need; all of them where they are few, as looking costs more then."""
+    if len(forms) <= _FEW_FORMS:
+        return list(forms.values())
+    return [forms[digest] for digest in sorted(digests_in(records))]
+
+
+def _smaller(records: list[bytes], forms: Mapping[bytes, bytes]) -> Iterator[list[bytes]]:
     """Cut records that are too much for one frame."""
     start, size = 0, 0
     for index, record in enumerate(records):
@@ -240,9 +263,11 @@ def _smaller(records: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
             raise AuditError(
                 f"decision log: a record of {len(record)} bytes, expected at most {layout.RECORD_BYTES_MAX}"
             )
-        if index > start and size + len(record) > layout.FRAME_BYTES_MAX:
+        # As if each had a form of its own: at most the frames are smaller than need be.
+        length = len(record) + sum(len(forms[digest]) for digest in digests_in([record]))
+        if index > start and size + length > layout.FRAME_BYTES_MAX:
             yield records[start:index]
             start, size = index, 0
-        size += len(record)
+        size += length
     if start < len(records):
         yield records[start:]

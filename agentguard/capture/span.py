@@ -309,14 +309,11 @@ class Span(SpendingSpan):
         """Of an error: the name of a class, or empty."""
         return self._rare.status_description
 
-    def course(self) -> tuple[str, str, int, int, str]:
+    def course(self) -> tuple[int, int, int, int, str]:
         """Give call id, trace id, start, duration and outcome at once: the decision log asks for all of every call."""
         # The duration before the outcome, which is set first.
         duration_ns = self._duration_ns
-        return (
-            self._span_id.to_bytes(8, "big").hex(), self._trace_id.to_bytes(16, "big").hex(),
-            self._start_unix_ns, duration_ns, self._outcome,
-        )  # fmt: skip
+        return self._span_id, self._trace_id, self._start_unix_ns, duration_ns, self._outcome
 
     @property
     def attributes(self) -> dict[str, AttributeValue]:

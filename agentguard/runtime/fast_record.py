@@ -6,9 +6,11 @@ The calling thread queues the call itself; ids, texts and the record are made he
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from typing import Final
 
-from agentguard.audit import CallForm
+from agentguard.audit import OUTCOME_NUMBERS, RUN_BYTES_MAX, CallForm, CallRecord
 from agentguard.capture import ShortSpan
 from agentguard.runtime.calls import GuardedCall
 from agentguard.runtime.lane import DUE, TOLD, UNTOLD, Lane
@@ -17,7 +19,7 @@ from agentguard.runtime.runs import Run
 from agentguard.values import DecisionRecord
 from agentguard.values import attributes as names
 
-_FORMS_MAX: Final = 256
+_OK: Final = OUTCOME_NUMBERS[names.OUTCOME_OK]
 
 
 class RecordedSpan(ShortSpan):
@@ -33,7 +35,39 @@ class RecordedSpan(ShortSpan):
     log_state: int
     """UNTOLD, DUE or TOLD."""
 
-    def __call__(self) -> bytes:
+    @staticmethod
+    def write_all(calls: Iterator[RecordedSpan], records: list[bytes], forms: dict[bytes, bytes]) -> None:
+        """Write the admissions of many calls, most of which have ended; as each by itself is written by `__call__`."""
+        add, used = records.append, set()
+        try:
+            for call in calls:
+                duration_ns, run, form = call.duration_ns, call.run, call.form.call_form
+                if duration_ns >= 0 and form is not None and not run.principal:
+                    start_unix_ns, evaluation_ns, run_id = call.start_unix_ns, call.evaluation_ns, run.run_id
+                    try:
+                        own = run_id.encode()
+                        record = form.pack(
+                            call.span_id, call.trace_id.to_bytes(16, "big"), start_unix_ns + evaluation_ns,
+                            evaluation_ns, start_unix_ns + duration_ns, _OK, len(own), 0,
+                        ) + own  # fmt: skip
+                    except (UnicodeEncodeError, struct.error):
+                        pass
+                    else:
+                        if len(own) <= RUN_BYTES_MAX:
+                            call.log_state = TOLD
+                            used.add(form)
+                            add(record)
+                            continue
+                made = call()
+                if isinstance(made, CallRecord):
+                    used.add(made.form)
+                    made = made.record
+                add(made)
+        finally:
+            for form in used:
+                forms[form.digest] = form.text
+
+    def __call__(self) -> CallRecord | bytes:
         """As `Admitted.admission`."""
         # In this order: who ends the call looks at `log_state` after that, so one of the two sees the other.
         self.log_state = DUE
@@ -46,31 +80,23 @@ class RecordedSpan(ShortSpan):
             outcome, ended_unix_ns = outcome or names.OUTCOME_OK, start_unix_ns + duration_ns
         else:
             outcome = ""
-        form = lane.forms.get(run.principal)
-        if form is None:
-            form = self._form()
-        return form.fill(
-            lane.ids.span_id().to_bytes(8, "big").hex(), start_unix_ns + evaluation_ns,
-            self.span_id.to_bytes(8, "big").hex(), self.trace_id.to_bytes(16, "big").hex(), run.run_id,
-            evaluation_ns, outcome, ended_unix_ns,
+        return (lane.call_form or self._form()).fill(
+            self.span_id, self.trace_id, start_unix_ns + evaluation_ns, evaluation_ns, ended_unix_ns, outcome,
+            run.run_id, run.principal,
         )  # fmt: skip
 
-    def outcome(self) -> bytes | None:
+    def outcome(self) -> CallRecord | bytes | None:
         """As `Ended.outcome`."""
         if self.log_state == TOLD:
             return None
-        services = self.form.services
-        return write_outcome(services.ids, self.form.revision, self._course(), self.run.run_id)
+        return write_outcome(self.form.revision, self._course(), self.run.run_id)
 
-    def _course(self) -> tuple[str, str, int, int, str]:
+    def _course(self) -> tuple[int, int, int, int, str]:
         """As `Span.course`."""
         full = self.full
         if full is not None and self.duration_ns < 0:
             return full.span.course()
-        return (
-            self.span_id.to_bytes(8, "big").hex(), self.trace_id.to_bytes(16, "big").hex(),
-            self.start_unix_ns, self.duration_ns, "",
-        )  # fmt: skip
+        return self.span_id, self.trace_id, self.start_unix_ns, self.duration_ns, ""
 
     @property
     def is_due(self) -> bool:
@@ -81,12 +107,11 @@ class RecordedSpan(ShortSpan):
         """Make the form of the records of calls like this one, and keep it."""
         lane = self.form
         assert lane.decision is not None
-        shared = DecisionRecord(
-            decision_id="", time_unix_ns=0, point=str(lane.spec.before), decision=lane.decision, bundle=lane.revision,
-            agent=lane.agent, tool=lane.spec.name if lane.is_tool else "", model=lane.spec.model,
-            principal=self.run.principal,
+        form = lane.call_form = CallForm(
+            DecisionRecord(
+                decision_id="", time_unix_ns=0, point=str(lane.spec.before), decision=lane.decision,
+                bundle=lane.revision, agent=lane.agent, tool=lane.spec.name if lane.is_tool else "",
+                model=lane.spec.model,
+            )
         )  # fmt: skip
-        if len(lane.forms) >= _FORMS_MAX:
-            lane.forms.clear()
-        form = lane.forms[self.run.principal] = CallForm(shared)
         return form

@@ -34,7 +34,7 @@ class Ending(Protocol):
         """Whether it must be given the outcome, once the span of the call has ended."""
         ...
 
-    def outcome(self) -> bytes | None:
+    def outcome(self) -> tuple[bytes, object] | bytes | None:
         """Write the record that closes the call; a `values.DecisionSource`."""
         ...
 

@@ -47,11 +47,11 @@ class Lane(SpanForm):
         "append_later",
         "begin",
         "bits",
+        "call_form",
         "content",
         "decision",
         "engine",
         "first_log_state",
-        "forms",
         "ids",
         "in_flight",
         "inside",
@@ -128,8 +128,8 @@ class Lane(SpanForm):
         # The record, as `calls` would have it written.
         self.append_later = services.journal.append_later
         self.first_log_state = UNTOLD if takes_turns() or plan is None else DUE
-        self.forms: dict[str, CallForm] = {}
-        """By principal: what the decision log writes of each call."""
+        self.call_form: CallForm | None = None
+        """What the decision log writes of all calls; it makes it when it first writes of one."""
         # Looked up once, for all calls.
         self.joins, self.span_kind = services.mirror.joins, KINDS[spec.otel_kind]
         self.ids = services.ids

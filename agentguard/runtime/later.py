@@ -11,8 +11,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from agentguard.audit import CallForm
-from agentguard.values import Decision, DecisionRecord, Effect, Ids, Point
+from agentguard.audit import CallForm, CallRecord
+from agentguard.values import Decision, DecisionRecord, Effect, Point
 from agentguard.values import attributes as names
 
 if TYPE_CHECKING:
@@ -35,29 +35,27 @@ def takes_turns() -> bool:
 class Ended:
     """How a call ended that the log has admitted; its `outcome` is a `values.DecisionSource`."""
 
-    __slots__ = ("_ids", "_is_told", "_revision", "_run", "_span", "is_due")
+    __slots__ = ("_is_told", "_revision", "_run", "_span", "is_due")
 
     def __init__(self, call: KnownCall) -> None:
-        services = call.services
-        self._ids = services.ids
-        self._revision = services.revision
+        self._revision = call.services.revision
         self._span = call.span
         self._run = call.run
         self._is_told = False
         self.is_due = True
         """Whether the log is to be given the outcome, once the span of the call has ended."""
 
-    def outcome(self) -> bytes | None:
+    def outcome(self) -> CallRecord | bytes | None:
         """Write the record that closes the call; None where the one that admitted it says so already."""
         if self._is_told:
             return None
-        return write_outcome(self._ids, self._revision, self._span.course(), self._run.run_id)
+        return write_outcome(self._revision, self._span.course(), self._run.run_id)
 
 
 class Admitted(Ended):
     """A call that was let run; its `admission` is a `values.DecisionSource`."""
 
-    __slots__ = ("_agent", "_decision", "_detour", "_evaluation_ns", "_model", "_point", "_time_unix_ns",
+    __slots__ = ("_agent", "_decision", "_detour", "_evaluation_ns", "_ids", "_model", "_point", "_time_unix_ns",
                  "_tool")  # fmt: skip
 
     def __init__(
@@ -79,7 +77,7 @@ class Admitted(Ended):
         self._model = call.model
         self._detour = call.detour
 
-    def admission(self) -> bytes:
+    def admission(self) -> CallRecord | bytes:
         """Write the record of the decision, and of the end of the call where it has ended."""
         # In this order: who ends the span looks at `is_due` after that, so one of the two sees the other.
         self.is_due = True
@@ -92,28 +90,28 @@ class Admitted(Ended):
         else:
             outcome = ""
         key = (
-            id(decision), self._revision, self._point, self._agent, self._tool, self._model, run.principal,
+            id(decision), self._revision, self._point, self._agent, self._tool, self._model,
             self._detour and self._detour[:2],
         )  # fmt: skip
         known = _forms.get(key)
         form = known[1] if known is not None and known[0] is decision else self._admission_form(key)
         return form.fill(
-            self._ids.span_id().to_bytes(8, "big").hex(),
-            self._time_unix_ns,
-            call_id,
-            trace_id,
-            run.run_id,
-            self._evaluation_ns,
-            outcome,
-            ended_unix_ns,
-        )
+            call_id, trace_id, self._time_unix_ns, self._evaluation_ns, ended_unix_ns, outcome, run.run_id,
+            run.principal,
+        )  # fmt: skip
 
     def _admission_form(self, key: object) -> CallForm:
         record = self.record()
         return _kept(
             key,
             record._replace(
-                decision_id="", time_unix_ns=0, call_id="", trace_id="", run_id="", evaluation_ns=0
+                decision_id="",
+                time_unix_ns=0,
+                call_id="",
+                trace_id="",
+                run_id="",
+                principal="",
+                evaluation_ns=0,
             ),
         )
 
@@ -144,13 +142,11 @@ class Admitted(Ended):
         )
 
 
-def write_outcome(ids: Ids, revision: str, course: tuple[str, str, int, int, str], run_id: str) -> bytes:
+def write_outcome(revision: str, course: tuple[int, int, int, int, str], run_id: str) -> CallRecord | bytes:
     """
     Write the record that closes a call.
 
     Args:
-        ids:
-            For the id of the record.
         revision:
             Of the bundle that admitted the call.
         course:
@@ -170,15 +166,8 @@ def write_outcome(ids: Ids, revision: str, course: tuple[str, str, int, int, str
         form = _kept(revision, shared)
     else:
         form = known[1]
-    return form.fill(
-        ids.span_id().to_bytes(8, "big").hex(),
-        start_unix_ns + max(duration_ns, 0),
-        call_id,
-        trace_id,
-        run_id,
-        0,
-        outcome or names.OUTCOME_OK,
-    )
+    ended_unix_ns = start_unix_ns + max(duration_ns, 0)
+    return form.fill(call_id, trace_id, ended_unix_ns, 0, 0, outcome or names.OUTCOME_OK, run_id, "")
 
 
 def _kept(key: object, shared: DecisionRecord) -> CallForm:

@@ -115,8 +115,8 @@ class SpanSink(Protocol):
         ...
 
 
-DecisionSource: TypeAlias = Callable[[], DecisionRecord | bytes | None]
-"""A decision that nobody waits for: the log's thread makes the record, once. Bytes: as `audit.CallForm` fills them
+DecisionSource: TypeAlias = Callable[[], DecisionRecord | tuple[bytes, object] | bytes | None]
+"""A decision that nobody waits for: the log's thread makes the record, once. Else it is as `audit.CallForm` fills it
 in. None: there is nothing left to say."""
 
 

@@ -25,7 +25,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 import agentguard
 from agentguard.audit import StoredDecision, read_decisions
-from agentguard.audit.records import decode, encode_decision
+from agentguard.audit.records import CallRecord, decode, encode_decision
 from agentguard.capture import http_hooks, queued
 from agentguard.runtime import core, fast_path
 from agentguard.runtime.active import ACTIVE
@@ -166,9 +166,11 @@ class _Journal:
         for place in self._left:
             place[0] = place[0]()
         self._left = []
-        found = [decode(place[0], journal="j", index=0) for place in self.written if place[0] is not None]
+        made = [place[0] for place in self.written if place[0] is not None]
         self.written = []
-        return found  # type: ignore[return-value] # no events among them
+        return [  # type: ignore[return-value] # no events among them
+            decode(one.whole if isinstance(one, CallRecord) else one, journal="j", index=0) for one in made
+        ]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)

@@ -78,7 +78,7 @@ def test_an_outsider_checks_it(written: Log) -> None:
     first, extra_line, index_line, *path = head.split("\n")
     assert first == "c2sp.org/tlog-proof@v1"
     extra = base64.b64decode(extra_line.split(" ")[1])
-    assert extra[:4] == b"AGP3"
+    assert extra[:4] == b"AGP4"
     blind, record = extra[4:20], extra[20:]
     _, size, root = note.split("\n")[:3]
     index = int(index_line.split(" ")[1])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentguard.audit import Question
+from agentguard.audit.records import StoredDecision, decode
 from agentguard.audit.verification import verify
 from tests.vectors.audit import generate, reader
 
@@ -78,3 +79,18 @@ def test_roots_agree(tmp_path: Path) -> None:
         assert isinstance(frame, layout.Frame)
         leaves += frame.leaves
     assert root_hash(leaves) == root
+
+
+def test_short_records_say_the_same_to_both() -> None:
+    """What a short record and its form say together."""
+    _, data = load(generate.FOLDER / "short.txt")
+    records, _ = reader.read(data, generate.ROOT, generate.STORE_ID)
+    made = (generate.short(4, outcome="error", principal="käthe"), generate.short(5))
+    for fields, own in zip((records[1], records[3]), made, strict=True):
+        stored = decode(own.whole, journal="j-0", index=0)
+        assert isinstance(stored, StoredDecision)
+        record = stored.record
+        plain = record._asdict() | {"decision": None}
+        assert {**plain, **fields, "decision": None} == plain | {"v": 1, "kind": "decision", "facts": "1"}
+        assert record.decision.effect.value == fields["decision"]["effect"]
+        assert record.call_id == record.decision_id == fields["call_id"]

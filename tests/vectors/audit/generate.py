@@ -19,7 +19,7 @@ from typing import Any, cast
 from agentguard.audit import format as layout
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.records import encode_decision
+from agentguard.audit.records import CallForm, CallRecord, encode_decision
 from agentguard.audit.writer import JournalFile
 from agentguard.seal import Keystore, RootKey
 from agentguard.values import Effect
@@ -64,8 +64,8 @@ def fixed_bytes() -> Any:
     return draw
 
 
-def journal(*batches: list[bytes]) -> bytes:
-    """Write a journal of an opening and these records, one frame for each batch."""
+def journal(*batches: list[bytes], forms: dict[bytes, bytes] | None = None) -> bytes:
+    """Write a journal of an opening and these records, one frame for each batch; short records have these forms."""
     with tempfile.TemporaryDirectory() as folder:
         draw = fixed_bytes()
         import agentguard.seal._box as box
@@ -89,13 +89,26 @@ def journal(*batches: list[bytes]) -> bytes:
                 ledger_sequence=1,
             )
             for records in batches:
-                file.append(records, sync=False)
+                file.append(records, forms or {}, sync=False)
             file.abandon()
             return file.path.read_bytes()
         finally:
             root.os.urandom = kept
             box.seal_box.__kwdefaults__ = defaults[0]
             root.SealKey.__init__.__kwdefaults__ = defaults[1]  # type: ignore[misc]
+
+
+def short(number: int, *, outcome: str = "", principal: str = "") -> CallRecord:
+    """A short record; with an outcome, of a call that had ended."""
+    shared = decision(0, effect=Effect.ALLOW)._replace(
+        decision_id="", time_unix_ns=0, call_id="", trace_id="", run_id="", principal=""
+    )
+    ended = START_UNIX_NS + 50 if outcome else 0
+    made = CallForm(shared).fill(
+        number, number << 64, START_UNIX_NS + number, 11, ended, outcome, "run-7", principal
+    )
+    assert isinstance(made, CallRecord)
+    return made
 
 
 def frames(data: bytes) -> list[bytes]:
@@ -123,9 +136,14 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
     whole = journal(*([record] for record in records))
     batch = journal(records[:1], records * 3)
     ended = decision(3, effect=Effect.ALLOW, outcome="ok", ended_unix_ns=START_UNIX_NS + 5)
+    ran, going = short(4, outcome="error", principal="käthe"), short(5)
+    known = {ran.form.digest: ran.form.text}
+    other = short(6)
+    newer_form = CallForm(ran.form.shared._replace(agent="other")).text.replace(b'"v":1', b'"v":2')
+    newer_digest = hashlib.sha256(newer_form).digest()
     head, parts = whole[: layout.HEADER.size], frames(whole)
     newer = bytearray(head[:100])
-    newer[9] = 5
+    newer[9] = 6
     flipped = bytearray(whole)
     flipped[len(head) + len(parts[0]) + 120] ^= 4
 
@@ -141,6 +159,36 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
             journal([encode_decision(ended)]),
         ),
         "batch": ("success", "two frames, the second of nine records", ROOT, batch),
+        "short": (
+            "success",
+            "short records: of a call that failed, and of one that goes on; one that is whole between them",
+            ROOT,
+            journal([ran.record, records[0], going.record], forms=known),
+        ),
+        "short-other-form": (
+            "tampered",
+            "a short record, and another form than it names",
+            ROOT,
+            journal([other.record], forms={other.form.digest: other.form.text.replace(b"allow", b"alloy")}),
+        ),
+        "short-newer-form": (
+            "decode failure",
+            "a short record whose form is of version 2",
+            ROOT,
+            journal([going.record[:1] + newer_digest + going.record[33:]], forms={newer_digest: newer_form}),
+        ),
+        "short-outcome": (
+            "decode failure",
+            "a short record with an outcome that there is not",
+            ROOT,
+            journal([ran.record[:81] + b"\x09" + ran.record[82:]], forms=known),
+        ),
+        "short-lengths": (
+            "decode failure",
+            "a short record whose principal is longer than all of it",
+            ROOT,
+            journal([ran.record[:84] + b"\x7f\xff" + ran.record[86:]], forms=known),
+        ),
         "batch-altered": (
             "tampered",
             "the leaf hash of the fifth record of a frame, checksums mended",
@@ -162,7 +210,7 @@ def vectors() -> dict[str, tuple[str, str, bytes, bytes]]:
         "cut-header": ("header failure", "ends within the header", ROOT, whole[:60]),
         "newer-version": (
             "header failure",
-            "version 5",
+            "version 6",
             ROOT,
             bytes(newer) + struct.pack(">I", zlib.crc32(newer)) + whole[104:],
         ),

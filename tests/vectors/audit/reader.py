@@ -49,14 +49,14 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
     ):
         raise Failure("header failure")
     version, zero, _, its_store, writer, n, salt, commitment = struct.unpack(">HHI16s8sI24s32s", data[8:100])
-    if version != 4 or zero or its_store != store_id:
+    if version != 5 or zero or its_store != store_id:
         raise Failure("header failure")
     place = store_id + writer + struct.pack(">I", n)
     material = expand(expand(root, b"agentguard/v1/dec", b"", 32), b"journal", place + salt, 64)
     if not hmac.compare_digest(material[32:], commitment):
         raise Failure("no key")
     aead = AESGCM(material[:32])
-    bound = b"AGDL" + struct.pack(">H", 4) + place
+    bound = b"AGDL" + struct.pack(">H", 5) + place
     records: list[dict[str, Any]] = []
     leaves: list[bytes] = []
     mac_key = b""
@@ -90,18 +90,18 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
         if index != len(leaves) or named != previous or position != frames:
             raise Failure("tampered")
         previous = hashlib.sha256(head + hashes).digest()
-        at = 4 * count
+        forms, sizes, at = forms_of(body, count)
         for number in range(count):
-            size = int.from_bytes(body[4 * number : 4 * number + 4], "big")
+            size = int.from_bytes(sizes[4 * number : 4 * number + 4], "big")
             entry, at = body[at : at + 17 + size], at + 17 + size
             leaf = hashes[32 * number : 32 * number + 32]
             if at > len(body) or entry[0] or hashlib.sha256(entry).digest() != leaf:
                 raise Failure("tampered")
             try:
-                record = json.loads(entry[17:])
+                record = record_of(entry[17:], forms)
                 if record["v"] != 1:
                     raise Failure("decode failure")
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, struct.error):
                 raise Failure("decode failure") from None
             leaves.append(leaf)
             records.append(record)
@@ -115,6 +115,45 @@ def read(data: bytes, root: bytes, store_id: bytes) -> tuple[list[dict[str, Any]
         frames += 1
         offset = end
     return records, root_of(leaves)
+
+
+def forms_of(body: bytes, count: int) -> tuple[dict[bytes, bytes], bytes, int]:
+    """The forms of a frame by their SHA-256, the lengths of its records, and where these begin."""
+    number = int.from_bytes(body[:4], "big")
+    start = 4 + 4 * number + 4 * count
+    if start > len(body):
+        raise Failure("tampered")
+    forms, at = {}, start
+    for place in range(number):
+        size = int.from_bytes(body[4 + 4 * place : 8 + 4 * place], "big")
+        forms[hashlib.sha256(body[at : at + size]).digest()] = body[at : at + size]
+        at += size
+    return forms, body[start - 4 * count : start], at
+
+
+def record_of(data: bytes, forms: dict[bytes, bytes]) -> dict[str, Any]:
+    """A record, put together with its form where it is short."""
+    if data[:1] != b"\x01":
+        return json.loads(data)
+    if data[1:33] not in forms:
+        raise Failure("tampered")
+    call, trace, begun, evaluation, ended, outcome, run_size, who_size = struct.unpack(
+        ">8s16sQQQBHH", data[33:86]
+    )
+    if 86 + run_size + who_size != len(data):
+        raise ValueError("lengths")
+    own = {
+        "decision_id": call.hex(),
+        "call_id": call.hex(),
+        "trace_id": trace.hex(),
+        "time_unix_ns": begun,
+        "evaluation_ns": evaluation,
+        "ended_unix_ns": ended,
+        "outcome": dict(enumerate(("", "ok", "error", "cancelled", "abandoned", "denied")))[outcome],
+        "run_id": data[86 : 86 + run_size].decode(),
+        "principal": data[86 + run_size :].decode(),
+    }
+    return {**json.loads(forms[data[1:33]]), **{name: value for name, value in own.items() if value}}
 
 
 def first_mac_key(record: dict[str, Any], root: bytes, place: bytes) -> bytes:
