@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from tests.support.ids import SequentialIds
 
 _OWN: dict[str, Any] = {names.COST_SOURCE: "local"}
 _RUN = SimpleNamespace(run_id="run-1")
+OPCODES_MAX = 130
+"""Of the interpreter, for one span more in a batch."""
 
 
 @pytest.fixture
@@ -118,3 +121,38 @@ def test_equal_is_not_the_same(environment: CaptureEnvironment) -> None:
     spans = [_short(form, own={"a": value}) for value in (1, True, 1.0, 1)]
     ((found, values),) = _columns(spans).groups
     assert [repr(value) for value in values[list(found).index("a")]] == ["1", "True", "1.0", "1"]
+
+
+def test_what_a_span_more_costs(environment: CaptureEnvironment) -> None:
+    """A batch of more spans takes a few more steps of the interpreter for each, and not one call of a function more."""
+    forms = [_form(environment, "chat"), _form(environment, "look", "tool")]
+    runs = [SimpleNamespace(run_id=f"run-{number}") for number in range(300)]
+
+    def steps(size: int) -> tuple[int, int]:
+        spans = [
+            _short(forms[place % 2], None if place % 2 else Usage(place + 1, 2, model="gpt-5"), run=runs[place],
+                   trace_id=place // 2 + 1, start_unix_ns=place, duration_ns=place * 7)
+            for place in range(size)
+        ]  # fmt: skip
+        opcodes = calls = 0
+
+        def watch(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal opcodes, calls
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            opcodes += event == "opcode"
+            calls += event == "call"
+            return watch
+
+        before = sys.gettrace()
+        sys.settrace(watch)
+        try:
+            _columns(spans)
+        finally:
+            sys.settrace(before)
+        return opcodes, calls
+
+    _columns([_short(form) for form in forms])
+    steps(100)
+    (few, calls_few), (many, calls_many) = steps(100), steps(300)
+    assert calls_many == calls_few
+    assert 0 < (many - few) / 200 <= OPCODES_MAX
