@@ -39,8 +39,6 @@ class Silence(NamedTuple):
     question: Callable[[Any, object], object] | None
     """Takes the call and its `args`. Where it gives False, the decision is `decision`; for anything else
     `Engine.follow` says what it is. It raises nothing. None: the decision is `decision`."""
-    reads_args: bool
-    """Whether it looks at them."""
     decision: Decision
 
 
@@ -314,8 +312,7 @@ class Engine:
         made = ask_any(trees, sources, trees_max=GROUP_RULES_MAX)
         if made is None:
             return None
-        question, reads = made
-        return Silence(question, "args" in reads, decision)
+        return Silence(made[0], decision)
 
     def follow(self, plan: Plan, facts: Mapping[str, object]) -> Decision:
         """

@@ -69,7 +69,6 @@ class Lane(SpanForm):
         "plan",
         "question",
         "rates",
-        "reads_args",
         "revision",
         "services",
         "siblings",
@@ -121,8 +120,6 @@ class Lane(SpanForm):
         self.plan, self.decision = plan, decision
         self.question: Callable[[Any, object], object] | None = _not_known
         """Asks what is left of all rules; gives False where none has anything to say. None: none ever has."""
-        self.reads_args = True
-        """Whether that looks at the arguments by name."""
         self.left = _OFTEN
         """Calls until that is made; negative: never."""
         # The record, as `calls` would have it written.
@@ -182,7 +179,6 @@ class Lane(SpanForm):
             others["tool.error_rate_5m"] = lambda call: recent.error_rate(call.start_unix_ns)
         silence = engine.silence_of(plan, FactSources(self._known, counters, others))
         if silence is not None and silence.decision is self.decision:
-            self.reads_args = silence.reads_args
             self.question = silence.question
 
     def is_for(self, call: GuardedCall) -> bool:
