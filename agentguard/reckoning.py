@@ -11,23 +11,31 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Protocol
+
+_BATCH: Final = 128
+"""So many are added together."""
 
 
 class Owing(Protocol):
     """A call that has ended, and is in no sum yet."""
 
-    def reckon(self, *, is_ours: bool) -> Callable[[], object] | None:
+    @staticmethod
+    def reckon(calls: Sequence[Any], each: Iterator[Any], *, is_ours: bool) -> list[Callable[[], object]]:
         """
-        Add it to all sums; called once, under the lock of the reckoning. Raises nothing.
+        Add some of them to all sums; called under the lock of the reckoning.
 
         Args:
+            calls:
+                All of one class, in the order in which they ended.
+            each:
+                Gives them again, each right before it is added: an interrupt forgets one at most.
             is_ours:
-                Whether this process is to share it with others; False in a child of the one where it ended.
+                Whether this process is to share them with others; False in a child of the one where they ended.
 
         Returns:
-            What is to be said of it, once nobody has to wait for that.
+            What is to be said of them, once nobody has to wait for that.
         """
         ...
 
@@ -78,18 +86,20 @@ class Reckoning:
 
     def _take_all(self, said: list[Callable[[], object]]) -> None:
         """Add each; the lock is held."""
-        take = self._waiting.popleft
-        while True:
-            try:
-                call = take()
-            except IndexError:
-                return
+        waiting = self._waiting
+        while waiting:
             is_ours = not self._inherited
-            if not is_ours:
-                self._inherited -= 1
-            say = call.reckon(is_ours=is_ours)
-            if say is not None:
-                said.append(say)
+            size = min(self._inherited or _BATCH, _BATCH)
+            calls = [waiting.popleft()]
+            each = iter(calls)
+            try:
+                # What the interpreter collects here may be a call that ends, and takes all the others.
+                while waiting and len(calls) < size:
+                    calls.append(waiting.popleft())
+                self._inherited -= 0 if is_ours else len(calls)
+                said += calls[0].reckon(calls, each, is_ours=is_ours)
+            finally:
+                waiting.extendleft(reversed(tuple(each)))  # Nothing, but for an interrupt.
 
 
 RECKONING: Final = Reckoning()

@@ -29,8 +29,15 @@ from agentguard.capture.stream_proxies import is_stream, watch_stream
 from agentguard.capture.stream_usage import StreamUsage
 from agentguard.capture.telemetry import Events, Meters, span_context
 from agentguard.capture.throughput import LoadCurve, LoadLevel, load_curve
-from agentguard.capture.usage import add_usage, extract_usage, usage_of
-from agentguard.capture.usage_quick import UNPRICED, Reading, UsageRow, chat_reading, other_row
+from agentguard.capture.usage import add_usage, extract_usage, usage_of, usages_of
+from agentguard.capture.usage_quick import (
+    READING_FIELDS,
+    UNPRICED,
+    Reading,
+    UsageRow,
+    chat_reading,
+    other_row,
+)
 from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, add_totals, totals_of
 
 __all__ = [
@@ -39,6 +46,7 @@ __all__ = [
     "LOCKS",
     "PRICES_AS_OF",
     "QUEUED_KEY",
+    "READING_FIELDS",
     "SPAN_KEYS",
     "UNPRICED",
     "CaptureEnvironment",
@@ -97,5 +105,6 @@ __all__ = [
     "tenacity_hook",
     "totals_of",
     "usage_of",
+    "usages_of",
     "watch_stream",
 ]

@@ -20,7 +20,7 @@ from agentguard.capture.environment import CaptureEnvironment
 from agentguard.capture.mirror import finish_mirror
 from agentguard.capture.rare import Rare
 from agentguard.capture.span import BASE_BYTES, NO_STATE, OPEN, SAMPLED, Span
-from agentguard.capture.usage_quick import Reading, UsageRow, is_reading
+from agentguard.capture.usage_quick import READING_FIELDS, Reading, UsageRow
 from agentguard.capture.usage_sums import UsageTotals
 from agentguard.reckoning import RECKONING
 from agentguard.values import AttributeValue, SpanEvent, SpanRecord, Usage
@@ -212,7 +212,7 @@ class ShortSpan(LazyContext):
         span._run_id, span._agent_name = self.run_id, form.agent_name
         usage = self.usage
         # A reading is that of a call which ends at this moment, on another thread.
-        span._usage = None if usage is None or is_reading(usage) else Usage._make(usage)
+        span._usage = None if usage is None or len(usage) == READING_FIELDS else Usage._make(usage)
         span._totals = self.totals
         span._status, span._outcome = "unset", ""
         span.retries = 0

@@ -16,7 +16,7 @@ includes reasoning, as the GenAI conventions want it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import Final
 
@@ -29,6 +29,7 @@ from agentguard.capture.usage_quick import (
     learn,
     learn_names,
     row_of,
+    rows_of,
     usage_row,
 )
 from agentguard.capture.usage_shapes import (
@@ -105,7 +106,7 @@ def usage_of(said: Usage | UsageRow | Reading, rates: Mapping[str, Rate]) -> Usa
 
     Args:
         said:
-            As `chat_reading` gives it; what is none is given back.
+            As `chat_reading` gives it; what is no reading is given back.
         rates:
             As for `usage_row`.
 
@@ -124,6 +125,12 @@ def usage_of(said: Usage | UsageRow | Reading, rates: Mapping[str, Rate]) -> Usa
     if usage is not None:
         learn_names(usage)
     return usage
+
+
+def usages_of(readings: Sequence[Reading], rates: Mapping[str, Rate]) -> Iterator[Usage | UsageRow | None]:
+    """As `usage_of` of each, at less cost where they are alike."""
+    rows = rows_of(readings, rates)
+    return iter([usage_of(reading, rates) for reading in readings] if rows is None else rows)
 
 
 def _probe(value: object, seen_ids: set[str] | None) -> Usage | None:

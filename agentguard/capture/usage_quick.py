@@ -20,9 +20,9 @@ What makes it quick:
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from operator import itemgetter
+from operator import itemgetter, le
 from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
 from typing import Any, Final, TypeAlias, TypeGuard
 
@@ -62,7 +62,9 @@ _STRANGE: Final[set[type]] = set()
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _OPTIONAL: Final = frozenset({int, type(None)})
-_READING_FIELDS: Final = 9
+_ONLY_INT, _ONLY_STR, _TEXT_OR_NONE = frozenset({int}), frozenset({str}), frozenset({str, type(None)})
+READING_FIELDS: Final = 9
+"""A row has one more: the price."""
 _of_answer: Final = itemgetter("usage", "model", "id")
 _of_usage: Final = itemgetter("prompt_tokens", "completion_tokens")
 _NAMES: Final = frozenset(
@@ -167,7 +169,7 @@ def chat_reading(value: Any) -> Reading | None:
 
 def is_reading(usage: Usage | UsageRow | Reading) -> TypeGuard[Reading]:
     """Whether it is not yet known what is in it."""
-    return len(usage) == _READING_FIELDS
+    return len(usage) == READING_FIELDS
 
 
 def _fields(value: Any) -> Mapping[str, Any]:
@@ -231,6 +233,58 @@ def row_of(reading: Reading, rates: Mapping[str, Rate]) -> UsageRow | None:
         )  # fmt: skip
     except LookupError:
         return None  # The model, or the reason, was never read with care.
+
+
+def rows_of(readings: Sequence[Reading], rates: Mapping[str, Rate]) -> list[UsageRow] | None:
+    """
+    As `row_of` of each, column by column: in a fraction of the time for each.
+
+    Args:
+        readings:
+            Any number of them.
+        rates:
+            As for `usage_row`.
+
+    Returns:
+        None where one is not as the others, or not usual: then each is to be looked at by itself.
+    """
+    if not readings:
+        return []
+    inputs, outputs, cached, written, reasoning, models, ids, reasons, providers = zip(*readings, strict=True)
+    try:
+        model = models[0]
+        if not (
+            set(map(type, inputs + outputs + cached + reasoning)) == _ONLY_INT
+            and set(map(type, models + ids)) == _ONLY_STR
+            and set(map(type, reasons)) <= _TEXT_OR_NONE
+            and written.count(None) == len(readings)
+            and models.count(model) == len(readings)
+        ):
+            return None
+        most, for_input, for_cached, _, for_output = rates[model]
+        if (
+            for_input is None
+            or min(cached) < 0
+            or not all(map(le, cached, inputs))
+            or max(inputs) > most
+            or min(outputs) < 0
+            or max(outputs) > TOKENS_MAX
+            or min(reasoning) < 0
+            or max(reasoning) > TOKENS_MAX
+            or not all(ids)
+            or max(map(len, ids)) > NAME_CHARS_MAX
+        ):
+            return None
+        usds = [
+            ((inputs_ - cached_) * for_input + cached_ * for_cached + outputs_ * for_output) / 1e6
+            for inputs_, cached_, outputs_ in zip(inputs, cached, outputs, strict=True)
+        ]
+        ends = [_REASONS[reason] for reason in reasons]
+    except (LookupError, TypeError):
+        return None  # The model, or a reason, was never read with care, or can be no name at all.
+    return list(
+        zip(inputs, outputs, cached, written, reasoning, models, ids, ends, providers, usds, strict=True)
+    )
 
 
 def other_row(value: Any, rates: Mapping[str, Rate]) -> UsageRow | None:

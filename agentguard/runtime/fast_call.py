@@ -10,7 +10,6 @@ that it stands for, which began when it did; all that can be said of a call is s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar, Final
 
 from opentelemetry.context import Context
@@ -23,23 +22,18 @@ from agentguard.capture import (
     Reading,
     StreamUsage,
     UsageRow,
-    UsageTotals,
-    add_to_totals,
-    add_totals,
     chat_reading,
     extract_usage,
     is_stream,
     other_row,
     span_values,
-    totals_of,
     usage_of,
     watch_stream,
 )
 from agentguard.reckoning import RECKONING
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.facts import CallFacts
-from agentguard.runtime.fast_record import RecordedSpan
-from agentguard.runtime.gates import add_unpriced_to, ceiling_usd, name_unpriced
+from agentguard.runtime.fast_owing import OwingCall
 from agentguard.runtime.lane import Lane
 from agentguard.runtime.results import StreamEnd
 from agentguard.runtime.runs import RUN_KEY, Run
@@ -56,15 +50,13 @@ _ANYTHING: Final[Passes] = id
 """Of whatever comes nothing is to be noted."""
 
 
-class FastCall(RecordedSpan):
+class FastCall(OwingCall):
     """One call on the fast path; what `wrapping` drives, as a `GuardedCall`."""
 
     __slots__ = (
         "args",
         "around",
-        "has_inner",
         "kwargs",
-        "owner",
         "stream",
     )
 
@@ -74,10 +66,6 @@ class FastCall(RecordedSpan):
     around: Mapping[str, object]
     """The nearest context that is not of a call on this path."""
     run: Run
-    owner: FastCall | GuardedCall | None
-    """The call inside which it was made, until it ends and what it used is reckoned."""
-    has_inner: bool
-    """Whether a call inside it has said what it used."""
     stream: StreamUsage | None
     """What the items of a model's generator said."""
 
@@ -176,62 +164,6 @@ class FastCall(RecordedSpan):
         if told is not None and not full.is_ended:
             full.span.record_usage(_unpriced(told, self.form))
         return full.finish(result)
-
-    # What it used
-
-    def reckon(self, *, is_ours: bool) -> Callable[[], object] | None:
-        """As `Owing.reckon`."""
-        lane, said, owner, say = self.form, self.usage, self.owner, None
-        self.usage = self.owner = None
-        try:
-            usage = None if said is None else usage_of(said, lane.model_rates)
-            if usage is not None:
-                tokens, cost_usd = (usage[0] or 0) + (usage[1] or 0), usage[9]
-                is_local = type(usage) is tuple  # What is read in one go has our price.
-                if cost_usd is None:
-                    cost_usd = self._price_usd(usage)
-                    is_local = cost_usd is not None
-                    if cost_usd is not None:
-                        usage = (*usage[:-1], cost_usd)  # type: ignore[assignment] # of the same form
-                    elif tokens:
-                        cost_usd = self._charge(owner, tokens)
-                        say = partial(name_unpriced, lane.services, usage[5] or lane.spec.model)
-                self.usage = usage
-                if is_local and lane.own is not None:
-                    self.own = lane.own if self.own is None else {**self.own, **lane.own}
-                if tokens or cost_usd:
-                    cost_usd = cost_usd or 0.0
-                    self.run.add_used(tokens, cost_usd)
-                    if is_ours:
-                        lane.spend.add_at(cost_usd, tokens, self.start_unix_ns + self.duration_ns)
-            if owner is not None:
-                _add_inside(owner, self.totals if usage is None else usage)
-        except Exception as error:
-            return partial(lane.services.health, "runtime.end", error)
-        return say
-
-    def _price_usd(self, usage: Usage | UsageRow) -> float | None:
-        """Look for a price, of the model that answered, or of the one that was asked."""
-        price_usd = self.form.environment.price_usd
-        if price_usd is None:
-            return None
-        said = Usage._make(usage) if type(usage) is tuple else usage
-        cost_usd = price_usd(said)  # type: ignore[arg-type] # a `Usage` now
-        if cost_usd is None and said[5] is None:
-            asked = self.form.attributes.get(names.REQUEST_MODEL)
-            if isinstance(asked, str):
-                cost_usd = price_usd(Usage._make(said)._replace(model=asked))
-        return cost_usd
-
-    def _charge(self, owner: FastCall | GuardedCall | None, tokens: int) -> float:
-        """Charge what nobody knows a price for, and tell the nearest call around that can be asked about it."""
-        charged = ceiling_usd(self.form.services, tokens)
-        around = owner
-        while type(around) is FastCall:
-            around = around.owner if around.full is None else around.full
-        if around is not None:
-            add_unpriced_to(around, charged)  # type: ignore[arg-type] # by the line above
-        return charged
 
     async def finish_async(self, result: Any) -> Any:
         """As `finish`: nothing in it waits."""
@@ -430,24 +362,6 @@ class FastCall(RecordedSpan):
             CALL_KEY: call,
             RUN_KEY: self.run,
         }
-
-
-def _add_inside(owner: FastCall | GuardedCall, used: Usage | UsageRow | UsageTotals | None) -> None:
-    """Add what a call used, or what was used inside it, to what was used inside the call around it."""
-    if used is None:
-        return
-    if type(owner) is FastCall:
-        with LOCKS.sums:
-            if owner.full is None:
-                if type(used) is UsageTotals:
-                    owner.totals = add_totals(owner.totals, used)
-                else:
-                    owner.totals = add_to_totals(owner.totals, used)  # type: ignore[arg-type] # by the line above
-                return
-            owner = owner.full
-    totals = used if type(used) is UsageTotals else totals_of(used)  # type: ignore[arg-type] # of the same form
-    if totals is not None:
-        owner.span.add_inner_usage(totals)  # type: ignore[union-attr] # by the lines above
 
 
 def _unpriced(said: Usage | UsageRow | Reading, lane: Lane) -> Usage | None:

@@ -17,6 +17,7 @@ from agentguard.state.kill import KillOrder
 from agentguard.state.reviewing import Oversight, Reviewing, oversight
 from agentguard.state.scoped_approvals import ScopedGrant
 from agentguard.state.scopes import Scope, check_scope, scope_in_words
+from agentguard.state.spend import Spend, Spent
 from agentguard.state.votes import (
     APPROVE,
     DENY,
@@ -45,6 +46,8 @@ __all__ = [
     "Reviewing",
     "Scope",
     "ScopedGrant",
+    "Spend",
+    "Spent",
     "State",
     "Ticket",
     "Used",

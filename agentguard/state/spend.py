@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from math import isfinite
+from typing import TypeAlias
 
 from agentguard.errors import StoreError
 from agentguard.reckoning import RECKONING
@@ -19,6 +21,9 @@ _DAY_SLICES = _DAY_S // SLICE_S
 USD_UNITS = 1_000_000_000
 """Spend is summed in billionths of a dollar, since doubles do not add up."""
 _INFINITE = math.inf
+
+Spent: TypeAlias = tuple[float, int, int]
+"""What one call used: US dollars and tokens; and when it ended, in Unix nanoseconds."""
 
 
 class Spend(Tray):
@@ -89,6 +94,29 @@ class Spend(Tray):
                 self.turn(now_unix_ns)
                 tally.put(_name(now_unix_ns // _DAY_NS), "sum", _units([usd]), tokens)
             tally.added()
+
+    def add_all(self, amounts: Sequence[Spent]) -> bool:
+        """
+        Add what some calls used, at less cost than `add_at` of each.
+
+        Returns:
+            False where they are to be added one by one: nothing has been added then.
+        """
+        usd, tokens, ended = zip(*amounts, strict=True)
+        if (
+            isfinite(sum(usd))
+            and min(usd) >= 0
+            and min(tokens) >= 0
+            and self.mark[0]
+            and self._from_ns <= min(ended)
+            and max(ended) < self._until_ns
+        ):
+            self._usd += usd
+            self._tokens += tokens
+            if self._is_resting:
+                self.awake()
+            return True
+        return False
 
     def usd_today(self) -> float:
         """

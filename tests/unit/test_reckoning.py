@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,13 @@ class Call:
     ) -> None:
         self.sums, self.number, self.then = sums, number, then
 
-    def reckon(self, *, is_ours: bool) -> Callable[[], object] | None:
-        if self.then is not None:
-            self.then()
-        self.sums.append((self.number, is_ours))
-        return None
+    @staticmethod
+    def reckon(calls: Sequence[Any], each: Iterator[Any], *, is_ours: bool) -> list[Callable[[], object]]:
+        for call in each:
+            if call.then is not None:
+                call.then()
+            call.sums.append((call.number, is_ours))
+        return []
 
 
 def test_in_the_order_in_which_they_ended() -> None:
@@ -44,8 +47,9 @@ def test_what_is_to_be_said_is_said_without_the_lock() -> None:
     reckoning, heard = Reckoning(), []  # type: ignore[var-annotated]
 
     class Loud:
-        def reckon(self, *, is_ours: bool) -> Callable[[], object]:
-            return say
+        @staticmethod
+        def reckon(calls: Sequence[Any], each: Iterator[Any], *, is_ours: bool) -> list[Callable[[], object]]:
+            return [say for _ in each]
 
     def say() -> None:
         thread = threading.Thread(target=lambda: (reckoning.settle(), heard.append("other")))
@@ -88,6 +92,22 @@ def test_a_call_that_ends_while_one_is_added() -> None:
     reckoning.add(Call(sums, 1, end_another))
     reckoning.settle()
     assert sorted(sums) == [(1, True), (2, True)]
+
+
+def test_an_interrupt_forgets_one_at_most() -> None:
+    """Those that it kept from being added are added by the next who asks."""
+    reckoning, sums = Reckoning(), []  # type: ignore[var-annotated]
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    for number in range(300):
+        reckoning.add(Call(sums, number, interrupt if number == 140 else None))
+    with pytest.raises(KeyboardInterrupt):
+        reckoning.settle()
+    assert sums == [(number, True) for number in range(140)]
+    reckoning.settle()
+    assert sums == [(number, True) for number in range(300) if number != 140]
 
 
 def test_a_child_adds_what_ended_in_its_parent_to_its_own_sums_alone() -> None:

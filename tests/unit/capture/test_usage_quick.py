@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agentguard.capture import Price, PriceTable, extract_usage
 from agentguard.capture import usage_quick as quick
-from agentguard.capture.usage import _probe, usage_of
+from agentguard.capture.usage import _probe, usage_of, usages_of
 from agentguard.capture.usage_quick import UNPRICED, chat_reading, usage_row
 from agentguard.values import Usage
 
@@ -383,7 +383,8 @@ TABLE = PriceTable({"odd": Price(1, 2), "endless": Price(math.inf, 0.0)})
 
 
 def is_read_alike(build: Callable[[Any, Any], Any], shape: Any, changed: Any) -> None:
-    """Check what is read of a response, the first time and when its class and its names are known."""
+    """Check what is read of a response, the first time and when its class and its names are known; alone and with others."""
+    usual = chat_reading(CHAT)
     for value in (build(shape, shape), build(changed, shape)):
         known = careful(value)
         for _ in range(2):
@@ -402,6 +403,11 @@ def is_read_alike(build: Callable[[Any, Any], Any], shape: Any, changed: Any) ->
                 priced = known if known is None or type(late) is Usage else (*known[:-1], price)
                 assert late == priced
                 assert kinds(late) == kinds(priced)
+                for readings in ([reading], [usual, reading, usual]):
+                    for together, one in zip(usages_of(readings, TABLE.rates), readings, strict=True):
+                        alone = usage_of(one, TABLE.rates)
+                        assert together == alone
+                        assert kinds(together) == kinds(alone)
 
 
 @shapes
