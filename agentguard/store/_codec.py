@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections import deque
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,8 @@ compressor keeps what it once needed, which by default is two megabytes and a ha
 _CONTENT_SMALL_BYTES = 16
 _CONTENT_LARGE_BYTES = 4096
 """From here on a piece of content is compressed at once, and without the dictionary: it would gain little."""
+_CONTENT_MEAN_BYTES = 3072
+"""Where the pieces of a frame are so long on average, putting them together with those of others would gain little."""
 _RAW_BYTE, _CONTENT_BYTE = bytes([RAW]), bytes([CONTENT])
 _ZSTD_MAGIC = bytes.fromhex("28b52ffd")
 _DICTIONARY = Path(__file__).with_name("content-1.dict")
@@ -109,13 +112,22 @@ def _dictionary() -> zstd.ZstdDict:
     return zstd.ZstdDict(_DICTIONARY.read_bytes())
 
 
-def live_content(plain: bytes) -> bytes:
+def live_content(pieces: Sequence[bytes]) -> tuple[list[bytes], int]:
     """
-    Make a piece of content for a live file: codec byte and bytes, as one.
+    Make pieces of content for a live file: codec byte and bytes of each, as one.
 
     Compressing many small pieces would take longer than all else; sealing puts them together.
+
+    Returns:
+        The pieces, and how many bytes are in those that are better put together.
     """
-    return _RAW_BYTE + plain if len(plain) < _CONTENT_LARGE_BYTES else compress_content(plain)
+    if sum(map(len, pieces)) >= _CONTENT_MEAN_BYTES * len(pieces):
+        return list(map(compress_content, pieces)), 0
+    short = [len(plain) for plain in pieces if len(plain) < _CONTENT_LARGE_BYTES]
+    return [
+        _RAW_BYTE + plain if len(plain) < _CONTENT_LARGE_BYTES else compress_content(plain)
+        for plain in pieces
+    ], sum(short)
 
 
 def compress_content(plain: bytes) -> bytes:

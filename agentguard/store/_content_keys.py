@@ -84,9 +84,12 @@ class ContentKeys:
         if missing:
             self._draw(missing)
         sealed = map(self._sealed, pending)
-        return [next(sealed)._replace(facts=body.facts) if body.codec == PENDING else body for body in bodies]
+        return [
+            body._replace(codec=_codec.RAW, data=next(sealed)) if body.codec == PENDING else body
+            for body in bodies
+        ]
 
-    def _sealed(self, content: Sequence[Any]) -> Body:
+    def _sealed(self, content: Sequence[Any]) -> bytes:
         """Seal the content of one frame, for which there are keys."""
         first, rows, groups = content
         # One for all: no key seals two groups of a frame.
@@ -96,7 +99,7 @@ class ContentKeys:
             key = self._keys[user, talk]
             heads.append((*key.refs, steps))
             blobs.append(key.seal_at(nonce, piece))
-        return Body(Kind.CONTENT, _codec.RAW, encode_sets(first, rows, [(nonce, heads, blobs)]))
+        return encode_sets(first, rows, [(nonce, heads, blobs)])
 
     def _draw(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Have keys for some pairs of user and conversation."""

@@ -45,6 +45,8 @@ class Body(NamedTuple):
     records: int = 0
     """How many spans or outcomes it holds; 0 for features."""
     facts: Facts = NO_FACTS
+    short_bytes: int = 0
+    """Of content, what is in short pieces: it is worth to be put together."""
 
 
 def make_body(kind: Kind, plain: bytes, *, records: int = 0, level: int = _codec.LIVE_LEVEL) -> Body:
@@ -127,7 +129,7 @@ class LiveSegment:
         self._places = Places.of(())
         self._tags: list[Sequence[int]] = []
         """Of each frame of spans."""
-        self._contents = 0
+        self._content_bytes = self._short_bytes = 0
         self.is_broken = False
         """The end of the file is unknown, or a sync failed: nothing more may be appended."""
         # Under another name until it has a header: nobody ever reads a file without one.
@@ -182,7 +184,8 @@ class LiveSegment:
         elif body.kind == Kind.OUTCOMES:
             self._outcomes += body.records
         elif body.kind == Kind.CONTENT:
-            self._contents += 1
+            self._content_bytes += len(body.data)
+            self._short_bytes += body.short_bytes
 
     def sync(self) -> None:
         """
@@ -209,9 +212,10 @@ class LiveSegment:
         """
         Whether writing the file anew would gain nothing.
 
-        Short frames are better put together, and so is what a person said in several frames.
+        Short frames are better put together, and so are short pieces of what a person said.
         """
-        return len(self._tags) <= 2 * -(-self.spans // CHUNK_SPANS) and self._contents <= 1
+        is_long = len(self._tags) <= 2 * -(-self.spans // CHUNK_SPANS)
+        return is_long and 4 * self._short_bytes <= self._content_bytes
 
     def finish(self, now_unix_ns: int) -> None:
         """

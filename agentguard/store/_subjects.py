@@ -260,13 +260,14 @@ def span_bodies(grid: Grid) -> tuple[list[Body], int]:
     plain = pack_grid(left)
     bodies, size = [make_body(Kind.SPANS, plain, records=grid.count)], len(plain)
     if groups:
-        pending = []
-        for (user, conversation), parts in groups.items():
-            places, piece = encode_group(parts)
-            size += len(piece)
-            pending.append((user, conversation, steps_of(places), _codec.live_content(piece)))
+        places, pieces = zip(*map(encode_group, groups.values()), strict=True)
+        size += sum(map(len, pieces))
+        packed, short_bytes = _codec.live_content(pieces)
+        pending = [
+            (*subject, steps_of(of), piece) for subject, of, piece in zip(groups, places, packed, strict=True)
+        ]
         data = encode_plain((grid.first_sequence, grid.count, pending))
-        bodies.insert(0, Body(Kind.CONTENT, PENDING, data))
+        bodies.insert(0, Body(Kind.CONTENT, PENDING, data, short_bytes=short_bytes))
     return bodies, size
 
 

@@ -111,7 +111,14 @@ def test_content_of_another_form_is_refused(document: object) -> None:
 
 
 def test_small_pieces_wait_until_they_are_sealed() -> None:
-    """A live file has small pieces as they are, and large ones compressed."""
+    """A live file has small pieces as they are, and large ones compressed; all of them where most are large."""
     piece = b"What was said, at some length. " * 9
-    assert _codec.live_content(piece) == b"\x00" + piece
-    assert len(_codec.live_content(piece * 20)) < len(piece) * 4
+    small, short_bytes = _codec.live_content([piece] * 16)
+    assert (small, short_bytes) == ([b"\x00" + piece] * 16, 16 * len(piece))
+    mixed, short_bytes = _codec.live_content([piece] * 15 + [piece * 20])
+    assert (mixed[0], short_bytes) == (b"\x00" + piece, 15 * len(piece))
+    assert len(mixed[-1]) < len(piece) * 4
+    large, short_bytes = _codec.live_content([piece, piece * 40])
+    assert short_bytes == 0
+    assert len(large[0]) < len(piece)
+    assert [_codec.decompress_content(each) for each in large] == [piece, piece * 40]

@@ -79,6 +79,29 @@ def test_short_frames_are_put_together(tmp_path: Path) -> None:
     _check(store, _spans())
 
 
+@pytest.mark.parametrize(("conversations", "state"), [(1, State.FINISHED), (60, State.SEALED)])
+def test_long_pieces_of_content_stay(tmp_path: Path, conversations: int, state: State) -> None:
+    """What was said in a conversation is put together where that is many short pieces; both are read back."""
+    store = new_store(tmp_path / "store")
+    spans = [
+        span._replace(
+            attributes={
+                "gen_ai.conversation.id": f"talk {place % conversations}",
+                "agentguard.input.content": f"what was asked in the {place}th question " * 3,
+            }
+        )
+        for place, span in enumerate(_spans())
+    ]
+    fill(store, spans, is_sealed=True, frame_spans_max=128, frame_bytes_max=2**30)
+    (path,) = segment_files(store)
+    assert _state(path) is state
+    query = store.query()
+    assert (list(query.spans()), dict(query.damage.counts)) == (spans, {})
+    assert list(query.spans(trace_id=spans[7].trace_id)) == [
+        span for span in spans if span.trace_id == spans[7].trace_id
+    ]
+
+
 def test_rotation_leaves_sealed_files(tmp_path: Path) -> None:
     """No thread has to come for them."""
     store = new_store(tmp_path / "store")
