@@ -15,7 +15,7 @@ import inspect
 import types
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from agentguard.capture.cost import Rate
 from agentguard.capture.stream import StreamObserver, Watch
@@ -37,9 +37,8 @@ class _Proxy:
 
     __slots__ = ("__weakref__", "_agentguard_inner", "_agentguard_watch")
 
-    def __init__(self, inner: Any, watch: Watch) -> None:
-        _set_inner(self, inner)
-        _set_watch(self, watch)
+    _agentguard_inner: Any
+    _agentguard_watch: Watch
 
     def __getattr__(self, name: str) -> Any:
         inner = self._agentguard_inner
@@ -68,9 +67,19 @@ class _Proxy:
         raise TypeError("the class of a watched stream cannot be changed")
 
 
+_AnyProxy = TypeVar("_AnyProxy", bound=_Proxy)
+_new: Final = object.__new__
 _set_inner: Final = vars(_Proxy)["_agentguard_inner"].__set__
 _set_watch: Final = vars(_Proxy)["_agentguard_watch"].__set__
 """Set the slots of a proxy, whose own way of setting attributes is that of the inner stream."""
+
+
+def _made(kind: type[_AnyProxy], inner: Any, watch: Watch) -> _AnyProxy:
+    """Make a proxy."""
+    proxy = _new(kind)
+    _set_inner(proxy, inner)
+    _set_watch(proxy, watch)
+    return proxy
 
 
 class WatchedStream(_Proxy):
@@ -82,7 +91,7 @@ class WatchedStream(_Proxy):
         inner = self._agentguard_inner
         if hasattr(inner, "__next__"):
             return self
-        return WatchedStream(iter(inner), self._agentguard_watch)
+        return _made(WatchedStream, iter(inner), self._agentguard_watch)
 
     def __next__(self) -> Any:
         watch: Watch = self._agentguard_watch
@@ -110,7 +119,7 @@ class WatchedStream(_Proxy):
         if entered is inner:
             return self
         self._agentguard_watch.follow(entered)
-        return type(self)(entered, self._agentguard_watch)
+        return _made(type(self), entered, self._agentguard_watch)
 
     def __exit__(self, *exc_info: object) -> Any:
         try:
@@ -137,7 +146,7 @@ class WatchedAsyncStream(_Proxy):
         inner = self._agentguard_inner
         if hasattr(inner, "__anext__"):
             return self
-        return WatchedAsyncStream(aiter(inner), self._agentguard_watch)
+        return _made(WatchedAsyncStream, aiter(inner), self._agentguard_watch)
 
     async def __anext__(self) -> Any:
         watch: Watch = self._agentguard_watch
@@ -169,7 +178,7 @@ class WatchedAsyncStream(_Proxy):
         if entered is inner:
             return self
         self._agentguard_watch.follow(entered)
-        return type(self)(entered, self._agentguard_watch)
+        return _made(type(self), entered, self._agentguard_watch)
 
     async def __aexit__(self, *exc_info: object) -> Any:
         try:
@@ -216,7 +225,7 @@ def put_before(inner: Any, watch: Watch) -> Any:
         proxy = _proxy_for(kind)
     except TypeError:  # A class whose metaclass has no hash.
         proxy = _proxy_for.__wrapped__(kind)
-    return proxy(inner, watch)
+    return _made(proxy, inner, watch)
 
 
 @lru_cache(maxsize=_TYPES_MAX)

@@ -111,7 +111,7 @@ class FastCall(OwingCall):
             del self.is_open
         except AttributeError:
             return self._finish_grown(result, told)
-        self.args, self.kwargs = (), _NO_ARGUMENTS
+        self.args, self.kwargs, self.stream = (), _NO_ARGUMENTS, None
         self.duration_ns = lane.monotonic_ns() - self.start_monotonic_ns
         try:
             in_flight, kind = lane.in_flight, lane.kind
