@@ -9,8 +9,8 @@ compress and decode in half the time of rows, and features are made of them as t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, repeat
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
@@ -383,44 +383,3 @@ def id_texts(ids: Ids, length: int) -> Sequence[str]:
     found = [text[i : i + size] for i in range(0, len(text), size)]
     nothing = "0" * size
     return ["" if each == nothing else each for each in found] if nothing in found else found
-
-
-def rows_of(grid: Grid) -> list[list[Any]]:
-    """
-    Take columns apart into rows.
-
-    A row has the columns in their order, and behind the status description the group
-    of the row and its values. Ids are bytes where they are ids.
-    """
-    count = grid.count
-
-    def every(column: Column) -> Iterable[Any]:
-        return column if len(column) == count else repeat(column[0], count)
-
-    if not count:
-        return []
-    return list(map(list, zip(
-        _id_values(grid.trace, 16), _id_values(grid.span, 8), _id_values(grid.parent, 8), every(grid.name),
-        every(grid.kind), every(grid.otel_kind), every(grid.start), every(grid.duration), every(grid.status),
-        every(grid.description), every(grid.shape), _values(grid), every(grid.event), every(grid.link),
-        every(grid.scope), every(grid.scope_version), every(grid.trace_state), strict=True,
-    )))  # fmt: skip
-
-
-def _id_values(ids: Ids, size: int) -> Sequence[bytes | str]:
-    if not isinstance(ids, bytes):
-        return ids
-    found = [ids[i : i + size] for i in range(0, len(ids), size)]
-    nothing = bytes(size)
-    return ["" if each == nothing else each for each in found] if nothing in found else found
-
-
-def _values(grid: Grid) -> Iterable[Any]:
-    """The attribute values of each span."""
-    shape = grid.expanded(grid.shape)
-    parts = []
-    for number, group in enumerate(grid.groups):
-        count = shape.count(number)
-        columns = [column if len(column) == count else repeat(column[0], count) for column in group.columns]
-        parts.append(zip(*columns, strict=True) if columns else repeat((), count))
-    return parts[0] if len(parts) == 1 else [next(parts[number]) for number in shape]

@@ -25,6 +25,7 @@ from agentguard.store._reading import RowBatch, SequenceBook, may_hold
 from agentguard.store._records import records_of
 from agentguard.store._rows import decode_spans, span_record
 from agentguard.store._segment import Frame, SegmentFile
+from agentguard.store._starts import unpack_starts
 from agentguard.values import SpanRecord
 
 _KINDS = frozenset({Kind.SPANS, Kind.CONTENT})
@@ -93,6 +94,17 @@ class RowReader:
                 index.add(frame, grid, shelf.right_before(frame))
             skipped = book.of(frame.writer).skip(Kind.SPANS, grid.first_sequence, grid.count)
             yield frame, grid, shelf.of(frame, grid.first_sequence, grid.count), skipped
+
+    def starts(self, segment: SegmentFile, book: SequenceBook) -> Iterator[tuple[int, Sequence[int]]]:
+        """For each frame of one file the number of its first span that was not given before, and when those began."""
+        for frame in segment.frames({Kind.SPANS}):
+            try:
+                first, starts = unpack_starts(frame.plain)
+            except SegmentCorruptError as error:
+                segment.note_undecodable(frame, error)
+                continue
+            skipped = book.of(frame.writer).skip(Kind.SPANS, first, len(starts))
+            yield first + skipped, starts[skipped:]
 
     def one_by_one(
         self, segment: SegmentFile, frame: Frame, contents: Sequence[ContentFrame], start: int

@@ -7,14 +7,15 @@ are columns there, see `_grid`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from agentguard.errors import SegmentCorruptError
 from agentguard.store._content_frame import InContent
-from agentguard.store._grid import grid_of, pack_grid, rows_of, unpack_grid
+from agentguard.store._grid import Column, Grid, Ids, grid_of, pack_grid, unpack_grid
 from agentguard.store._msgpack import decode_plain, encode_plain
 from agentguard.values import Attributes, GapRecord, OutcomeRecord, SpanEvent, SpanLink, SpanRecord
 
@@ -54,7 +55,48 @@ def decode_spans(plain: bytes) -> SpanRows:
         SegmentCorruptError: The bytes are no spans of this format.
     """
     grid = unpack_grid(plain)
-    return SpanRows(grid.first_sequence, [group.names for group in grid.groups], rows_of(grid))
+    return SpanRows(grid.first_sequence, [group.names for group in grid.groups], _rows_of(grid))
+
+
+def _rows_of(grid: Grid) -> list[Row]:
+    """
+    Take columns apart into rows.
+
+    A row has the columns in their order, and behind the status description the group
+    of the row and its values. Ids are bytes where they are ids.
+    """
+    count = grid.count
+
+    def every(column: Column) -> Iterable[Any]:
+        return column if len(column) == count else repeat(column[0], count)
+
+    if not count:
+        return []
+    return list(map(list, zip(
+        _id_values(grid.trace, 16), _id_values(grid.span, 8), _id_values(grid.parent, 8), every(grid.name),
+        every(grid.kind), every(grid.otel_kind), every(grid.start), every(grid.duration), every(grid.status),
+        every(grid.description), every(grid.shape), _values(grid), every(grid.event), every(grid.link),
+        every(grid.scope), every(grid.scope_version), every(grid.trace_state), strict=True,
+    )))  # fmt: skip
+
+
+def _id_values(ids: Ids, size: int) -> Sequence[bytes | str]:
+    if not isinstance(ids, bytes):
+        return ids
+    found = [ids[i : i + size] for i in range(0, len(ids), size)]
+    nothing = bytes(size)
+    return ["" if each == nothing else each for each in found] if nothing in found else found
+
+
+def _values(grid: Grid) -> Iterable[Any]:
+    """The attribute values of each span."""
+    shape = grid.expanded(grid.shape)
+    parts = []
+    for number, group in enumerate(grid.groups):
+        count = shape.count(number)
+        columns = [column if len(column) == count else repeat(column[0], count) for column in group.columns]
+        parts.append(zip(*columns, strict=True) if columns else repeat((), count))
+    return parts[0] if len(parts) == 1 else [next(parts[number]) for number in shape]
 
 
 def span_record(row: Row, shapes: Sequence[Sequence[str]]) -> SpanRecord:

@@ -16,6 +16,7 @@ from agentguard.store._derive import encode_features
 from agentguard.store._facts import facts_of
 from agentguard.store._grid import grid_of, grid_of_columns, pack_grid, unpack_grid
 from agentguard.store._records import records_of
+from agentguard.store._starts import unpack_starts
 from agentguard.values import Usage
 from agentguard.values import attributes as names
 from tests.support.clock import FrozenClock
@@ -181,6 +182,7 @@ def test_columns_say_what_records_say(
     grid = grid_of_columns(columns, 5)
     records = [span.record() for span in spans]
     assert repr(records_of(unpack_grid(pack_grid(grid)))) == repr(records)
+    assert unpack_starts(pack_grid(grid)) == (5, [record.start_unix_ns for record in records])
     assert encode_features(grid) == encode_features(grid_of(records, 5))
     assert set(facts_of(grid, columns.traces).tags) == set(facts_of(grid).tags)
 

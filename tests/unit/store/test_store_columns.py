@@ -6,16 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentguard.capture import CaptureEnvironment, Span
+from agentguard.errors import SegmentCorruptError
 from agentguard.store import WriterConfig
 from agentguard.store._batch import Batcher, Drops
 from agentguard.store._block import pack_integers
 from agentguard.store._derive import encode_features
 from agentguard.store._encoding import Encoding, QueuedOutcome
 from agentguard.store._features import decode_features
-from agentguard.store._grid import grid_of
+from agentguard.store._grid import grid_of, pack_grid
+from agentguard.store._msgpack import encode
+from agentguard.store._starts import unpack_starts
 from agentguard.values import OutcomeRecord, SpanRecord, Usage
 from tests.support.clock import FrozenClock
 from tests.support.ids import SequentialIds
@@ -155,3 +159,18 @@ def test_times_of_a_few_seconds_take_half_the_room() -> None:
         32,
         40,
     ]
+
+
+@pytest.mark.parametrize("changes", [{"version": 2}, {"count": 4}, {"start": (1, 2)}, {"start": ("soon",)}])
+def test_starts_of_no_frame(changes: dict[str, Any]) -> None:
+    """What is no frame of spans, as far as that is looked at, has no starts."""
+    grid = msgspec.structs.replace(grid_of([make_span(number) for number in range(3)], 7), **changes)
+    with pytest.raises(SegmentCorruptError):
+        unpack_starts(encode(grid))
+
+
+def test_one_start_may_stand_for_all() -> None:
+    """A column of one value is that of each span; no span has none."""
+    grid = grid_of([make_span(number, start_unix_ns=9) for number in range(3)], 7)
+    assert unpack_starts(pack_grid(msgspec.structs.replace(grid, start=(9,)))) == (7, [9, 9, 9])
+    assert unpack_starts(pack_grid(grid_of([], 4))) == (4, [])
