@@ -41,6 +41,8 @@ def unpack_starts(plain: bytes) -> tuple[int, Sequence[int]]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SegmentCorruptError("spans: got bytes that do not decode, expected columns") from error
     starts, count = found.start, found.count
-    if found.version != SPANS_VERSION or len(starts) not in ((1, count) if count else (0,)):
+    # An id takes a byte at least: no count is taken on trust.
+    is_told = 0 <= count <= len(bytes(found.span)) and len(starts) in ((1, count) if count else (0,))
+    if found.version != SPANS_VERSION or not is_told:
         raise SegmentCorruptError(f"spans: got no columns of version {SPANS_VERSION} and {count} places each")
     return found.first_sequence, starts if len(starts) == count else list(starts) * count

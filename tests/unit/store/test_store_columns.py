@@ -161,7 +161,10 @@ def test_times_of_a_few_seconds_take_half_the_room() -> None:
     ]
 
 
-@pytest.mark.parametrize("changes", [{"version": 2}, {"count": 4}, {"start": (1, 2)}, {"start": ("soon",)}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"version": 2}, {"count": 4}, {"start": (1, 2)}, {"start": ("soon",)}, {"start": (1,), "count": 2**62}],
+)
 def test_starts_of_no_frame(changes: dict[str, Any]) -> None:
     """What is no frame of spans, as far as that is looked at, has no starts."""
     grid = msgspec.structs.replace(grid_of([make_span(number) for number in range(3)], 7), **changes)
