@@ -33,7 +33,14 @@ CALLER = (
     ("record: queue the decision and the outcome", ("audit/", "runtime/later.py")),
     (
         "decide: facts, rules",
-        (":_decision", "policy/", "runtime/deciding.py", "runtime/facts.py", "runtime/gates.py"),
+        (
+            ":is_as_ever",
+            ":is_answer",
+            "policy/",
+            "runtime/deciding.py",
+            "runtime/facts.py",
+            "runtime/gates.py",
+        ),
     ),
     ("decide: rates and spending", ("state/",)),
     (
@@ -44,7 +51,7 @@ CALLER = (
     ("end: time, outcome, counters", (":_end", ":end", ":_finish", ":finish", ":complete")),
     (
         "begin: span, context, arguments",
-        (":begin", ":begin_fast", ":__init__", ":begin_call", "runtime/", "capture/"),
+        (":begin", ":__init__", ":begin_call", "runtime/", "capture/"),
     ),
     ("wrapper", ("wrapping/",)),
     ("the function itself, and the loop", ("!ask", "!refund", "!call", "!turn", "!rest", "!profile_arm")),

@@ -10,7 +10,7 @@ that it stands for, which began when it did; all that can be said of a call is s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from opentelemetry.context import Context
 
@@ -32,7 +32,6 @@ from agentguard.capture import (
 )
 from agentguard.reckoning import RECKONING
 from agentguard.runtime.calls import CALL_KEY, GuardedCall
-from agentguard.runtime.facts import CallFacts
 from agentguard.runtime.fast_owing import OwingCall
 from agentguard.runtime.lane import Lane
 from agentguard.runtime.results import StreamEnd
@@ -368,15 +367,3 @@ def _unpriced(said: Usage | UsageRow | Reading, lane: Lane) -> Usage | None:
     """Give what was said alone, for a span that puts the price to it itself."""
     usage = usage_of(said, lane.model_rates)
     return Usage._make((*usage[:-1], None)) if type(usage) is tuple else usage  # type: ignore[return-value]
-
-
-class FastFacts(CallFacts):
-    """The facts of such a call: what a lane holds at hand is not looked up."""
-
-    __slots__ = ()
-
-    providers: ClassVar[Mapping[str, Callable[[Any], object]]] = {
-        **CallFacts.providers,
-        "tool.calls_5m": lambda call: call.form.last_5m.calls(call.start_unix_ns),
-        "tool.error_rate_5m": lambda call: call.form.last_5m.error_rate(call.start_unix_ns),
-    }

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from agentguard.audit import CallForm
 from agentguard.capture import UNPRICED, SpanForm
 from agentguard.runtime.calls import GuardedCall
+from agentguard.runtime.config import Config
 from agentguard.runtime.declaration import Begin
 from agentguard.runtime.facts import PROVIDERS, CallFacts
 from agentguard.runtime.later import Admitted, takes_turns
 from agentguard.runtime.mirror import KINDS
 from agentguard.runtime.plain import plain
+from agentguard.runtime.spec import CallSpec
 from agentguard.values import AttributeValue, Decision
 from agentguard.values import attributes as names
 
@@ -60,6 +62,7 @@ class Lane(SpanForm):
         "is_tool",
         "joins",
         "kill",
+        "known",
         "last_5m",
         "left",
         "mark",
@@ -118,6 +121,8 @@ class Lane(SpanForm):
         """What stands on the span of a call that we have priced."""
         # The question, as `calls` would ask it.
         self.plan, self.decision = plan, decision
+        self.known = _known(spec, services.config, call.agent, call.agent_version)
+        """Facts that are the same for each call."""
         self.question: Callable[[Any, object], object] | None = _not_known
         """Asks what is left of all rules; gives False where none has anything to say. None: none ever has."""
         self.left = _OFTEN
@@ -147,25 +152,9 @@ class Lane(SpanForm):
         self.left -= 1
         if self.left == 0:
             self._learn(self.engine, self.plan)
-        facts = CallFacts({**self._known, "args": plain(arguments)})
+        facts = CallFacts({**self.known, "args": plain(arguments)})
         facts.call = call
         return self.engine.follow(self.plan, facts) is self.decision
-
-    @property
-    def _known(self) -> dict[str, str]:
-        """Facts that are the same for each call."""
-        spec = self.spec
-        found = {
-            "agent.name": self.agent,
-            "agent.version": self.agent_version,
-            "env.name": self.services.config.environment,
-            "env.service": self.services.config.service,
-        }
-        if self.is_tool:
-            found.update({"tool.name": spec.name, "tool.effect": spec.effect})
-        elif self.is_model:
-            found.update({"model.name": spec.model, "model.provider": spec.provider})
-        return found
 
     def _learn(self, engine: Engine, plan: Plan) -> None:
         """Make what is asked from now on."""
@@ -177,7 +166,7 @@ class Lane(SpanForm):
         if (recent := self.last_5m) is not None:
             counters["tool.calls_5m"] = CountedFact(("start_unix_ns",), recent.calls)
             others["tool.error_rate_5m"] = lambda call: recent.error_rate(call.start_unix_ns)
-        silence = engine.silence_of(plan, FactSources(self._known, counters, others))
+        silence = engine.silence_of(plan, FactSources(self.known, counters, others))
         if silence is not None and silence.decision is self.decision:
             self.question = silence.question
 
@@ -195,6 +184,21 @@ class Lane(SpanForm):
 def inside_of(agent: str, version: str) -> str:
     """Give the one object that stands for an agent in one version."""
     return intern(f"{agent}\0{version}")
+
+
+def _known(spec: CallSpec, config: Config, agent: str, version: str) -> dict[str, str]:
+    """Name the facts that are the same for each call of a callable under an agent."""
+    found = {
+        "agent.name": agent,
+        "agent.version": version,
+        "env.name": config.environment,
+        "env.service": config.service,
+    }
+    if spec.governed_as == "tool":
+        found |= {"tool.name": spec.name, "tool.effect": spec.effect}
+    elif spec.governed_as == "model":
+        found |= {"model.name": spec.model, "model.provider": spec.provider}
+    return found
 
 
 def _not_known(_call: object, _args: object) -> bool:
