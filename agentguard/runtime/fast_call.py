@@ -110,19 +110,22 @@ class FastCall(OwingCall):
             del self.is_open
         except AttributeError:
             return self._finish_grown(result, told)
-        self.args, self.kwargs, self.stream = (), _NO_ARGUMENTS, None
+        self.args = ()
+        self.kwargs = _NO_ARGUMENTS
         self.duration_ns = lane.monotonic_ns() - self.start_monotonic_ns
         try:
             in_flight, kind = lane.in_flight, lane.kind
             # As `load.leave`, without its frame; a forked child has no entry for what its parent began. Nothing
             # is called between reading the entry and storing it: threads would be switched there.
             try:
-                left = in_flight[kind] - 1
-                in_flight[kind] = left if left > 0 else 0  # noqa: FURB136 - a call
+                others = in_flight[kind]
+                if others:
+                    in_flight[kind] = others - 1
             except KeyError:
                 pass
             if usage is not None or self.has_inner:
                 self.usage = usage
+                self.stream = None
                 owner = self.owner
                 if owner is None:
                     if usage is not None:  # Else only calls inside it have something to add, to it.
