@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 """Root of the tree without leaves."""
+_INNER = hashlib.sha256(b"\x01")
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
@@ -48,7 +49,7 @@ class Frontier:
 
     def extend(self, leaves: Sequence[bytes]) -> None:
         """Add leaf hashes in order; level by level, which is cheaper than one by one."""
-        levels, sha256, level = self._levels, hashlib.sha256, 0
+        levels, level = self._levels, 0
         self.size += len(leaves)
         nodes = list(leaves)
         while nodes:
@@ -59,7 +60,13 @@ class Frontier:
                 nodes.insert(0, left)
             levels[level] = nodes.pop() if len(nodes) & 1 else None
             each = iter(nodes)
-            nodes = [sha256(b"\x01" + one + other).digest() for one, other in zip(each, each, strict=True)]
+            nodes = []
+            for one, other in zip(each, each, strict=True):
+                # As `node_hash`; to copy a hash is cheaper than to make one.
+                node = _INNER.copy()
+                node.update(one)
+                node.update(other)
+                nodes.append(node.digest())
             level += 1
 
     def root(self) -> bytes:

@@ -39,25 +39,26 @@ class RecordedSpan(ShortSpan):
     def write_all(calls: Iterator[RecordedSpan], records: list[bytes], forms: dict[bytes, bytes]) -> None:
         """Write the admissions of many calls, most of which have ended; as each by itself is written by `__call__`."""
         add, used = records.append, set()
+        run_before, own = None, None
         try:
             for call in calls:
                 duration_ns, run, form = call.duration_ns, call.run, call.form.call_form
-                if duration_ns >= 0 and form is not None and not run.principal:
-                    start_unix_ns, evaluation_ns, run_id = call.start_unix_ns, call.evaluation_ns, run.run_id
+                if run is not run_before:
+                    run_before, own = run, _plain_id(run)
+                if duration_ns >= 0 and form is not None and own is not None:
+                    start_unix_ns, evaluation_ns = call.start_unix_ns, call.evaluation_ns
                     try:
-                        own = run_id.encode()
                         record = form.pack(
                             call.span_id, call.trace_id.to_bytes(16, "big"), start_unix_ns + evaluation_ns,
                             evaluation_ns, start_unix_ns + duration_ns, _OK, len(own), 0,
                         ) + own  # fmt: skip
-                    except (UnicodeEncodeError, struct.error):
+                    except struct.error:
                         pass
                     else:
-                        if len(own) <= RUN_BYTES_MAX:
-                            call.log_state = TOLD
-                            used.add(form)
-                            add(record)
-                            continue
+                        call.log_state = TOLD
+                        used.add(form)
+                        add(record)
+                        continue
                 made = call()
                 if isinstance(made, CallRecord):
                     used.add(made.form)
@@ -115,3 +116,11 @@ class RecordedSpan(ShortSpan):
             )
         )  # fmt: skip
         return form
+
+
+def _plain_id(run: Run) -> bytes | None:
+    """Give the id of a run of which nothing else is said; None also where it is not as ids are."""
+    run_id = run.run_id
+    if run.principal or len(run_id) > RUN_BYTES_MAX or not run_id.isascii():
+        return None
+    return run_id.encode()
