@@ -102,9 +102,11 @@ class StreamUsage:
                 is_plain, says_who = known
                 found = is_plain(value)
                 if found:
-                    if says_who and self.passes is None:
-                        self._note_answer(value)
-                    self.passes = is_plain
+                    if self.passes is not is_plain:
+                        # The first of its class: which classes were seen in other streams makes no difference.
+                        self.passes = is_plain
+                        if says_who:
+                            self._note_answer(value)
                     return True
                 if found is None:
                     reading = chat_reading(value)

@@ -209,3 +209,13 @@ def test_a_class_of_its_own_for_each_kind() -> None:
     usage = stream.usage()
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens) == (3, 2)
+
+
+def test_who_answers_behind_a_piece_of_text() -> None:
+    """A text before the first chunk changes nothing, whether or not texts were seen before."""
+    _plain.pop(str, None)
+    for _ in range(3):
+        stream = StreamUsage()
+        assert stream.chunk("text")
+        assert stream.chunk(CHUNK)
+        assert stream.usage() == Usage(model="m", response_id="c")

@@ -310,3 +310,22 @@ def test_the_first_stream_is_measured_whole(start: Start, monkeypatch: pytest.Mo
     assert counts["gen_ai.client.operation.time_to_first_chunk"] == 1
     assert counts["gen_ai.client.operation.time_per_output_chunk"] == 2
     provider.shutdown()
+
+
+def test_a_class_without_a_hash(start: Start) -> None:
+    """What is returned may be of a class that cannot be looked up in a set."""
+
+    class Unhashed(type):
+        __hash__ = None  # type: ignore[assignment]
+
+    class Result(metaclass=Unhashed):
+        """Has nothing."""
+
+    start()
+
+    @agentguard.tool
+    def make() -> Any:
+        return Result()
+
+    for _ in range(3):
+        assert type(make()).__name__ == "Result"
