@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agentguard.store import Query, Store, _compaction
+from agentguard.store import Disk, Query, Store, _compaction
 from agentguard.store._cache import FooterCache
+from agentguard.store._layout import State, unpack_header
 from agentguard.store._sealing import Sealer
 from tests.support.sim_disk import SimDisk, Step, crash_state, write_state
 from tests.support.spans import FinishedSpan, make_span
@@ -67,11 +68,32 @@ def record_packing(folder: Path) -> tuple[Store, SimDisk]:
     return store, disk
 
 
+def record_finishing(folder: Path) -> tuple[Store, SimDisk]:
+    """Write long frames, whose files their writer seals where they lie."""
+    disk = SimDisk()
+    store = new_store(folder / "store", disk)
+    writer = new_writer(store, segment_spans_max=40, frame_bytes_max=2**30)
+    for first in range(0, 220, 22):
+        for span in SPANS[first : first + 22]:
+            writer.append(FinishedSpan(span, bytes_estimate=100))
+        assert writer.flush(10).is_complete
+        disk.acknowledge(first + 21)
+    assert writer.close(10).is_complete
+    headers = [unpack_header(path.read_bytes()) for path in store.segments.iterdir()]
+    assert {header and header.state for header in headers} == {State.FINISHED}
+    return store, disk
+
+
 Recorder = Callable[[Path], tuple[Store, SimDisk]]
 
 
-def explore(folder: Path, states: int, seed: int = 0, recorder: Recorder = record) -> Counter[str]:
-    """Look at so many states; returns what kinds of damage were reported how often."""
+def explore(
+    folder: Path, states: int, seed: int = 0, recorder: Recorder = record, *, is_sealed_again: bool = False
+) -> Counter[str]:
+    """
+    Look at so many states, as they are or once the next process has sealed them; returns what kinds of damage were
+    reported how often.
+    """
     store, disk = recorder(folder)
     steps: list[Step] = disk.steps
     chance = random.Random(seed)
@@ -80,6 +102,8 @@ def explore(folder: Path, states: int, seed: int = 0, recorder: Recorder = recor
         cut = chance.randint(0, len(steps))
         files, acknowledged = crash_state(steps, cut, chance)
         write_state(store.segments, files)
+        if is_sealed_again:
+            Sealer(store.segments, store.keystore, store.clock, Disk()).seal_all()
         query = Query(store.segments, store.keystore, FooterCache())
         found = list(query.spans())
         ids = [span.span_id for span in found]
@@ -98,6 +122,14 @@ def test_crash_states(memory: Path) -> None:
     seen = explore(memory, 2000)
     assert seen["states"] == 2000
     assert seen["torn"] > 0
+
+
+@pytest.mark.parametrize("is_sealed_again", [False, True])
+def test_crash_states_of_finishing(memory: Path, *, is_sealed_again: bool) -> None:
+    """The same where files are sealed where they lie: none says that it is and has no footer, or misses a frame."""
+    seen = explore(memory, 400, recorder=record_finishing, is_sealed_again=is_sealed_again)
+    assert seen["states"] == 400
+    assert not seen["missing"]
 
 
 def test_crash_states_of_packing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

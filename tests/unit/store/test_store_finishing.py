@@ -16,7 +16,7 @@ from agentguard.store._segment import SegmentFile
 from agentguard.values import SpanRecord
 from tests.support.clock import START_UNIX_NS
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.spans import make_span
+from tests.support.spans import FinishedSpan, make_span
 from tests.support.stores import fill, new_store, new_writer, open_store, segment_files
 
 COUNT = 600
@@ -109,22 +109,10 @@ def test_rotation_leaves_sealed_files(tmp_path: Path) -> None:
     writer = new_writer(store, segment_spans_max=100, frame_spans_max=100, frame_bytes_max=2**30)
     for first in range(0, COUNT, 100):
         for span in spans[first : first + 100]:
-            writer.append(_Finished(span))
+            writer.append(FinishedSpan(span, bytes_estimate=100))
         writer.flush(10)
     assert [_state(path) for path in segment_files(store)] == [State.FINISHED] * (COUNT // 100)
     assert writer.close(10).is_complete
-
-
-class _Finished:
-    """A span with an estimate that asks for no frame of its own."""
-
-    bytes_estimate = 100
-
-    def __init__(self, record: SpanRecord) -> None:
-        self._record = record
-
-    def record(self) -> SpanRecord:
-        return self._record
 
 
 class _NoHeader(Disk):
@@ -141,7 +129,7 @@ def test_a_header_that_was_not_changed_costs_nothing(tmp_path: Path) -> None:
     writer = new_writer(store, lambda where, _: heard.append(where), is_sealing=True)
     spans = _spans()
     for span in spans:
-        writer.append(_Finished(span))
+        writer.append(FinishedSpan(span, bytes_estimate=100))
     assert writer.flush(10).is_complete
     outlet = writer._outlet
     assert outlet is not None
@@ -164,7 +152,7 @@ def test_a_disk_without_room_for_the_footer(tmp_path: Path) -> None:
     store = new_store(tmp_path / "store", disk)
     writer = new_writer(store, lambda where, _: heard.append(where), is_sealing=True)
     for span in _spans():
-        writer.append(_Finished(span))
+        writer.append(FinishedSpan(span, bytes_estimate=100))
     assert writer.flush(10).is_complete
     disk.room_bytes = 100
     assert writer.close(10).is_complete
@@ -196,7 +184,7 @@ def test_a_damaged_file_that_was_written_anew_is_not_held_to_its_first_length(tm
     store = new_store(tmp_path / "store")
     writer = new_writer(store, segment_spans_max=300, is_sealing=False)
     for place, span in enumerate(_spans()):
-        writer.append(_Finished(span))
+        writer.append(FinishedSpan(span, bytes_estimate=100))
         if place % 30 == 29:
             writer.flush(10)
     assert writer.close(10).is_complete
@@ -217,7 +205,7 @@ def test_a_cut_that_says_the_file_is_live_is_missed_by_the_next_file(tmp_path: P
     writer = new_writer(store, segment_spans_max=300, frame_spans_max=100, frame_bytes_max=2**30)
     for first in range(0, COUNT, 100):
         for span in spans[first : first + 100]:
-            writer.append(_Finished(span))
+            writer.append(FinishedSpan(span, bytes_estimate=100))
         writer.flush(10)
     assert writer.close(10).is_complete
     first_file, _ = segment_files(store)
