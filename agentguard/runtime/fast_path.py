@@ -105,17 +105,15 @@ def beginner(lane: Lane) -> Begin:  # noqa: PLR0915 - as `begin`, which is in it
             in_flight[kind] = call.in_flight = in_flight[kind] + 1
         except KeyError:
             in_flight[kind] = call.in_flight = 1
-        lock = run.lock
-        lock.acquire()  # As `Run.count_call`; `with` takes twice as long.
-        try:
+        with (
+            run.lock
+        ):  # As `Run.count_call`. Taken by its methods, an interrupt in between would leave it locked.
             if is_tool:
                 run.tool_calls += 1
             elif is_model:
                 run.model_calls += 1
             else:
                 run.other_calls += 1
-        finally:
-            lock.release()
         if is_governed:
             append_later(call)
         return call
