@@ -409,7 +409,7 @@ def test_a_fork_in_the_middle(start: Start, provide: Provide) -> None:
     made, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with late_span._LOCK.making:
+        with late_span._MAKING:
             made.set()
             go_on.wait(10.0)
 
