@@ -53,7 +53,7 @@ def beginner(lane: Lane) -> Begin:  # noqa: PLR0915 - as `begin`, which is in it
     append_later, log_state = lane.append_later, lane.first_log_state
 
     # One frame: this is the way of most calls.
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> FastCall | None:  # noqa: PLR0915
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> FastCall | None:
         if IN_CHARGE.runtime is not services or services.engine is not engine:
             return None
         if not mark[0] or GENAI_UTIL in _modules:
@@ -142,15 +142,15 @@ def asker(lane: Lane) -> Callable[[FastCall, tuple[Any, ...], dict[str, Any]], b
         else:
             # As `Binder.bind`; a dict that is written down is made in a fifth of the time that `zip` takes.
             if count == 1:
-                arguments = {first: given[0], **kwargs}
-            elif count == 0:
-                arguments = kwargs
+                arguments = {first: given[0]}
             elif count == 2:
-                arguments = {first: given[0], second: given[1], **kwargs}
+                arguments = {first: given[0], second: given[1]}
             else:
-                arguments = {**dict(zip(names, given)), **kwargs}  # noqa: B905 - the others come by name
-            if kwargs and (len(arguments) != size or not keys.issuperset(kwargs)):
-                return False
+                arguments = dict(zip(names, given))  # noqa: B905 - the others come by name
+            if kwargs:
+                arguments |= kwargs
+                if len(arguments) != size or not keys.issuperset(kwargs):
+                    return False
         if is_governed:
             for value in arguments.values():
                 of = type(value)
