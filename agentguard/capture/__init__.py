@@ -38,7 +38,7 @@ from agentguard.capture.usage_quick import (
     chat_reading,
     other_row,
 )
-from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_to_totals, add_totals, totals_of
+from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_totals, totals_of
 
 __all__ = [
     "CAPTURE_MODES",
@@ -75,7 +75,6 @@ __all__ = [
     "StreamUsage",
     "UsageRow",
     "UsageTotals",
-    "add_to_totals",
     "add_totals",
     "add_usage",
     "announce_outer_call",

@@ -11,7 +11,6 @@ import os
 import threading
 from typing import Final, NamedTuple
 
-from agentguard.capture.usage_quick import UsageRow
 from agentguard.capture.usage_shapes import token_count
 from agentguard.values import AttributeValue, Usage
 from agentguard.values import attributes as names
@@ -83,18 +82,6 @@ def add_totals(first: UsageTotals | None, second: UsageTotals) -> UsageTotals:
             more_usd if cost_usd is None else cost_usd + (more_usd or 0.0),
         ),
     )
-
-
-def add_to_totals(first: UsageTotals | None, usage: Usage | UsageRow) -> UsageTotals | None:
-    """Add one usage to sums: `add_totals` of its `totals_of`, in one step where everything is known."""
-    inputs, outputs, cost_usd = usage[0], usage[1], usage[9]
-    if first is not None and cost_usd is not None and inputs is not None and outputs is not None:
-        try:
-            return _new(UsageTotals, (first[0] + inputs, first[1] + outputs, first[2] + cost_usd))  # type: ignore[operator]
-        except TypeError:
-            pass  # One of the sums is not known yet; from now on it is.
-    more = totals_of(usage)  # type: ignore[arg-type] # it is of the same form
-    return first if more is None else add_totals(first, more)
 
 
 def combine_usage(old: Usage, new: Usage, billed: UsageTotals | None) -> tuple[Usage, UsageTotals | None]:

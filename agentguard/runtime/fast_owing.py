@@ -19,7 +19,6 @@ from agentguard.capture import (
     READING_FIELDS,
     UsageRow,
     UsageTotals,
-    add_to_totals,
     add_totals,
     totals_of,
     usage_of,
@@ -30,7 +29,7 @@ from agentguard.runtime.fast_record import RecordedSpan
 from agentguard.runtime.gates import add_unpriced_to, ceiling_usd, name_unpriced
 from agentguard.runtime.services import Services
 from agentguard.state import Spend, Spent
-from agentguard.values import Usage
+from agentguard.values import AttributeValue, Usage
 from agentguard.values import attributes as names
 
 
@@ -59,22 +58,25 @@ class OwingCall(RecordedSpan):
                 try:
                     if usage is not None and len(usage) == READING_FIELDS:
                         call.usage = usage = next(found)
-                    used: Any = call.totals
+                    inside = call.totals
                     if usage is not None:
-                        used, cost_usd = usage, usage[9]
+                        inputs, outputs, *_, cost_usd = usage
                         if cost_usd is not None and type(usage) is tuple:
-                            tokens = usage[0] + usage[1]
-                            call._is_priced_here()
+                            # What is read in one go has our price.
+                            tokens, own = inputs + outputs, call.form.own
+                            inside = _new(UsageTotals, (inputs, outputs, cost_usd))
                         else:
-                            tokens, cost_usd = call._reckon_unpriced(usage, owner, said)
-                            used = call.usage  # It may have a price now.
+                            tokens, cost_usd, own = call._reckon_unpriced(usage, owner, said)
+                            inside = totals_of(call.usage)  # type: ignore[arg-type] # It may have a price now.
+                        if own is not None:
+                            call.own = own if call.own is None else {**call.own, **own}
                         if tokens or cost_usd:
                             call.run.add_used(tokens, cost_usd)
                             spent[call.form.spend].append(
                                 (cost_usd, tokens, call.start_unix_ns + call.duration_ns)
                             )
-                    if owner is not None and used is not None:
-                        _add_inside(owner, used)
+                    if owner is not None and inside is not None:
+                        _add_inside(owner, inside)
                 except Exception as error:
                     said.append(partial(call.form.services.health, "runtime.end", error))
         finally:
@@ -84,26 +86,20 @@ class OwingCall(RecordedSpan):
                         said += _spend_singly(spend, amounts, calls[0].form.services)
         return said
 
-    def _is_priced_here(self) -> None:
-        """Say on the span whose price that is."""
-        own = self.form.own
-        if own is not None:
-            self.own = own if self.own is None else {**self.own, **own}
-
     def _reckon_unpriced(
         self, usage: Usage | UsageRow, owner: OwingCall | GuardedCall | None, said: list[Callable[[], object]]
-    ) -> tuple[int, float]:
-        """Look for the price of what was used, or charge it; gives tokens and US dollars."""
+    ) -> tuple[int, float, dict[str, AttributeValue] | None]:
+        """Look for the price of what was used, or charge it; gives tokens, US dollars, and what a price of ours is marked with."""
         tokens, cost_usd = (usage[0] or 0) + (usage[1] or 0), usage[9]
         if cost_usd is None:
             cost_usd = self._price_usd(usage)
             if cost_usd is not None:
                 self.usage = (*usage[:-1], cost_usd)  # type: ignore[assignment] # of the same form
-                self._is_priced_here()
-            elif tokens:
+                return tokens, cost_usd, self.form.own
+            if tokens:
                 cost_usd = self._charge(owner, tokens)
                 said.append(partial(name_unpriced, self.form.services, usage[5] or self.form.spec.model))
-        return tokens, cost_usd or 0.0
+        return tokens, cost_usd or 0.0, None
 
     def _price_usd(self, usage: Usage | UsageRow) -> float | None:
         """Look for a price, of the model that answered, or of the one that was asked."""
@@ -129,6 +125,8 @@ class OwingCall(RecordedSpan):
         return charged
 
 
+_new: Final = tuple.__new__
+"""Makes totals of three values in one step."""
 _usage_of: Final = attrgetter("usage")
 _form_of: Final = attrgetter("form")
 
@@ -153,17 +151,13 @@ def _spend_singly(
             yield partial(services.health, "runtime.end", error)
 
 
-def _add_inside(owner: OwingCall | GuardedCall, used: Usage | UsageRow | UsageTotals) -> None:
+def _add_inside(owner: OwingCall | GuardedCall, used: UsageTotals) -> None:
     """Add what a call used, or what was used inside it, to what was used inside the call around it."""
     if isinstance(owner, OwingCall):
         with LOCKS.sums:
             if owner.full is None:
-                if type(used) is UsageTotals:
-                    owner.totals = add_totals(owner.totals, used)
-                else:
-                    owner.totals = add_to_totals(owner.totals, used)  # type: ignore[arg-type] # by the line above
+                before = owner.totals
+                owner.totals = used if before is None else add_totals(before, used)
                 return
             owner = owner.full
-    totals = used if type(used) is UsageTotals else totals_of(used)  # type: ignore[arg-type] # of the same form
-    if totals is not None:
-        owner.span.add_inner_usage(totals)
+    owner.span.add_inner_usage(used)
