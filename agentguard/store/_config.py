@@ -37,7 +37,7 @@ class WriterConfig:
     record_bytes_max: int = 8 * _MIB
     """A span that is longer once encoded is dropped and counted."""
     is_sealing: bool = True
-    """Whether closed segments are sealed in the background."""
+    """Whether closed segments are sealed: where they lie, or in the background where that gains something."""
 
     def __post_init__(self) -> None:
         problems = [
