@@ -678,6 +678,9 @@ class World:
         Mood.now = "good"
         before, ACTIVE.runtime = ACTIVE.runtime, self.runtime
         counts = dict(self.runtime.health.counts)
+        # A stream that nobody reads ends when it is collected: in both ways when the program says so, and not before.
+        is_collecting = gc.isenabled()
+        gc.disable()
         try:
             if self.is_fast:
                 self._play(program)
@@ -686,6 +689,8 @@ class World:
                     self._play(program)
         finally:
             ACTIVE.runtime = before
+            if is_collecting:
+                gc.enable()
         runtime = self.runtime
         story = [
             self.seen,
