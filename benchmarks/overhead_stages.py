@@ -45,7 +45,14 @@ CALLER = (
     ("decide: rates and spending", ("state/",)),
     (
         "usage: tokens and price",
-        ("capture/usage", "capture/cost.py", ":take_usage", ":record_usage", ":_spend", ":add_inner_usage"),
+        (
+            "capture/usage",
+            "capture/cost.py",
+            ":take_usage",
+            ":record_usage",
+            "runtime/fast_owing.py",
+            "reckoning.py",
+        ),
     ),
     ("end: queue the span", ("store/",)),
     ("end: time, outcome, counters", (":_end", ":end", ":_finish", ":finish", ":complete")),
@@ -58,6 +65,10 @@ CALLER = (
 )
 WRITER = (
     ("sync", (":sync", ":sync_folder")),
+    (
+        "price what calls used, and add it to sums",
+        ("reckoning.py", "runtime/fast_owing.py", "runtime/runs.py", "capture/usage", "state/"),
+    ),
     (
         "write and seal a frame",
         ("store/_live.py", "store/_outlet.py", "seal/", "store/_disk.py", "store/_blob.py"),
