@@ -259,7 +259,8 @@ class DecisionRecord(NamedTuple):
     """One decision as the decision log keeps it: the answer, and to what question."""
 
     decision_id: str
-    """16 hexadecimal digits, random."""
+    """16 hexadecimal digits, random. A call that was let run without a word gives its own id to its decision, and to
+    its outcome."""
     time_unix_ns: int
     point: str
     """A `Point`, or `outcome` for the record that closes an admitted call."""
