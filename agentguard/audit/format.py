@@ -154,7 +154,7 @@ def parse_header(data: bytes) -> Header:
         The header; its commitment is not checked here.
 
     Raises:
-        HeaderDamagedError: Too short, not a journal, damaged, or of a newer version.
+        HeaderDamagedError: Too short, not a journal, damaged, or of another version.
     """
     if len(data) < HEADER.size:
         raise HeaderDamagedError(f"header has {len(data)} bytes, expected {HEADER.size}")
@@ -164,7 +164,11 @@ def parse_header(data: bytes) -> Header:
     if zlib.crc32(data[: HEADER.size - 4]) != crc:
         raise HeaderDamagedError("the checksum of the header is wrong")
     if version != FORMAT_VERSION or flags != 0:
-        raise HeaderDamagedError(f"format version {version}.{flags}, this program reads {FORMAT_VERSION}.0")
+        whose = ("an older" if version < FORMAT_VERSION else "a newer") + " agentguard"
+        raise HeaderDamagedError(
+            f"got format version {version}.{flags} that {whose} wrote, this one reads {FORMAT_VERSION}.0; "
+            "that one can check it"
+        )
     return Header(JournalId(store_id, writer, n), salt, commitment, generation)
 
 

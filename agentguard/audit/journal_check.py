@@ -10,6 +10,7 @@ from agentguard.audit import format as layout
 from agentguard.audit.events import ERASED
 from agentguard.audit.keys import AuditKeys, MacChain
 from agentguard.audit.ledger_reader import Stated
+from agentguard.audit.open_calls import OpenCalls
 from agentguard.audit.reader import JournalBytes, opening_mac_key
 from agentguard.audit.records import CLOSE, GAP, OPEN, OUTCOME, StoredDecision, StoredEvent, decode
 from agentguard.audit.report import Finding, Findings, Question, utc
@@ -17,9 +18,6 @@ from agentguard.audit.tree import Frontier
 from agentguard.errors import AuditError, TamperedError
 
 Entry = StoredDecision | StoredEvent
-
-_OPEN_CALLS_MAX = 100_000
-"""Admitted calls whose outcome is looked for at one time; more are counted as one finding."""
 
 
 class Run(Protocol):
@@ -33,6 +31,7 @@ class Run(Protocol):
     """Highest ledger sequence that any record names."""
     unstated: list[str]
     """Journals with records that the ledger, as it was first read, does not name."""
+    open_calls: OpenCalls
     tail_records: int
     tail_s: float
     torn_bytes: int
@@ -68,7 +67,6 @@ class JournalCheck:
         self.oldest_unix_ns = 0
         self.newest_unix_ns = 0
         self.is_closed = False
-        self.open_calls: dict[str, tuple[int, str]] = {}
 
     def check(self) -> None:
         """Walk the frames once."""
@@ -302,16 +300,7 @@ class JournalCheck:
                 )
             return
         self.run.decisions += entry.record.point != OUTCOME
-        record = entry.record
-        if record.outcome:
-            self.open_calls.pop(record.call_id, None)
-        elif (
-            record.point.endswith(".before")
-            and record.decision.is_allowed
-            and record.call_id
-            and len(self.open_calls) < _OPEN_CALLS_MAX
-        ):
-            self.open_calls[record.call_id] = (entry.index, record.decision_id)
+        self.run.open_calls.take(self.journal.journal, entry)
 
     def _end(self) -> None:
         """Compare with what the ledger states, and look at what is left open."""
@@ -352,18 +341,8 @@ class JournalCheck:
                 is_bad=False,
             )
         self._look_at_adoption()
-        if self.open_calls:
-            index, decision_id = next(iter(self.open_calls.values()))
-            state = "still run, or will" if self.journal.is_live else "were admitted and"
-            self._add(
-                Question.GAPS,
-                "running" if self.journal.is_live else "no-outcome",
-                index,
-                f"journal {self.name}: {len(self.open_calls)} calls {state} have no outcome, "
-                f"the first by decision {decision_id}",
-                decision_id=decision_id,
-                is_bad=False,
-            )
+        if self.journal.is_live:
+            self.run.open_calls.is_written(self.journal.journal)
 
     def _look_at_adoption(self) -> None:
         """Name records that their writer never stated: what was cut before another did does not show."""

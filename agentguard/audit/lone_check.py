@@ -18,6 +18,7 @@ from agentguard.audit import format as layout
 from agentguard.audit.journal_check import JournalCheck
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger_reader import LedgerReading, Stated
+from agentguard.audit.open_calls import OpenCalls
 from agentguard.audit.reader import JournalBytes, load_journal
 from agentguard.audit.records import StoredEvent, decode
 from agentguard.audit.report import Finding, Findings, Question
@@ -37,6 +38,7 @@ class _Alone:
     decisions: int = 0
     newest_known: int = 0
     unstated: list[str] = field(default_factory=list)
+    open_calls: OpenCalls = field(default_factory=OpenCalls)
     tail_records: int = 0
     tail_s: float = 0.0
     torn_bytes: int = 0

@@ -21,6 +21,7 @@ from agentguard.audit.journal_check import JournalCheck
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import SUMMARY
 from agentguard.audit.ledger_reader import LedgerReading, Stated, read_ledger
+from agentguard.audit.open_calls import OpenCalls
 from agentguard.audit.reader import (
     OPENING_BYTES_MAX,
     JournalBytes,
@@ -103,6 +104,7 @@ class _Run:
         self.limits: dict[str, int] = {}
         self.unstated: list[str] = []
         """Journals with records that the ledger, as it was first read, does not name."""
+        self.open_calls = OpenCalls()
         self.tail_records = 0
         self.tail_s = 0.0
         self.torn_bytes = 0
@@ -150,6 +152,8 @@ class _Run:
                 ).check()
             elif not path.exists():
                 seen.discard(path.stem)
+        for finding in self.open_calls.findings():
+            self.findings.add(finding)
         self._check_missing(seen)
         self._check_ledger_end()
         self.journals = len(seen)

@@ -8,6 +8,7 @@ import errno
 import os
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -525,6 +526,36 @@ def test_a_crash_shows_as_admitted_without_outcome(log: Log) -> None:
     assert report.is_good
     line = report.of(Question.GAPS)
     assert (line.answer, line.findings[0].decision_id) == (Answer.NOTED, f"{1:016x}")
+
+
+def test_a_call_outlasts_the_file_that_admitted_it(log: Log) -> None:
+    """An outcome in a later file of the same writer answers an admission; without it the call runs, or is a gap."""
+    journal = open_journal(*log, limits=SLOW._replace(journal_bytes_max=4000))
+    for number in (1, 2):
+        journal.append(decision(number, effect=Effect.ALLOW))
+    for number in range(10, 30):
+        journal.append(decision(number))
+    journal.append(decision(2, effect=Effect.ALLOW, point="outcome", outcome="ok"))
+    line = verify(*log).of(Question.GAPS)
+    assert [(found.kind, found.decision_id) for found in line.findings] == [("running", f"{1:016x}")]
+    assert "-0: 1 calls still run" in line.sentence
+    assert journal.close(5.0)
+    line = verify(*log).of(Question.GAPS)
+    assert [(found.kind, found.journal[-2:], found.decision_id) for found in line.findings] == [
+        ("no-outcome", "-0", f"{1:016x}")
+    ]
+
+
+def test_a_journal_of_an_older_format_is_named_so(log: Log) -> None:
+    """Who reads an older journal learns that its format is old, and who can check it."""
+    write_log(*log, range(2))
+    path = next((log[0] / "dec").iterdir())
+    header = bytearray(path.read_bytes()[: layout.HEADER.size])
+    header[8:10] = (layout.FORMAT_VERSION - 1).to_bytes(2, "big")
+    header[-4:] = zlib.crc32(header[:-4]).to_bytes(4, "big")
+    assert layout.parse_header(path.read_bytes()[: layout.HEADER.size])
+    with pytest.raises(layout.HeaderDamagedError, match="that an older agentguard wrote, this one reads"):
+        layout.parse_header(bytes(header))
 
 
 def test_a_fork_gets_its_own_file(log: Log) -> None:
