@@ -38,16 +38,16 @@ from agentguard.capture.usage_quick import (
     chat_reading,
     other_row,
 )
-from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_totals, totals_of
+from agentguard.capture.usage_sums import SUMS_LOCK, UsageTotals, add_totals, totals_of
 
 __all__ = [
     "CAPTURE_MODES",
     "GENAI_UTIL",
-    "LOCKS",
     "PRICES_AS_OF",
     "QUEUED_KEY",
     "READING_FIELDS",
     "SPAN_KEYS",
+    "SUMS_LOCK",
     "UNPRICED",
     "CaptureEnvironment",
     "CaptureMode",

@@ -7,7 +7,7 @@ from typing import Final
 
 from agentguard.capture.retrying import RetryingSpan
 from agentguard.capture.usage import extract_usage
-from agentguard.capture.usage_sums import LOCKS, UsageTotals, add_totals, combine_usage, with_numbers
+from agentguard.capture.usage_sums import SUMS_LOCK, UsageTotals, add_totals, combine_usage, with_numbers
 from agentguard.values import Usage
 from agentguard.values import attributes as names
 
@@ -79,7 +79,7 @@ class SpendingSpan(RetryingSpan):
     def add_inner_usage(self, usage: UsageTotals) -> None:
         """Add what a call inside this one used to the totals; ignored once this one has ended."""
         if self._duration_ns < 0:
-            with LOCKS.sums:
+            with SUMS_LOCK:
                 self._totals = add_totals(self._totals, usage)
 
     def _priced(self, usage: Usage) -> Usage:

@@ -7,11 +7,11 @@ one lock, which guards the sums of a span that several threads add to.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Final, NamedTuple
 
 from agentguard.capture.usage_shapes import token_count
+from agentguard.forks import free_in_child
 from agentguard.values import AttributeValue, Usage
 from agentguard.values import attributes as names
 from agentguard.values.attributes import Profile
@@ -41,23 +41,10 @@ _new: Final = tuple.__new__
 """Makes totals of three values as a row of them, in one step: each model call adds some."""
 
 
-class _Locks:
-    """One lock for all sums, made anew in a forked child: its owner may not live there."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Make a lock that nobody holds."""
-        # One that a thread may take again: what the interpreter collects while it is held may be a stream that
-        # nobody has read to its end, which is a call that ends there.
-        self.sums = threading.RLock()
-
-
-LOCKS: Final = _Locks()
-"""`sums` is the lock to hold while the totals of a span are added to; never across I/O."""
-
-os.register_at_fork(after_in_child=LOCKS.renew)
+# One that a thread may take again: what the interpreter collects while it is held may be a stream that
+# nobody has read to its end, which is a call that ends there.
+SUMS_LOCK: Final = free_in_child(threading.RLock())
+"""Held while the totals of a span are added to; never across I/O."""
 
 
 def totals_of(usage: Usage) -> UsageTotals | None:

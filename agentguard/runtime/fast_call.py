@@ -15,8 +15,8 @@ from typing import Any, Final
 from opentelemetry.context import Context
 
 from agentguard.capture import (
-    LOCKS,
     SPAN_KEYS,
+    SUMS_LOCK,
     UNPRICED,
     Rare,
     Reading,
@@ -306,7 +306,7 @@ class FastCall(OwingCall):
         owner = self.owner  # Once: a call that ends in another thread lets go of it.
         if type(owner) is FastCall:
             owner = owner.grow()
-        with LOCKS.sums:
+        with SUMS_LOCK:
             full = self.full
             if full is None:
                 try:

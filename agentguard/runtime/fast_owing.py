@@ -15,8 +15,8 @@ from operator import attrgetter
 from typing import Any, Final
 
 from agentguard.capture import (
-    LOCKS,
     READING_FIELDS,
+    SUMS_LOCK,
     UsageRow,
     UsageTotals,
     add_totals,
@@ -154,7 +154,7 @@ def _spend_singly(
 def _add_inside(owner: OwingCall | GuardedCall, used: UsageTotals) -> None:
     """Add what a call used, or what was used inside it, to what was used inside the call around it."""
     if isinstance(owner, OwingCall):
-        with LOCKS.sums:
+        with SUMS_LOCK:
             if owner.full is None:
                 before = owner.totals
                 owner.totals = used if before is None else add_totals(before, used)

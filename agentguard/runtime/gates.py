@@ -8,13 +8,13 @@ used. What cannot be asked refuses; what cannot be settled stays charged.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agentguard.errors import AuditError, StoreError
+from agentguard.forks import free_in_child
 from agentguard.runtime.deciding import ask_people, put_on_record, undecided
 from agentguard.runtime.facts import facts_of
 from agentguard.runtime.falling_back import send_on_refused
@@ -31,19 +31,8 @@ UNPRICED_MAX = 256
 logger = logging.getLogger("agentguard")
 
 
-class _Lock:
-    """Calls inside one call may end in several threads; made anew in a forked child."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Make a lock that nobody holds."""
-        self.sums = threading.Lock()
-
-
-_LOCK = _Lock()
-os.register_at_fork(after_in_child=_LOCK.renew)
+_CHARGE_LOCK: Final = free_in_child(threading.RLock())
+"""Calls inside one call may end in several threads, and each tells it what was charged."""
 
 
 def admission(
@@ -190,7 +179,7 @@ def add_unpriced(call: KnownCall, usd: float) -> None:
 
 def add_unpriced_to(owner: KnownCall, usd: float) -> None:
     """As `add_unpriced`, of a call inside this one."""
-    with _LOCK.sums:
+    with _CHARGE_LOCK:
         owner.unpriced_usd += usd
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 
 import agentguard
-from agentguard.capture import LOCKS
+from agentguard.capture import SUMS_LOCK
 from agentguard.runtime.active import ACTIVE
 from agentguard.runtime.fast_call import FastCall
 from tests.support.two_ways import World, register_mood
@@ -284,7 +284,7 @@ def test_a_stream_may_be_collected_while_the_sums_are_held(
         for name in ("model stream", "model generator", "tool generator"):
             stream = fast.functions[name]([("word", ""), ("word", "")], "end")
             next(stream)
-            with LOCKS.sums:
+            with SUMS_LOCK:
                 del stream
             ended.append(1)
 
