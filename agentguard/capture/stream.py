@@ -19,6 +19,7 @@ from agentguard.capture.usage import extract_usage
 from agentguard.capture.usage_quick import UNPRICED
 from agentguard.values import Usage
 from agentguard.values import attributes as names
+from agentguard.wrapping import LazyContext
 
 _SNAPSHOTS: Final = ("current_message_snapshot", "current_completion_snapshot")
 
@@ -69,13 +70,17 @@ class Watch(StreamUsage):
 
     def __init__(self, inner: object, observer: StreamObserver, rates: Mapping[str, Rate]) -> None:
         self.is_over = False
-        # By name, which is half as long as `super()`: there is one for each stream.
-        StreamUsage.__init__(self, rates)
+        # As `StreamUsage` begins, without its frame: there is one for each stream.
+        self._rates = rates
+        self._usage = self._answer = self.passes = None
+        self._reasons = ()
+        self.is_complete = False
         self._inner = inner
         self._observer = observer
         self._later: Callable[[], object] | None = None
         self._open = True
-        self.context = observer.context
+        # A call that is a context is its own.
+        self.context: Context | None = observer if isinstance(observer, LazyContext) else observer.context
 
     def __del__(self) -> None:
         if not self.is_over:
@@ -85,8 +90,10 @@ class Watch(StreamUsage):
         """Look at another object for the final usage: a manager has handed out its stream."""
         self._inner = inner
 
-    def note(self, chunk: object) -> None:
-        """Look at a chunk, and tell the observer where it has content."""
+    def note(self, chunk: object, found: bool | None = False) -> None:
+        """Look at a chunk of which `passes` has told this, and tell the observer where it has content."""
+        if found is None and self.take_reading(chunk):
+            return
         if self.chunk(chunk):
             later = self._later
             if later is None:
@@ -105,7 +112,10 @@ class Watch(StreamUsage):
             return
         self.is_over = True
         if outcome == names.OUTCOME_OK and self._rates is not UNPRICED:
-            self._observer.end(self.said() or self._last_known(), outcome, error)
+            said = self._usage
+            if said is None or self._reasons:
+                said = self.said() or self._last_known()
+            self._observer.end(said, outcome, error)
             return
         usage = self.usage() or self._last_known()
         if usage is not None and not (outcome == names.OUTCOME_OK or self.is_complete):

@@ -109,8 +109,10 @@ class WatchedStream(_Proxy):
             if token is not None:
                 reset(token)
         passes = watch.passes
-        if passes is None or not passes(item):
+        if passes is None:
             watch.note(item)
+        elif not (found := passes(item)):
+            watch.note(item, found)
         return item
 
     def __enter__(self) -> Self:
@@ -168,8 +170,10 @@ class WatchedAsyncStream(_Proxy):
                 except ValueError:
                     pass
         passes = watch.passes
-        if passes is None or not passes(item):
+        if passes is None:
             watch.note(item)
+        elif not (found := passes(item)):
+            watch.note(item, found)
         return item
 
     async def __aenter__(self) -> Self:
@@ -222,10 +226,13 @@ def put_before(inner: Any, watch: Watch) -> Any:
     # Not `type`: a proxy of somebody else may have the methods of both, its `__class__` says what it stands for.
     kind = inner.__class__
     try:
-        proxy = _proxy_for(kind)
+        proxy = _new(_proxy_for(kind))
     except TypeError:  # A class whose metaclass has no hash.
-        proxy = _proxy_for.__wrapped__(kind)
-    return _made(proxy, inner, watch)
+        proxy = _new(_proxy_for.__wrapped__(kind))
+    # As `_made`, without its frame.
+    _set_inner(proxy, inner)
+    _set_watch(proxy, watch)
+    return proxy
 
 
 @lru_cache(maxsize=_TYPES_MAX)

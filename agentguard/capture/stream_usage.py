@@ -108,14 +108,19 @@ class StreamUsage:
                         if says_who:
                             self._note_answer(value)
                     return True
-                if found is None:
-                    reading = chat_reading(value)
-                    if reading is not None and type(reading[0]) is int and 0 <= reading[0] <= TOKENS_MAX:
-                        self._usage, self.is_complete = reading, True
-                        return False
+                if found is None and self.take_reading(value):
+                    return False
         except Exception:  # noqa: S110 - a class without a hash, or one that is odd: the closer look tells
             pass
         return self._look_closely(value)
+
+    def take_reading(self, value: object) -> bool:
+        """Take the usage out of a chunk that may be the usage, and nothing else; gives whether it was."""
+        reading = chat_reading(value)
+        if reading is None or type(reading[0]) is not int or not 0 <= reading[0] <= TOKENS_MAX:
+            return False
+        self._usage, self.is_complete = reading, True
+        return True
 
     def _look_closely(self, value: object) -> bool:
         """Do the same with a chunk that may say anything."""

@@ -250,7 +250,7 @@ class GuardedCall(JudgedCall):
 
     # Ending
 
-    def chunk(self, item: Any) -> None:
+    def chunk(self, item: Any, _found: object = False, /) -> None:
         """Look at one item of a generator: the first with content, and the tokens of a model's stream."""
         if self.spec.governed_as != "model":
             self.span.chunk()

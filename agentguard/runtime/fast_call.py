@@ -86,8 +86,11 @@ class FastCall(OwingCall):
         usage: Usage | UsageRow | Reading | None = told
         if not lane.is_tool:
             if type(result) is not lane.usual_result:
-                if is_stream(result):
-                    return self._finish_stream(result)
+                if type(result) is lane.usual_stream or is_stream(result):
+                    if self.full is not None:
+                        return self.full.finish(result)
+                    lane.usual_stream = type(result)  # It goes on until that has ended.
+                    return watch_stream(result, self, lane.model_rates if lane.is_model else UNPRICED)
                 lane.usual_result = type(result)
             if lane.is_model:
                 if told is None:
@@ -153,13 +156,6 @@ class FastCall(OwingCall):
             lane.services.health("runtime.end", error)
         return result
 
-    def _finish_stream(self, result: Any) -> Any:
-        """Go on until what it returned has ended."""
-        if self.full is not None:
-            return self.full.finish(result)
-        lane = self.form
-        return watch_stream(result, self, lane.model_rates if lane.is_model else UNPRICED)
-
     def _finish_grown(self, result: Any, told: Usage | UsageRow | Reading | None) -> Any:
         """End what it has grown into."""
         full = self.grow()
@@ -175,7 +171,7 @@ class FastCall(OwingCall):
         """As `GuardedCall.fail`."""
         self.grow().fail(error)
 
-    def chunk(self, item: Any) -> Passes | None:
+    def chunk(self, item: Any, found: object = False, /) -> Passes | None:
         """As `GuardedCall.chunk`; once there is content, hardly an item is to be noted."""
         form, stream = self.form, self.stream
         passes: Passes | None = _ANYTHING
@@ -189,34 +185,29 @@ class FastCall(OwingCall):
             self.grow().chunk(item)
             return None
         if stream is not None:
-            if not stream.chunk(item):
+            if (found is None and stream.take_reading(item)) or not stream.chunk(item):
                 return None
             passes = stream.passes
         if self.rare is not None:
             self.note_chunk()
-        elif not self._note_content():
-            self.grow().span.chunk()
+        else:
+            self.first_chunk()
         return None if form.environment.measures_chunks else passes
-
-    def _note_content(self) -> bool:
-        """Note the time to the first content; False where it has ended, or grown meanwhile."""
-        try:
-            self.is_open  # noqa: B018 - whether it is there
-            form = self.form
-            first_chunk_ns = form.monotonic_ns() - self.start_monotonic_ns
-            self.rare = Rare.whole(first_chunk_ns) if form.environment.measures_chunks else first_chunk_ns
-            self.is_open  # noqa: B018
-        except AttributeError:
-            return False
-        return True
 
     # What a stream tells that it has returned; as `results.StreamEnd`
 
     def first_chunk(self) -> Callable[[], object] | None:
         """Note the time to the first content; that of further content, where somebody measures it."""
-        if not self._note_content():
+        try:
+            self.is_open  # noqa: B018 - whether it is there: it may have ended, or grown meanwhile
+            form = self.form
+            first_chunk_ns = form.monotonic_ns() - self.start_monotonic_ns
+            measures_chunks = form.environment.measures_chunks
+            self.rare = Rare.whole(first_chunk_ns) if measures_chunks else first_chunk_ns
+            self.is_open  # noqa: B018
+        except AttributeError:
             return StreamEnd(self.grow(), is_held=False).first_chunk()
-        return self._later_chunk if self.form.environment.measures_chunks else None
+        return self._later_chunk if measures_chunks else None
 
     def _later_chunk(self) -> None:
         """Note a further chunk with content."""

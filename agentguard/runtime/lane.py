@@ -81,6 +81,7 @@ class Lane(SpanForm):
         "spend",
         "unix_ns",
         "usual_result",
+        "usual_stream",
     )  # fmt: skip
 
     begin: Begin
@@ -144,6 +145,8 @@ class Lane(SpanForm):
         self.last_5m = self.rates.window(300.0) if self.rates is not None else None
         self.usual_result: type | None = None
         """Class of the last result that was no stream: nearly all are of one."""
+        self.usual_stream: type | None = None
+        """Class of the last one that was."""
 
     def is_answer(self, call: Any, arguments: Mapping[str, Any]) -> bool:
         """Ask each rule, as `deciding.judge` does; False where they say anything else than they usually do."""

@@ -62,8 +62,20 @@ class ActiveCall(Protocol):
         """End the call with what it raised."""
         ...
 
-    def chunk(self, item: Any) -> Passes | None:
-        """Note one item of a generator; give what tells of a further one that it need not be noted, or None."""
+    def chunk(self, item: Any, found: object = False, /) -> Passes | None:
+        """
+        Note one item of a generator.
+
+        Args:
+            item:
+                The item.
+            found:
+                What was told of it by what this gave for the item before.
+
+        Returns:
+            What tells of a further one that it need not be noted: then it gives something true. None for nothing.
+
+        """
         ...
 
     def abandon(self) -> None:

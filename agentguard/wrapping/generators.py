@@ -55,8 +55,10 @@ def wrap_generator(
             finally:
                 reset(token)
                 del value
-            if passes is None or not passes(item):
+            if passes is None:
                 passes = call.chunk(item)
+            elif not (found := passes(item)):
+                passes = call.chunk(item, found)
             is_closing = False
             # The step runs outside the handler, so that the inner generator sees the same
             # exception context as without us.
@@ -128,7 +130,10 @@ def wrap_async_generator(
                     except ValueError:
                         pass
                 del value
-            if call is not None and (passes is None or not passes(item)):
+            if passes is not None:
+                if call is not None and not (found := passes(item)):
+                    passes = call.chunk(item, found)
+            elif call is not None:
                 passes = call.chunk(item)
             is_closing = False
             try:

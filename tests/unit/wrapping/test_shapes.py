@@ -44,7 +44,7 @@ class Call:
     def fail(self, error: BaseException) -> None:
         self.events.append(("fail", type(error).__name__))
 
-    def chunk(self, item: Any) -> None:
+    def chunk(self, item: Any, _found: object = False, /) -> None:
         self.events.append(("chunk", item))
 
     def abandon(self) -> None:
