@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import click
 
 import agentguard
-from agentguard.cli._common import Place, fail
+from agentguard import escape
+from agentguard.cli._common import UNUSABLE, Place, fail
 from agentguard.errors import AgentGuardError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -106,6 +108,13 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader went away (`| head`): not our failure, and nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        # A full disk, a folder that may not be read: the machine's answer is the whole message.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        where = str(error.filename) if error.filename is not None else "input or output"
+        click.echo(f"error: {escape.terminal(where)}: {error.strerror or type(error).__name__}", err=True)
+        sys.exit(UNUSABLE)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
 from agentguard.runtime.active import begin_call
 from agentguard.runtime.declaration import Declaration, ToolEffect
@@ -26,8 +26,39 @@ Decorator = Callable[[F], F]
 
 
 def _guard(function: F, options: Mapping[str, Any]) -> F:
+    _check(function, options)
     declaration = Declaration(function, options)
     return wrap(function, partial(begin_call, declaration), declaration)
+
+
+def _check(function: object, options: Mapping[str, Any]) -> None:
+    """
+    Refuse what a decorator cannot mean while its line is still in sight.
+
+    A misspelt effect would be one that no rule names, and options that give no spec deny each call.
+    """
+    where = f"decorator of `{getattr(function, '__qualname__', type(function).__name__)}`"
+    if isinstance(function, str):
+        error = TypeError(f"decorator: got the text `{function}`, expected a function")
+        error.add_note(f'hint: write name="{function}"')
+        raise error
+    effect, name, capture = options.get("effect", "write"), options.get("name"), options.get("capture")
+    if effect not in get_args(ToolEffect):
+        raise ValueError(f"{where}: effect is `{effect}`, expected one of {', '.join(get_args(ToolEffect))}")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"{where}: name is of type {type(name).__name__}, expected str")
+    if not isinstance(options.get("attributes") or {}, Mapping):
+        raise TypeError(
+            f"{where}: attributes are a {type(options['attributes']).__name__}, expected a mapping"
+        )
+    if capture is not None:
+        # Imported here: `import agentguard` does not load it, and few decorators say it.
+        from agentguard.capture import CaptureMode
+
+        if capture not in get_args(CaptureMode):
+            raise ValueError(
+                f"{where}: capture is `{capture}`, expected one of {', '.join(get_args(CaptureMode))}"
+            )
 
 
 def _decorate(function: F | None, options: Mapping[str, Any]) -> Any:
@@ -83,7 +114,8 @@ def tool(
         A callable of the same shape and type.
 
     Raises:
-        TypeError: What is decorated cannot be called.
+        TypeError: What is decorated cannot be called, or an option is of another type.
+        ValueError: `effect` or `capture` is none of its words.
     """
     return _decorate(  # type: ignore[no-any-return]
         function,

@@ -124,6 +124,14 @@ def reasons(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parts))
 
 
+def destination(value: object) -> str:
+    """Read where spans go; a bare word is a misspelt one, and no host to send them to."""
+    read = text(value)
+    if read in ("none", "otlp") or any(mark in str(read) for mark in ":./[") or read == "":
+        return str(read)
+    raise ValueError("none, otlp or the URL of an OTLP endpoint, http(s)://HOST:PORT")
+
+
 def tables(value: object) -> tuple[dict[str, object], ...]:
     """Read destinations: tables with `to` and the settings of an export, without their common beginning."""
     expected = "tables [[export]] in agentguard.toml"
@@ -262,7 +270,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "export",
-        text,
+        destination,
         "none",
         "`none`, `otlp` (endpoint from `OTEL_EXPORTER_OTLP_*` or the local default), or the URL of an OTLP endpoint.",
     ),

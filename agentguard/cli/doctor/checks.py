@@ -65,6 +65,9 @@ def look(place: Place) -> Iterator[Finding]:
         ("clock", _clock),
         ("keyring", _keyring),
     )
+    told: set[str] = set()
+    behind: list[str] = []
+    """Parts that stop at what was told of an earlier one."""
     for name, part in parts:
         try:
             yield from part(place)
@@ -72,8 +75,14 @@ def look(place: Place) -> Iterator[Finding]:
             for problem in error.problems or ():
                 yield Finding(name, Level.BAD, str(problem), problem.hint or "agentguard policy check")
         except (AgentGuardError, OSError) as error:
+            if str(error) in told:
+                behind.append(name)
+                continue
+            told.add(str(error))
             notes = " ".join(getattr(error, "__notes__", ()))
             yield Finding(name, Level.BAD, str(error), notes.removeprefix("hint: "))
+    if behind:
+        yield Finding("others", Level.BAD, f"not looked at, for the same reason: {', '.join(behind)}")
 
 
 def _versions(_place: Place) -> Iterator[Finding]:

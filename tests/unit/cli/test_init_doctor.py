@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from collections.abc import Callable
@@ -150,3 +151,23 @@ def test_unknown_command_is_one_line(run: Run) -> None:
     status, _, err = run("spnas")
     assert status == 2
     assert "Traceback" not in err
+
+
+def test_doctor_tells_one_reason_once(run: Run, tmp_path: Path) -> None:
+    """Settings that cannot be read are one finding; the parts that need them are named behind it."""
+    (tmp_path / "agentguard.toml").write_text('servce = "x"\n', encoding="utf-8")
+    status, out, _ = run("doctor")
+    assert status == 1
+    assert out.count("unknown setting `servce`, did you mean `service`?") == 1
+    assert "not looked at, for the same reason: key, store, policies" in out
+
+
+def test_a_full_disk_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that does not fit on the disk ends with a sentence, and no traceback."""
+
+    def full(*_words: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("agentguard.cli.doctor.look", full)
+    status, out, err = run("doctor")
+    assert (status, out, err) == (2, "", "error: input or output: No space left on device\n")

@@ -138,3 +138,11 @@ def test_settings_that_begin_alike_may_stand_in_a_table(tmp_path: Path) -> None:
         load_config(environ={}, folder=tmp_path)
     assert "unknown setting `decisions_marc`, did you mean `decisions_mark`?" in str(caught.value)
     assert "unknown setting `unknown`" in str(caught.value)
+
+
+@pytest.mark.parametrize("export", ["otpl", "True", "non"])
+def test_a_misspelt_destination_is_no_host(export: str, tmp_path: Path) -> None:
+    """A bare word is refused where spans are sent to; a host with a port, or an address, is taken."""
+    with pytest.raises(ConfigurationError, match="expected none, otlp or the URL"):
+        load_config({"export": export}, environ={}, folder=tmp_path)
+    assert load_config({"export": "collector:4318"}, environ={}, folder=tmp_path).export == "collector:4318"
