@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -144,11 +145,13 @@ def test_what_a_span_more_costs(environment: CaptureEnvironment) -> None:
             return watch
 
         before = sys.gettrace()
+        gc.disable()  # Others may have it tell them of its passes: calls of functions too.
         sys.settrace(watch)
         try:
             _columns(spans)
         finally:
             sys.settrace(before)
+            gc.enable()
         return opcodes, calls
 
     _columns([_short(form) for form in forms])

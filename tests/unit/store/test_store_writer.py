@@ -245,8 +245,8 @@ def test_a_segment_has_a_header_as_soon_as_it_has_its_name(tmp_path: Path) -> No
 def test_whoever_fills_the_queue_encodes(tmp_path: Path) -> None:
     """A burst that comes faster than the thread wakes loses nothing, in a coroutine and outside."""
     store = new_store(tmp_path / "store")
-    # Room for four hundred spans as they are.
-    writer = new_writer(store, queue_bytes_max=400_000)
+    # Room for a thousand spans as they are.
+    writer = new_writer(store, queue_bytes_max=1_000_000)
     spans = [make_span(i) for i in range(6000)]
 
     async def burst() -> None:
