@@ -81,7 +81,14 @@ LOG = (
     ("encode", ("audit/records.py", "audit/decision_fields.py", "audit/events.py", "audit/format.py")),
     (
         "chain, seal and write",
-        ("audit/writer.py", "audit/tree.py", "audit/ledger.py", "seal/", "audit/disk.py"),
+        (
+            "audit/writer.py",
+            "audit/tree.py",
+            "audit/ledger.py",
+            "audit/ledger_files.py",
+            "seal/",
+            "audit/disk.py",
+        ),
     ),
     ("queue and batches", ("audit/",)),
 )

@@ -18,7 +18,8 @@ from agentguard.audit import format as layout
 from agentguard.audit.checkpoint import ADOPTED, OPEN, Adoption
 from agentguard.audit.disk import Safeguards
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ledger import FOLDER, Ledger, claimed_heads
+from agentguard.audit.ledger import Ledger, claimed_heads
+from agentguard.audit.ledger_files import FOLDER
 from agentguard.audit.ledger_reader import LedgerReading, Stated, read_ledger
 from agentguard.audit.lone_check import check_alone, load_dead, opening_of, turn
 from agentguard.audit.reader import FOLDER as DECISIONS

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from agentguard.audit.anchors import Anchor, AnchorSink, make_anchor
 from agentguard.audit.disk import Safeguards
-from agentguard.audit.ledger import FOLDER, files
+from agentguard.audit.ledger_files import FOLDER, files
 from agentguard.audit.receipts import Receipts, short
 from agentguard.errors import AuditError
 from agentguard.seal import PRIVATE_FILE_MODE, Keystore

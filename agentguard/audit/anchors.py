@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from agentguard.audit.checkpoint import Checkpoint, parse
 from agentguard.audit.disk import Safeguards
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ledger import READ_BYTES_MAX, Ledger, split
+from agentguard.audit.ledger import Ledger
+from agentguard.audit.ledger_files import READ_BYTES_MAX, split
 from agentguard.audit.notes import NoteError
 from agentguard.errors import AuditError
 from agentguard.seal import PRIVATE_FILE_MODE, Keystore, read_file, sync_data, write_all

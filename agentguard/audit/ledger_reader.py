@@ -19,16 +19,8 @@ from agentguard.audit.checkpoint import (
     parse,
 )
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ledger import (
-    FOLDER,
-    READ_BYTES_MAX,
-    SUMMARY,
-    files,
-    is_torn,
-    locked,
-    split,
-    summary_root,
-)
+from agentguard.audit.ledger import SUMMARY, summary_root
+from agentguard.audit.ledger_files import FOLDER, READ_BYTES_MAX, files, is_torn, locked, split
 from agentguard.audit.notes import NoteError
 from agentguard.audit.report import Question
 from agentguard.audit.tree import EMPTY_ROOT

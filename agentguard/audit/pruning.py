@@ -19,7 +19,8 @@ from agentguard.audit.checkpoint import OPEN, PRUNED, Checkpoint, Pruning
 from agentguard.audit.disk import Safeguards
 from agentguard.audit.journal_check import JournalCheck
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ledger import FOLDER, Ledger, claimed_heads
+from agentguard.audit.ledger import Ledger, claimed_heads
+from agentguard.audit.ledger_files import FOLDER
 from agentguard.audit.ledger_reader import Stated, read_ledger
 from agentguard.audit.lone_check import begun_unix_ns, check_alone, load_dead, turn
 from agentguard.audit.reader import OPENING_BYTES_MAX, journal_paths, limit_of

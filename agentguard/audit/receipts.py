@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agentguard.audit.anchors import Anchor
-from agentguard.audit.ledger import FOLDER, READ_BYTES_MAX
+from agentguard.audit.ledger_files import FOLDER, READ_BYTES_MAX
 from agentguard.audit.targets import TIMESTAMP
 from agentguard.errors import AuditError, SealError
 from agentguard.seal import ensure_private_folder, read_file, write_file_atomic

@@ -29,7 +29,8 @@ from agentguard.audit import format as layout
 from agentguard.audit.checkpoint import parse, sign
 from agentguard.audit.disk import Disk, Safeguards
 from agentguard.audit.keys import AuditKeys, MacChain
-from agentguard.audit.ledger import Ledger, split
+from agentguard.audit.ledger import Ledger
+from agentguard.audit.ledger_files import split
 from agentguard.audit.reader import load_journal
 from agentguard.audit.records import encode_decision
 from agentguard.audit.tree import EMPTY_ROOT, Frontier

@@ -22,7 +22,8 @@ from agentguard.audit import (
 from agentguard.audit.checkpoint import parse
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ledger import Ledger, files, split
+from agentguard.audit.ledger import Ledger
+from agentguard.audit.ledger_files import files, split
 from agentguard.errors import AuditError, KeyUnavailableError
 from agentguard.seal import Keystore, create_auditor_file, open_keystore
 from tests.support.clock import FrozenClock

@@ -13,7 +13,8 @@ from agentguard.audit import Answer, Question, verify
 from agentguard.audit.checkpoint import parse
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ledger import Ledger, files, locked, split
+from agentguard.audit.ledger import Ledger
+from agentguard.audit.ledger_files import files, locked, split
 from agentguard.audit.ledger_reader import read_ledger
 from agentguard.errors import AuditError
 from agentguard.seal import Keystore

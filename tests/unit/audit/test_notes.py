@@ -16,7 +16,7 @@ from agentguard.audit.checkpoint import (
     post_quantum_key_text,
     sign,
 )
-from agentguard.audit.ledger import is_torn
+from agentguard.audit.ledger_files import is_torn
 from agentguard.audit.notes import NoteError, NoteKey, split_note
 from agentguard.errors import AuditError
 from agentguard.seal import PostQuantumSigningKey, SigningKey, has_post_quantum

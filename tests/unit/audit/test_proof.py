@@ -23,7 +23,8 @@ from agentguard.audit import (
 from agentguard.audit.checkpoint import parse, sign
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
-from agentguard.audit.ledger import Ledger, split
+from agentguard.audit.ledger import Ledger
+from agentguard.audit.ledger_files import split
 from agentguard.audit.tiles import hash_tiles, tile_path
 from agentguard.audit.tree import inclusion_proof, is_consistent, node_hash, root_hash
 from agentguard.errors import AuditError

@@ -29,6 +29,7 @@ from agentguard.audit.checkpoint import Head, Pruning
 from agentguard.audit.disk import Disk
 from agentguard.audit.keys import AuditKeys
 from agentguard.audit.ledger import Ledger, claimed_heads
+from agentguard.audit.ledger_files import files
 from agentguard.errors import AuditError
 from agentguard.seal import Keystore
 from tests.support.clock import START_UNIX_NS, FrozenClock
@@ -327,7 +328,7 @@ def test_a_summary_that_leaves_a_journal_out(log: Log) -> None:
     ledger = Ledger(log[0], keys, FrozenClock(), disk=Disk(), bytes_max=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger_module, "_collect", forgetful)
-        while len(ledger_module.files(log[0] / "log")) < 2:
+        while len(files(log[0] / "log")) < 2:
             ledger.append(journal=f"{7:016x}-0", size=1, root=bytes(32), state="open")
     finding = next(f for f in verify(*log).of(Question.COMPLETENESS).findings if f.kind == "ledger-left-out")
     assert name in finding.sentence
