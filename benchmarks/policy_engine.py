@@ -23,7 +23,7 @@ from typing import Any
 
 import agentguard
 from agentguard.policy import Engine, load_texts
-from agentguard.runtime import calls
+from agentguard.runtime import beginning
 from agentguard.seal import create_key_file
 from agentguard.values import Decision, Point
 
@@ -88,7 +88,7 @@ def within_a_call(measure: Callable[[Callable[[Engine], object]], None]) -> None
     Each time it asks the kill switch, and works out the facts anew that the
     engine's rules read.
     """
-    original = calls.judge
+    original = beginning.judge
 
     def judge(call: Any, point: Point, engine: Engine | None) -> Decision | None:
         def decide(asked: Engine) -> object:
@@ -103,7 +103,7 @@ def within_a_call(measure: Callable[[Callable[[Engine], object]], None]) -> None
         folder = Path(name)
         (folder / "policy.yaml").write_text(documents(5)["0.yaml"], "utf-8")
         create_key_file(folder / "key")
-        calls.judge = judge
+        beginning.judge = judge
         try:
             with agentguard.init(
                 store=folder / "store", key=f"file:{folder / 'key'}", policies=[folder / "policy.yaml"],
@@ -116,7 +116,7 @@ def within_a_call(measure: Callable[[Callable[[Engine], object]], None]) -> None
 
                 refund(20.0, order_id="A-17", note="broken")
         finally:
-            calls.judge = original
+            beginning.judge = original
 
 
 def cpu_us(call: Callable[[], object], times: int) -> float:

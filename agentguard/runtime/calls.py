@@ -9,7 +9,6 @@ recorded. Errors of watching end in `health`, errors of deciding end in a denial
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from sys import modules as _modules
 from typing import Any
 
@@ -33,16 +32,11 @@ from agentguard.event_loop import in_thread
 from agentguard.redaction import Seen
 from agentguard.runtime.deciding import (
     decide,
-    judge,
     note,
     put_on_record,
     put_on_record_async,
-    record_of,
-    undecidable,
     undecided,
 )
-from agentguard.runtime.declaration import Declaration
-from agentguard.runtime.falling_back import send_on
 from agentguard.runtime.gates import add_unpriced, admission, ask_state, charged_usd, release, settle
 from agentguard.runtime.holding import JudgedCall
 from agentguard.runtime.later import Admitted
@@ -50,13 +44,10 @@ from agentguard.runtime.plain import fingerprint
 from agentguard.runtime.results import follow_stream, returns_stream
 from agentguard.runtime.runs import RUN_KEY, Run, new_run
 from agentguard.runtime.services import Services
-from agentguard.runtime.spec import CallSpec, spec_of
-from agentguard.runtime.waiting import admit_in_thread
+from agentguard.runtime.spec import CallSpec
 from agentguard.values import (
     AttributeValue,
     DecisionRecord,
-    Effect,
-    RecordMode,
 )
 from agentguard.values import attributes as names
 from agentguard.wrapping import current_context
@@ -71,7 +62,7 @@ class GuardedCall(JudgedCall):
     """
     One call of one decorated callable: what `wrapping` drives.
 
-    Made by `begin`; ended exactly once by `finish`, `fail` or `abandon`.
+    Made by `beginning.begin`; ended exactly once by `finish`, `fail` or `abandon`.
     """
 
     __slots__ = ("_outside", "admission", "content", "context", "stream")
@@ -407,88 +398,3 @@ class GuardedCall(JudgedCall):
         # Its context may live on, in a task that nobody waits for; what it worked on need not.
         self.owner = self.ending = self.result = self.arguments = None
         self.args, self.kwargs = (), _NO_ARGUMENTS
-
-
-MakeCall = Callable[[Services, CallSpec, tuple[Any, ...], Mapping[str, Any]], GuardedCall]
-
-
-def begin(
-    services: Services,
-    declaration: Declaration,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    make: MakeCall = GuardedCall,
-) -> GuardedCall | None:
-    """
-    Begin one call: span, decision, record.
-
-    Args:
-        services:
-            The wired whole.
-        declaration:
-            What was decorated.
-        args:
-            Positional arguments, a receiver included.
-        kwargs:
-            Keyword arguments.
-        make:
-            Makes the call.
-
-    Returns:
-        The call, whose `args` and `kwargs` are to be used; None where the
-        function runs as if it were not wrapped.
-
-    Raises:
-        CallDenied: Policy said no.
-        ApprovalPending: A person must decide first.
-    """
-    try:
-        spec = declaration.spec
-        if type(spec) is not CallSpec:
-            spec = spec_of(declaration)
-        call = make(services, spec, args, kwargs)
-        if call.arguments is None and spec.binder.is_exact:
-            call.span.discard()
-            return None  # The call itself raises the TypeError that the caller is to see.
-        engine = services.engine
-        if engine is not None and engine.counts_repeats and spec.governed_as == "tool":
-            call.count()
-    except Exception as error:
-        services.health("runtime.begin", error)
-        if services.engine is None:
-            return None
-        raise CallDenied(undecidable(services, declaration, type(error).__name__)) from None
-    monotonic_ns = services.clock.monotonic_ns
-    started_ns = monotonic_ns()
-    decision = judge(call, spec.before, engine)
-    call.enter_run()
-    if decision is None:
-        return call
-    revision = engine.bundle.revision if engine is not None else ""
-    evaluation_ns = monotonic_ns() - started_ns
-    if decision.is_plain and engine is not None and not engine.has_history:
-        call.admit_later(Admitted(call, spec.before, decision, revision, evaluation_ns))
-        return call
-    record = record_of(call, spec.before, decision, revision, evaluation_ns)
-    if decision.fallbacks:
-        record = send_on(call, record)
-        decision = record.decision
-    if spec.is_async and (
-        decision.record is not RecordMode.ASYNC
-        or not decision.is_allowed
-        or decision.redact
-        or decision.gates
-    ):
-        is_light = not (
-            decision.gates
-            or decision.kill_scope
-            or decision.redact
-            or decision.effect is Effect.REQUIRE_APPROVAL
-            or (services.engine is not None and services.engine.has_history)
-        )
-        call.admission = (
-            partial(call.admit_async, record) if is_light else partial(admit_in_thread, call, record)
-        )
-        return call
-    call.admit(record)
-    return call

@@ -19,7 +19,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 
 from agentguard.capture import GENAI_UTIL, QUEUED_KEY, find_parent
-from agentguard.runtime.calls import CALL_KEY, GuardedCall, begin
+from agentguard.runtime.beginning import begin
+from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.declaration import IN_CHARGE, Begin, Declaration
 from agentguard.runtime.fast_call import FastCall
 from agentguard.runtime.lane import Lane, inside_of, lane_of
@@ -105,9 +106,8 @@ def beginner(lane: Lane) -> Begin:  # noqa: PLR0915 - as `begin`, which is in it
             in_flight[kind] = call.in_flight = in_flight[kind] + 1
         except KeyError:
             in_flight[kind] = call.in_flight = 1
-        with (
-            run.lock
-        ):  # As `Run.count_call`. Taken by its methods, an interrupt in between would leave it locked.
+        # As `Run.count_call`. Taken by its methods, an interrupt in between would leave it locked.
+        with run.lock:
             if is_tool:
                 run.tool_calls += 1
             elif is_model:
@@ -255,7 +255,7 @@ def begin_and_learn(
     """
     Begin a call that is not on the fast path, and find out whether those like it can be.
 
-    Args and what is returned or raised are those of `calls.begin`.
+    Args and what is returned or raised are those of `beginning.begin`.
     """
     call = begin(services, declaration, args, kwargs)
     if call is not None:

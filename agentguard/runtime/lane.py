@@ -215,7 +215,7 @@ def lane_of(call: GuardedCall, known: object, beginner: Callable[[Lane], Begin])
 
     Args:
         call:
-            Begun by `calls.begin`.
+            Begun by `beginning.begin`.
         known:
             The last lane of the callable; None where it has none.
         beginner:

@@ -23,7 +23,8 @@ from opentelemetry.context import Context, get_current
 
 from agentguard.capture import Span, is_stream, watch_stream
 from agentguard.runtime.active import governing
-from agentguard.runtime.calls import CALL_KEY, GuardedCall, MakeCall, begin
+from agentguard.runtime.beginning import MakeCall, begin
+from agentguard.runtime.calls import CALL_KEY, GuardedCall
 from agentguard.runtime.deciding import decide
 from agentguard.runtime.declaration import Declaration
 from agentguard.runtime.facts import facts_of
