@@ -126,6 +126,15 @@ class Generator(Builder):
             statements = [self._guarded(statements, again)]
         return self._made(statements)
 
+    def _answer(self, tree: t.Tree) -> ast.expr:
+        """The bool of one of several conditions, with a budget of its own where it has loops."""
+        self._has_loops = has_loops(tree)
+        answer = self._truth(tree)
+        if not self._has_loops:
+            return answer
+        pair = n.Tuple([self._set(BUDGET, self._fresh_budget()), answer], n.LOAD)
+        return n.Subscript(pair, n.Constant(1), n.LOAD)
+
     def _raw(self, tree: t.Tree) -> ast.expr | None:
         """The value of a part as facts have it, unchecked; None where it has no such."""
         match tree:

@@ -14,8 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from agentguard.policy.conditions import nodes as n
 from agentguard.policy.conditions import tree as t
-from agentguard.policy.conditions.builder import BUDGET
-from agentguard.policy.conditions.generate import Generator, has_loops
+from agentguard.policy.conditions.generate import Generator
 from agentguard.policy.conditions.types import BOOL, INT, STRING, Type
 
 _CALL: Final = "call"
@@ -155,14 +154,7 @@ class _Narrowed(Generator):
 
     def any_of(self, trees: Sequence[t.Tree]) -> Callable[[Any, object], object]:
         """Build it."""
-        parts: list[ast.expr] = []
-        for tree in trees:
-            self._has_loops = has_loops(tree)
-            answer = self._truth(tree)
-            if self._has_loops:
-                pair = n.Tuple([self._set(BUDGET, self._fresh_budget()), answer], n.LOAD)
-                answer = n.Subscript(pair, n.Constant(1), n.LOAD)
-            parts.append(answer)
+        parts = [self._answer(tree) for tree in trees]
         # One after the other until one holds: what those before it have read is known to each.
         found = n.BoolOp(ast.Or(), parts) if len(parts) > 1 else parts[0]
         return self._made([self._guarded([n.Return(found)], n.Constant(None))], _CALL, _ARGS)

@@ -7,13 +7,11 @@ any of them there is no answer at all, and each has to be asked by itself.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping, Sequence
 
 from agentguard.policy.conditions import nodes as n
 from agentguard.policy.conditions import tree as t
-from agentguard.policy.conditions.builder import BUDGET
-from agentguard.policy.conditions.generate import Generator, has_loops
+from agentguard.policy.conditions.generate import Generator
 
 
 def ask_together(trees: Sequence[t.Tree]) -> Callable[[Mapping[str, object]], tuple[bool, ...] | None]:
@@ -39,13 +37,6 @@ class _Together(Generator):
 
     def answers(self, trees: Sequence[t.Tree]) -> Callable[[Mapping[str, object]], tuple[bool, ...] | None]:
         """Build it."""
-        parts: list[ast.expr] = []
-        for tree in trees:
-            self._has_loops = has_loops(tree)
-            answer = self._truth(tree)
-            if self._has_loops:
-                pair = n.Tuple([self._set(BUDGET, self._fresh_budget()), answer], n.LOAD)
-                answer = n.Subscript(pair, n.Constant(1), n.LOAD)
-            parts.append(answer)
+        parts = [self._answer(tree) for tree in trees]
         found = n.Return(n.Tuple(parts, n.LOAD))
         return self._made([self._guarded([found], n.Constant(None))])
