@@ -29,6 +29,7 @@ OUTCOMES: Final = (
 )  # fmt: skip
 """By the number that stands for each."""
 OUTCOME_NUMBERS: Final = {outcome: number for number, outcome in enumerate(OUTCOMES)}
+_SHORT: Final = bytes([MAGIC])
 _DIGEST: Final = slice(1, 33)
 _CALL_ID: Final = slice(33, 41)
 
@@ -40,7 +41,7 @@ def digest_of(form: bytes) -> bytes:
 
 def is_short(record: bytes) -> bool:
     """Whether a record needs a form."""
-    return record[:1] == b"\x01"
+    return record[:1] == _SHORT
 
 
 def digests_in(records: list[bytes]) -> set[bytes]:
