@@ -275,11 +275,6 @@ class Span(SpendingSpan):
         return self._trace_state is NO_STATE and self._flags == SAMPLED
 
     @property
-    def is_mirrored(self) -> bool:
-        """Whether a span of the application's provider stands beside it."""
-        return self._mirror is not None
-
-    @property
     def outcome(self) -> str:
         """Empty while nothing is wrong, else error, cancelled, abandoned or denied."""
         return self._outcome
