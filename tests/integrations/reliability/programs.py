@@ -18,6 +18,7 @@ from pathlib import Path
 import agentguard
 from tests.support.crash_site import Site, durable, durable_async, work
 site = Site(Path(os.environ["SITE"]))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell starts jobs in the background without it.
 
 def calls(count, pause_s=0.0):
     for number in range(count):
