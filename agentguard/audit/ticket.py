@@ -29,7 +29,7 @@ class JournalLimits(NamedTuple):
     wait from a twelfth of it on, so that all of it is for the bursts of event loops, which cannot wait."""
     backpressure_s_max: float = 1.0
     """How long a thread waits for room, writing itself if need be; an event loop never waits."""
-    batch_records_max: int = 1024
+    batch_records_max: int = 512
     """Records written at one time; more takes memory, several times over, and saves nothing."""
     journal_bytes_max: int = 16 << 20
     """A file that has grown to it is closed, and the next one begins."""
