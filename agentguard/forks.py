@@ -21,8 +21,8 @@ import weakref
 from typing import Any, Final, Protocol, TypeVar
 
 FORK_WAIT_S_MAX: Final = 5.0
-"""Longest wait of a fork. It is met only where a module forks while it is itself imported, and what it
-has locked is waited for by the thread that the fork waits for."""
+"""Longest wait of a fork for one lock. It is met only where a module forks while it is itself imported, and what it
+has locked is waited for by the thread that the fork waits for; and where a disk takes so long for a change of the state."""
 
 IMPORTS: Final = threading.RLock()
 """Held around an import on a background thread, and around nothing else; a fork waits until nobody holds it."""

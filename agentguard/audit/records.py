@@ -172,7 +172,7 @@ class CallForm:
     It is written once; a short record names it by its digest.
     """
 
-    __slots__ = ("_is_usable", "digest", "pack", "shared", "text")
+    __slots__ = ("digest", "is_usable", "pack", "shared", "text")
 
     def __init__(self, shared: DecisionRecord) -> None:
         """
@@ -188,7 +188,8 @@ class CallForm:
         self.digest = call_record.digest_of(self.text)
         self.pack = partial(call_record.OWN.pack, call_record.MAGIC, self.digest)
         """Writes a short record, as far as its texts; takes the numbers of `call_record.OWN` behind the digest."""
-        self._is_usable = len(self.text) <= call_record.FORM_BYTES_MAX
+        self.is_usable = len(self.text) <= call_record.FORM_BYTES_MAX
+        """Whether it can stand in a frame; else each record is written whole."""
 
     def fill(
         self,
@@ -217,7 +218,7 @@ class CallForm:
         Returns:
             A short record; a whole one where something is not as it nearly always is.
         """
-        if self._is_usable:
+        if self.is_usable:
             try:
                 run, who = run_id.encode(), principal.encode()
                 own = self.pack(

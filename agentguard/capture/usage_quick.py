@@ -62,7 +62,8 @@ _STRANGE: Final[set[type]] = set()
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _OPTIONAL: Final = frozenset({int, type(None)})
-_ONLY_INT, _ONLY_STR, _TEXT_OR_NONE = frozenset({int}), frozenset({str}), frozenset({str, type(None)})
+_ONLY_INT, _ONLY_STR, _ONLY_NONE = frozenset({int}), frozenset({str}), frozenset({type(None)})
+_TEXT_OR_NONE = _ONLY_STR | _ONLY_NONE
 READING_FIELDS: Final = 9
 """A row has one more: the price."""
 _of_answer: Final = itemgetter("usage", "model", "id")
@@ -257,7 +258,7 @@ def rows_of(readings: Sequence[Reading], rates: Mapping[str, Rate]) -> list[Usag
             set(map(type, inputs + outputs + cached + reasoning)) == _ONLY_INT
             and set(map(type, models + ids)) == _ONLY_STR
             and set(map(type, reasons)) <= _TEXT_OR_NONE
-            and written.count(None) == len(readings)
+            and set(map(type, written)) == _ONLY_NONE
             and models.count(model) == len(readings)
         ):
             return None

@@ -45,7 +45,7 @@ class RecordedSpan(ShortSpan):
                 duration_ns, run, form = call.duration_ns, call.run, call.form.call_form
                 if run is not run_before:
                     run_before, own = run, _plain_id(run)
-                if duration_ns >= 0 and form is not None and own is not None:
+                if duration_ns >= 0 and form is not None and form.is_usable and own is not None:
                     start_unix_ns, evaluation_ns = call.start_unix_ns, call.evaluation_ns
                     try:
                         record = form.pack(

@@ -546,3 +546,23 @@ def test_what_is_learned_is_bounded() -> None:
     assert len(table.rates) <= 1_024
     assert len(quick._REASONS) <= 256
     assert max(len(quick._MODELS), len(quick._PLAIN), len(quick._STRANGE)) <= 64
+
+
+class Touchy:
+    """Cannot be compared with anything."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_a_reading_may_have_anything_in_it(place: int) -> None:
+    """Whatever one says, it raises nothing, and the others say what they said."""
+    usual = (5, 2, 1, None, 0, "gpt-5", "id", None, None)
+    odd = (*usual[:place], Touchy(), *usual[place + 1 :])
+    _, found, _ = usages_of([usual, odd, usual], TABLE.rates)
+    alone = usage_of(odd, TABLE.rates)
+    assert (found is None) == (alone is None)
+    assert next(usages_of([usual], TABLE.rates)) == next(usages_of([usual, odd], TABLE.rates))

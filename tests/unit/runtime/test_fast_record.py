@@ -76,3 +76,15 @@ def test_one_that_cannot_be_written_fails_alone(start: Start) -> None:
     assert failed == ["audit.encode"]
     assert runtime.journal.dropped == {"cannot be encoded": 1}
     assert len(decisions(runtime)) == stored + 4
+
+
+def test_a_form_that_is_too_long_is_no_form(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then every record is whole, together as alone."""
+    monkeypatch.setattr("agentguard.audit.call_record.FORM_BYTES_MAX", 10)
+    calls = calls_of(start(LIMIT))
+    assert not isinstance(calls[0](), CallRecord)
+    records: list[bytes] = []
+    forms: dict[bytes, bytes] = {}
+    FastCall.write_all(iter(calls), records, forms)
+    assert not forms
+    assert records == [call() for call in calls]
